@@ -1,0 +1,53 @@
+# `make demo` and `make test` work from a bare clone; both create .venv and install the pinned versions.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup format lint test check bench faults demo lock build clean
+
+help:  ## show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; run: make PYTHON=python3.11 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sample,dev]'
+	$(BIN)/neural-trader setup
+	@touch $@
+
+setup: $(STAMP)  ## create .venv, install the pinned dependencies, the sample data and the embedder's weights
+
+format: setup  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: setup  ## ruff, pyright strict, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+test: setup  ## the whole suite
+	$(BIN)/pytest -m 'not slow'
+
+check: lint test  ## what CI runs
+
+faults: setup  ## longer fault and load runs (minutes)
+	$(BIN)/pytest -m slow
+
+bench: setup  ## benchmarks beside peers; writes benchmarks/results/*.json
+	@for file in benchmarks/*.py; do case $$file in */results.py) ;; *) $(BIN)/python $$file || exit 1;; esac; done
+
+demo: setup  ## the main job end to end: no key, no network
+	$(BIN)/neural-trader demo
+
+lock: setup  ## pin the newest versions that resolve, for every platform, without any index address
+	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --upgrade --no-emit-index-url --no-annotate --no-header --quiet pyproject.toml -o constraints.txt
+
+build: setup  ## wheel and sdist into dist/
+	$(BIN)/uv build --out-dir dist
+
+clean:  ## remove .venv and build products
+	rm -rf $(VENV) dist build
