@@ -1,0 +1,223 @@
+"""The sandbox port: what every backend offers, and the values that cross it.
+
+A guest entry is named ``package.module:function`` and is called inside the locked child as
+``entry(arguments, tables)``; it returns ``(value, columns)``. Everything that comes back was chosen by
+a stranger: this package checks its form (sizes, types, depth), the caller must check its meaning.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+Status = Literal["ok", "error", "timeout", "killed", "refused"]
+"""ok: the entry returned. error: the guest raised, or broke the framing. timeout: the wall clock
+stopped it. killed: a limit, the seccomp filter or the caller did. refused: this host lacks a layer,
+so the code never ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one run may use; crossing any of them ends the run, never the desk.
+
+    Attributes:
+        wall_time_s: Seconds from the moment the job is handed over; the guest cannot move this clock.
+        cpu_time_s: Seconds of processor time (RLIMIT_CPU).
+        memory_bytes: Address space (RLIMIT_AS), the preloaded modules included; polars needs about 1 GiB.
+        tmp_bytes: Size of the private /tmp, which is gone after the run.
+        tmp_inodes: Files and folders in the private /tmp.
+        file_bytes: Largest single file (RLIMIT_FSIZE).
+        output_bytes: Kept bytes of stdout and, separately, of stderr; the rest is counted and dropped.
+        frame_bytes: Largest single frame in either direction, tables excepted.
+        columns_bytes: All returned columns together.
+        tables_bytes: All tables handed in together.
+        json_depth: Deepest nesting of a JSON frame.
+        open_files: RLIMIT_NOFILE.
+        threads: RLIMIT_NPROC; new processes are forbidden whatever this says.
+    """
+
+    wall_time_s: float = 30.0
+    cpu_time_s: int = 30
+    memory_bytes: int = 2 << 30
+    tmp_bytes: int = 64 << 20
+    tmp_inodes: int = 256
+    file_bytes: int = 32 << 20
+    output_bytes: int = 64 << 10
+    frame_bytes: int = 1 << 20
+    columns_bytes: int = 256 << 20
+    tables_bytes: int = 512 << 20
+    json_depth: int = 32
+    open_files: int = 64
+    threads: int = 16
+
+
+def _no_tables() -> dict[str, bytes]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One piece of untrusted work.
+
+    Attributes:
+        entry: ``package.module:function``, in one of the backend's preloaded modules.
+        arguments: JSON for the entry; NaN and infinity are not JSON.
+        tables: Arrow IPC streams by name; the entry receives polars data frames.
+    """
+
+    entry: str
+    arguments: dict[str, JsonValue]
+    tables: dict[str, bytes] = field(default_factory=_no_tables)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why the guest failed: untrusted text, already cut to size and stripped of control characters.
+
+    Attributes:
+        type: The exception's class name.
+        message: Its text, at most 2,000 characters.
+        line: Line in the user's source (frames whose filename is ``<strategy>``), where there is one.
+    """
+
+    type: str
+    message: str
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One mechanism of the isolation, as a canary attack found it.
+
+    Attributes:
+        name: Such as ``seccomp`` or ``network``.
+        holds: The canary was stopped.
+        detail: What was tried and what answered.
+        next_step: What to do on this host where it does not hold; empty where it does.
+    """
+
+    name: str
+    holds: bool
+    detail: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxReport:
+    """What a probe found. ``ok`` is true only if every layer holds; otherwise nothing will run."""
+
+    backend: str
+    ok: bool
+    layers: tuple[Layer, ...]
+
+
+def _no_columns() -> dict[str, NDArray[np.float64]]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SandboxResult:
+    """How a run ended. ``value`` and ``columns`` are set only when ``status`` is ``ok``, and are untrusted.
+
+    Attributes:
+        status: See `Status`.
+        stdout: Captured, cut at ``output_bytes``, control characters and ANSI sequences removed.
+        stderr: The same for standard error.
+        error: Why the status is not ``ok``.
+        wall_ms: Milliseconds from hand-over to the end.
+        backend: Which backend ran it.
+        layers: Names of the layers that were in force for this very run; empty when refused.
+        value: The JSON that the entry returned.
+        columns: One-dimensional float64 arrays by name; NaN is allowed here.
+    """
+
+    status: Status
+    stdout: str = ""
+    stderr: str = ""
+    error: Fault | None = None
+    wall_ms: float = 0.0
+    backend: str = ""
+    layers: tuple[str, ...] = ()
+    value: JsonValue = None
+    columns: Mapping[str, NDArray[np.float64]] = field(default_factory=_no_columns)
+
+
+class SandboxInstance(Protocol):
+    """One locked, single-use place to run one job in."""
+
+    @property
+    def instance_id(self) -> str:
+        """Names it in logs and in `Sandbox.kill`."""
+        ...
+
+    async def run(self, job: Job) -> SandboxResult:
+        """Run the job; the instance is spent afterwards.
+
+        Raises:
+            InputError: The job itself is malformed (`sandbox_job_invalid`) or too large
+                (`sandbox_job_too_large`), or the instance is spent (`sandbox_instance_spent`).
+        """
+        ...
+
+    async def kill(self) -> None:
+        """End it now; a run in progress answers ``killed``. Killing twice is harmless."""
+        ...
+
+
+class SandboxStream(Protocol):
+    """A guest that answers message by message, for paper and live trading."""
+
+    async def send(self, message: JsonValue) -> JsonValue:
+        """Hand over one message and wait for its answer."""
+        ...
+
+    async def aclose(self) -> None:
+        """End the guest."""
+        ...
+
+
+class Sandbox(Protocol):
+    """Where strangers' code runs. Nothing is started before the first call.
+
+    No method raises because of what guest code does: that is a `SandboxResult`. Cancelling any call
+    kills the guest it was waiting for.
+    """
+
+    async def probe(self) -> SandboxReport:
+        """Attack a real instance with canaries and report every layer; never raises for a missing one."""
+        ...
+
+    async def create(self, limits: Limits = ...) -> SandboxInstance:
+        """Prepare an instance with these limits.
+
+        Raises:
+            HostError: This host lacks a layer (`sandbox_unavailable`).
+        """
+        ...
+
+    async def run(self, job: Job, limits: Limits = ...) -> SandboxResult:
+        """Create an instance, run one job in it, discard it.
+
+        Raises:
+            InputError: As in `SandboxInstance.run`.
+        """
+        ...
+
+    async def open_stream(self, job: Job, limits: Limits = ...) -> SandboxStream:
+        """Start a guest that answers message by message.
+
+        Raises:
+            ConfigurationError: The backend has no streams (`sandbox_stream_unavailable`).
+        """
+        ...
+
+    async def kill(self, instance_id: str | None = None) -> None:
+        """End one instance, or every one."""
+        ...
+
+    async def aclose(self) -> None:
+        """End every instance and give everything back; the object can be used again afterwards."""
+        ...
