@@ -1,0 +1,206 @@
+"""The catalogue: every tool that an agent can be given, and how one is bound to its services.
+
+A tool is one async function. Its positional parameters are services, injected here by their type
+and invisible to the agent; its keyword-only parameters are the arguments that the agent gives.
+"""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+
+import orjson
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import BaseModel
+
+TOOLSETS = (
+    "core",
+    "market",
+    "features",
+    "strategy",
+    "backtest",
+    "memory",
+    "portfolio",
+    "trading",
+    "audit",
+    "ui",
+)
+
+Result = Callable[..., Awaitable[BaseModel]]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """What is known about a tool before it is called.
+
+    Attributes:
+        name: What the agent calls, `domain_verb`.
+        module: Where the function of the same name lives.
+        toolset: The group that switches it on and off.
+        title: For people, in menus.
+        read_only: It changes nothing that anybody could miss.
+        destructive: It can undo or end something.
+        idempotent: Calling it twice with the same arguments has no more effect than once.
+        open_world: It reaches beyond this desk, such as a broker.
+    """
+
+    name: str
+    module: str
+    toolset: str
+    title: str
+    read_only: bool = True
+    destructive: bool = False
+    idempotent: bool = True
+    open_world: bool = False
+
+    def load(self) -> Result:
+        """Imports and returns the tool's function."""
+        return cast(
+            "Result", getattr(importlib.import_module(f"neural_trader_tools.{self.module}"), self.name)
+        )
+
+    def annotations(self) -> ToolAnnotations:
+        """Returns the hints that clients show and obey."""
+        return ToolAnnotations(
+            read_only_hint=self.read_only,
+            destructive_hint=self.destructive,
+            idempotent_hint=self.idempotent,
+            open_world_hint=self.open_world,
+        )
+
+
+CATALOGUE = (
+    ToolSpec("status_get", "core.status_get", "core", "Desk status"),
+    ToolSpec("artifact_read", "core.artifact_read", "core", "Read an artifact"),
+    ToolSpec("market_search", "market.search", "market", "Find instruments"),
+    ToolSpec("market_get_bars", "market.get_bars", "market", "Price bars"),
+    ToolSpec("market_get_quotes", "market.get_quotes", "market", "Latest prices"),
+    ToolSpec("features_search", "features.search", "features", "Find features"),
+    ToolSpec("features_compute", "features.compute", "features", "Compute features"),
+    ToolSpec("strategy_get_api", "strategies.get_api", "strategy", "Strategy API"),
+    ToolSpec("strategy_save", "strategies.save", "strategy", "Save a strategy", read_only=False),
+    ToolSpec("strategy_check", "backtest.check", "strategy", "Check a strategy"),
+    ToolSpec(
+        "backtest_start", "backtest.start", "backtest", "Start a backtest", read_only=False, idempotent=False
+    ),
+    ToolSpec("backtest_get", "backtest.get", "backtest", "Backtest result"),
+    ToolSpec("backtest_verify", "backtest.verify", "backtest", "Verify a backtest"),
+    ToolSpec(
+        "backtest_cancel",
+        "backtest.cancel",
+        "backtest",
+        "Cancel a backtest",
+        read_only=False,
+        destructive=True,
+    ),
+    ToolSpec("memory_search", "memory.search", "memory", "Search memory"),
+    ToolSpec("memory_write", "memory.write", "memory", "Remember", read_only=False, idempotent=False),
+    ToolSpec("portfolio_get", "portfolio.get", "portfolio", "Portfolio"),
+    ToolSpec("orders_list", "orders.list", "portfolio", "Orders"),
+    ToolSpec(
+        "orders_preview", "orders.preview", "trading", "Preview an order", read_only=False, idempotent=False
+    ),
+    ToolSpec(
+        "orders_submit",
+        "orders.submit",
+        "trading",
+        "Submit an order",
+        read_only=False,
+        destructive=True,
+        idempotent=False,
+        open_world=True,
+    ),
+    ToolSpec(
+        "orders_cancel",
+        "orders.cancel",
+        "trading",
+        "Cancel an order",
+        read_only=False,
+        destructive=True,
+        open_world=True,
+    ),
+    ToolSpec("trading_halt", "trading.halt", "trading", "Halt trading", read_only=False, destructive=True),
+    ToolSpec("audit_search", "audit.search", "audit", "Search the audit log"),
+    ToolSpec("audit_verify", "audit.verify", "audit", "Verify the audit log"),
+)
+
+
+def bind(function: Result, services: Mapping[type, object]) -> Callable[..., Awaitable[CallToolResult]]:
+    """Returns the function with its services filled in and only the agent's arguments left.
+
+    The result model becomes both `structuredContent` and the same facts as compact JSON text,
+    since some clients show only one of them.
+
+    Args:
+        function: A tool: positional service parameters, keyword-only arguments, a pydantic result.
+        services: What the composition root offers, by the type that tools name.
+
+    Raises:
+        TypeError: the function asks for a service that is not offered, or returns no model.
+    """
+    signature = inspect.signature(function, eval_str=True)
+    injected: list[object] = []
+    arguments: list[inspect.Parameter] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            arguments.append(parameter)
+        elif parameter.annotation in services:
+            injected.append(services[parameter.annotation])
+        else:
+            raise TypeError(f"{function.__name__} asks for {parameter.annotation}, which no service provides")
+    model = signature.return_annotation
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise TypeError(f"{function.__name__} must return a pydantic model, not {model}")
+
+    async def call(**given: Any) -> CallToolResult:
+        result = await function(*injected, **given)
+        facts = result.model_dump(mode="json", by_alias=True)
+        text = orjson.dumps(facts).decode()
+        return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=facts)
+
+    functools.update_wrapper(call, function, assigned=("__name__", "__qualname__", "__doc__", "__module__"))
+    del call.__dict__["__wrapped__"]  # introspection must not look through to the services
+    returned = Annotated[CallToolResult, model]
+    call.__signature__ = signature.replace(  # pyright: ignore[reportFunctionMemberAccess]  # PEP 362 hook
+        parameters=arguments, return_annotation=returned
+    )
+    call.__annotations__ = {item.name: item.annotation for item in arguments} | {"return": returned}
+    return call
+
+
+def build_tool(spec: ToolSpec, services: Mapping[type, object]) -> Tool:
+    """Returns the SDK's tool for a catalogue entry, with schemas cut to what an agent needs."""
+    function = spec.load()
+    tool = Tool.from_function(
+        bind(function, services),
+        name=spec.name,
+        title=spec.title,
+        description=inspect.getdoc(function),
+        annotations=spec.annotations(),
+    )
+    tool.parameters = _without_titles(tool.parameters)
+    schema = tool.fn_metadata.output_schema
+    if schema is not None:
+        tool.fn_metadata.output_schema = _without_titles(schema)
+    return tool
+
+
+def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:
+    """Returns the schema without pydantic's generated titles, which repeat the names in other letters."""
+
+    def clean(node: Any, holds_names: bool = False) -> Any:
+        if isinstance(node, dict):
+            items = cast("dict[str, Any]", node).items()
+            return {
+                key: clean(value, key in {"properties", "$defs"} and not holds_names)
+                for key, value in items
+                if holds_names or key != "title"
+            }
+        if isinstance(node, list):
+            return [clean(item) for item in cast("list[Any]", node)]
+        return node
+
+    return cast("dict[str, Any]", clean(schema))

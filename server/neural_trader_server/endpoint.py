@@ -1,0 +1,75 @@
+"""The endpoint: an MCP server whose every tool failure is one line of our error tree."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from mcp.server import CacheHint, MCPServer
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult, InputRequiredResult
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from neural_trader_server.faults import explain, refuse, unknown_arguments
+from neural_trader_server.gate import Gate
+
+INSTRUCTIONS = """\
+A governed trading desk; the money is paper unless status_get says live.
+Research: market_search, market_get_bars, features_compute, strategy_save, strategy_check, backtest_start,
+backtest_get. Trade: orders_preview judges an order against the policy and says why; orders_submit takes its
+preview_id. Some orders wait for a person's signature: approval_required is no failure, ask the person, then
+submit again. Errors read `code: what happened; next step`: do the next step. Bulk results come as handles
+for artifact_read."""
+
+
+class Endpoint(MCPServer[None]):
+    """The SDK's server with our tools, our gate and our words for failures.
+
+    Args:
+        tools: Bound tools, all of them; the gate decides which are served.
+        gate: The one middleware.
+        version: Of this distribution.
+        lifespan: Entered while the server runs; None where the caller owns the services.
+    """
+
+    def __init__(
+        self,
+        tools: list[Tool],
+        gate: Gate,
+        version: str,
+        lifespan: Callable[[MCPServer[None]], AbstractAsyncContextManager[None]] | None = None,
+    ) -> None:
+        super().__init__(
+            "neural-trader",
+            title="Neural Trader",
+            instructions=INSTRUCTIONS,
+            version=version,
+            tools=tools,
+            middleware=[gate],
+            log_level="WARNING",
+            lifespan=lifespan,
+            cache_hints={"tools/list": CacheHint(ttl_ms=300_000, scope="private")},
+        )
+        self._properties: dict[str, dict[str, Any]] = {
+            tool.name: tool.parameters.get("properties", {}) for tool in tools
+        }
+        self.custom_route("/healthz", methods=["GET"])(self._healthz)
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Calls a tool; a failure comes back as a tool error, never as an exception's own text."""
+        properties = self._properties.get(name, {})
+        misspelled = unknown_arguments(arguments, properties, name)
+        if misspelled is not None:
+            return refuse(misspelled)
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            return refuse(explain(error, name, properties))
+
+    async def _healthz(self, _: Request) -> JSONResponse:
+        """Tells that the process answers; says nothing that needs a right to know."""
+        return JSONResponse({"ok": True})

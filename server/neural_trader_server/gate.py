@@ -1,0 +1,151 @@
+"""The gate: the one middleware that every message passes.
+
+It decides which tools this server serves (toolsets, read-only), bounds each call in time and
+logs it. `tools/list` and `tools/call` obey the same set, so what is hidden cannot be called.
+"""
+
+import difflib
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+import anyio
+import structlog
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.types import CallToolResult, TextContent
+
+from neural_trader_governance.errors import ExecutionError, InputError, NeuralTraderError, RiskError
+from neural_trader_server.catalogue import TOOLSETS, ToolSpec
+from neural_trader_server.faults import refuse
+
+log = structlog.get_logger(__name__)
+
+ALWAYS_SERVED = "trading_halt"
+DEFAULT_TOOLSETS = tuple(name for name in TOOLSETS if name != "trading")
+
+
+def select_toolsets(text: str | None) -> tuple[str, ...]:
+    """Reads `--toolsets`: None is the default set, `all` is everything, else names with commas.
+
+    Raises:
+        InputError: a name is no toolset.
+    """
+    if text is None:
+        return DEFAULT_TOOLSETS
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if "all" in names:
+        return TOOLSETS
+    for name in names:
+        if name not in TOOLSETS:
+            close = difflib.get_close_matches(name, TOOLSETS, n=1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise InputError(
+                "unknown_toolset",
+                f"{name!r:.40} is no toolset",
+                f"{hint}choose from {', '.join(TOOLSETS)}, or all",
+            )
+    if not names:
+        raise InputError(
+            "unknown_toolset", "no toolset is named", f"choose from {', '.join(TOOLSETS)}, or all"
+        )
+    return names
+
+
+class Gate:
+    """Middleware for `MCPServer(middleware=[…])`.
+
+    Args:
+        specs: Every registered tool by name.
+        toolsets: The toolsets that are served.
+        read_only: Drops every tool that writes, whatever the toolsets say, but `trading_halt`.
+        deadline_s: The longest that a tool call may take.
+    """
+
+    def __init__(
+        self, specs: Mapping[str, ToolSpec], toolsets: tuple[str, ...], read_only: bool, deadline_s: float
+    ) -> None:
+        self._specs = specs
+        self._toolsets = toolsets
+        self._read_only = read_only
+        self._deadline_s = deadline_s
+
+    def serves(self, name: str) -> bool:
+        """Tells whether the tool is listed and may be called here."""
+        spec = self._specs.get(name)
+        if spec is None:
+            return False
+        if name == ALWAYS_SERVED:
+            return True
+        return spec.toolset in self._toolsets and (spec.read_only or not self._read_only)
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Passes one message on, or answers it with the reason why not."""
+        if ctx.method == "tools/list":
+            return self._filter(await call_next(ctx))
+        if ctx.method == "tools/call":
+            return await self._call(ctx, call_next)
+        return await call_next(ctx)
+
+    def _filter(self, result: HandlerResult) -> HandlerResult:
+        if isinstance(result, dict):  # inside the chain results are already in wire form
+            listed = cast("list[dict[str, Any]]", result.get("tools", []))
+            result["tools"] = [tool for tool in listed if self.serves(str(tool["name"]))]
+        return result
+
+    async def _call(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        name = str((ctx.params or {}).get("name"))
+        started = time.perf_counter()
+        refusal = self._refusal(name)
+        result: HandlerResult = None
+        if refusal is not None:
+            result = refuse(refusal)
+        else:
+            with anyio.move_on_after(self._deadline_s) as scope:
+                result = await call_next(ctx)
+            if scope.cancelled_caught:
+                result = refuse(
+                    ExecutionError(
+                        "deadline_exceeded",
+                        f"{name} took longer than {self._deadline_s:g} s and was stopped",
+                        "ask for less at once, or look with a get tool at what it had begun",
+                    )
+                )
+        log.info(
+            "tool_call",
+            tool=name[:60],
+            outcome=_outcome(result),
+            wall_ms=round((time.perf_counter() - started) * 1e3, 1),
+            request_id=str(ctx.request_id)[:40],
+        )
+        return result
+
+    def _refusal(self, name: str) -> NeuralTraderError | None:
+        spec = self._specs.get(name)
+        if spec is None:
+            served = [tool for tool in self._specs if self.serves(tool)]
+            close = difflib.get_close_matches(name, served, n=1)
+            hint = f"did you mean {close[0]}?" if close else "call tools/list for the tools that are served"
+            return InputError("unknown_tool", f"there is no tool {name!r:.60}", hint)
+        if self.serves(name):
+            return None
+        if self._read_only and not spec.read_only:
+            return RiskError(
+                "read_only", f"{name} writes, and this server is read-only", "ask the operator to serve it"
+            )
+        return RiskError(
+            "toolset_not_served",
+            f"{name} belongs to the toolset {spec.toolset}, which this server does not serve",
+            f"ask the operator to start it with --toolsets {','.join((*self._toolsets, spec.toolset))}",
+        )
+
+
+def _outcome(result: HandlerResult) -> str:
+    """Returns `ok`, or the code of the tool error."""
+    if isinstance(result, CallToolResult):
+        first = result.content[0] if result.content else None
+        text = first.text if result.is_error and isinstance(first, TextContent) else ""
+    elif isinstance(result, dict) and result.get("isError"):
+        text = str(result["content"][0].get("text", ""))
+    else:
+        return "ok"
+    return text.split(":", 1)[0][:60] or "error"
