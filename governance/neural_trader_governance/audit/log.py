@@ -1,0 +1,230 @@
+"""The log inside the database: entries, complete subtree hashes and signed checkpoints.
+
+Every function works on a connection that somebody else holds open, inside that one's transaction.
+`Appender` reads the frontier from the database when its transaction begins, so that many
+processes on one home extend one log.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neural_trader_governance.audit import merkle
+from neural_trader_governance.audit.checkpoints import Checkpoint, open_checkpoint
+from neural_trader_governance.audit.entries import AuditEntry, LoggedEntry
+from neural_trader_governance.errors import InputError, IntegrityError
+from neural_trader_governance.signing.keys import SigningKey
+from neural_trader_governance.terms.clocks import Clock
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS audit_entries (
+  seq INTEGER PRIMARY KEY, time_us INTEGER NOT NULL, type TEXT NOT NULL, agent TEXT NOT NULL,
+  symbol TEXT, client_order_id TEXT, leaf_hash BLOB NOT NULL, entry BLOB NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS audit_entries_type ON audit_entries (type, seq);
+CREATE INDEX IF NOT EXISTS audit_entries_symbol ON audit_entries (symbol, seq);
+CREATE INDEX IF NOT EXISTS audit_entries_agent ON audit_entries (agent, seq);
+CREATE INDEX IF NOT EXISTS audit_entries_time ON audit_entries (time_us);
+CREATE INDEX IF NOT EXISTS audit_entries_order ON audit_entries (client_order_id, seq);
+CREATE TABLE IF NOT EXISTS audit_nodes (
+  level INTEGER NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL,
+  PRIMARY KEY (level, position)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS audit_checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest checkpoint: how many entries, under which root, signed."""
+
+    size: int
+    root_hex: str
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where an entry stands: its leaf hash, and a signed checkpoint that covers it."""
+
+    seq: int
+    leaf_hash: str
+    checkpoint: str
+
+
+def read_node(connection: sqlite3.Connection, level: int, position: int) -> bytes:
+    """Returns the stored hash of a complete subtree.
+
+    Raises:
+        IntegrityError: it is not there although the size says that it is complete.
+    """
+    if level == 0:
+        row = connection.execute("SELECT leaf_hash FROM audit_entries WHERE seq = ?", (position,)).fetchone()
+    else:
+        row = connection.execute(
+            "SELECT hash FROM audit_nodes WHERE level = ? AND position = ?", (level, position)
+        ).fetchone()
+    if row is None:
+        raise IntegrityError(
+            "subtree_missing",
+            f"the audit log lacks its node {level}/{position}",
+            "run `neural-trader audit verify`",
+        )
+    return bytes(row[0])
+
+
+def node_reader(connection: sqlite3.Connection) -> merkle.NodeReader:
+    """Returns the reader that proofs are made from."""
+    return lambda level, position: read_node(connection, level, position)
+
+
+def read_frontier(connection: sqlite3.Connection, size: int) -> tuple[bytes, ...]:
+    """Returns the hashes of the complete subtrees that make up a tree of this size."""
+    return tuple(read_node(connection, *node) for node in merkle.frontier_nodes(size))
+
+
+def read_checkpoint(connection: sqlite3.Connection, covering: int | None = None) -> tuple[int, str] | None:
+    """Returns size and note of the newest checkpoint, or of the first one that covers a seq."""
+    if covering is None:
+        query, values = "SELECT size, note FROM audit_checkpoints ORDER BY size DESC LIMIT 1", ()
+    else:
+        query = "SELECT size, note FROM audit_checkpoints WHERE size > ? ORDER BY size LIMIT 1"
+        values = (covering,)
+    row = connection.execute(query, values).fetchone()
+    return None if row is None else (int(row[0]), str(row[1]))
+
+
+def read_receipt(connection: sqlite3.Connection, seq: int) -> Receipt:
+    """Returns the receipt of a committed entry.
+
+    Raises:
+        InputError: the log has no such entry.
+    """
+    row = connection.execute("SELECT leaf_hash FROM audit_entries WHERE seq = ?", (seq,)).fetchone()
+    found = read_checkpoint(connection, covering=seq)
+    if row is None or found is None:
+        raise InputError("unknown_seq", f"the audit log has no entry {seq}", "take a seq from audit_search")
+    return Receipt(seq, bytes(row[0]).hex(), found[1])
+
+
+def read_entry(connection: sqlite3.Connection, seq: int) -> LoggedEntry:
+    """Returns one committed entry.
+
+    Raises:
+        InputError: the log has no such entry.
+        IntegrityError: its bytes are damaged.
+    """
+    row = connection.execute("SELECT entry FROM audit_entries WHERE seq = ?", (seq,)).fetchone()
+    if row is None:
+        raise InputError("unknown_seq", f"the audit log has no entry {seq}", "take a seq from audit_search")
+    return LoggedEntry.decode(bytes(row[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """What a process last saw and checked of the log; a later state must contain it."""
+
+    size: int
+    root: bytes
+    note: str
+
+
+class Appender:
+    """Extends the log within one transaction and seals it with one signed checkpoint."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, origin: str, signer: SigningKey, clock: Clock, seen: Seal
+    ) -> None:
+        self._connection = connection
+        self._origin = origin
+        self._signer = signer
+        self._clock = clock
+        self._base = advance(connection, origin, signer, seen)
+        self._size = self._base.size
+        self._frontier = read_frontier(connection, self._size)
+        self.leaves: dict[int, bytes] = {}
+
+    def append(self, entry: AuditEntry) -> int:
+        """Writes one entry and the subtrees that it completes; returns its seq.
+
+        Raises:
+            InputError: the entry has no canonical form, or is too large.
+        """
+        seq, now = self._size, self._clock.now()
+        logged = LoggedEntry.model_validate(
+            {**entry.model_dump(), "seq": seq, "ts": now, "origin": self._origin}
+        )
+        data = logged.encode()
+        leaf = merkle.leaf_hash(data)
+        self._connection.execute(
+            "INSERT INTO audit_entries (seq, time_us, type, agent, symbol, client_order_id, leaf_hash, entry)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (seq, *index_columns(logged), leaf, data),
+        )
+        self._frontier, completed = merkle.extend(seq, self._frontier, leaf)
+        self._connection.executemany(
+            "INSERT INTO audit_nodes (level, position, hash) VALUES (?, ?, ?)", completed
+        )
+        self._size += 1
+        self.leaves[seq] = leaf
+        return seq
+
+    def seal(self) -> Seal:
+        """Signs and writes the checkpoint if anything was appended; returns the log's state."""
+        if not self.leaves:
+            return self._base
+        root = merkle.root_of(self._frontier)
+        note = Checkpoint(self._origin, self._size, root).sign([self._signer])
+        self._connection.execute(
+            "INSERT INTO audit_checkpoints (size, note) VALUES (?, ?)", (self._size, note)
+        )
+        return Seal(self._size, root, note)
+
+
+def index_columns(entry: LoggedEntry) -> tuple[int, str, str, str | None, str | None]:
+    """Returns the columns that are derived from an entry, for search."""
+    moment = entry.ts
+    time_us = int(moment.timestamp()) * 1_000_000 + moment.microsecond
+    return time_us, entry.type.value, entry.agent, entry.symbol, entry.client_order_id
+
+
+def advance(connection: sqlite3.Connection, origin: str, signer: SigningKey, seen: Seal | None) -> Seal:
+    """Reads the newest state and checks that it continues what this process saw before.
+
+    A log must never sign two histories: a checkpoint is extended only if this key signed it, the
+    stored subtrees make up its root, and it contains the state seen before.
+
+    Raises:
+        IntegrityError: one of these does not hold, or entries stand beyond the checkpoint.
+    """
+    found = read_checkpoint(connection)
+    if found is None:
+        raise _broken("the audit log has no checkpoint")
+    size, note = found
+    if seen is not None and note == seen.note:
+        return seen
+    checkpoint = open_checkpoint(note, signer.verifying_key, origin=origin)
+    last = connection.execute("SELECT max(seq) FROM audit_entries").fetchone()[0]
+    if checkpoint.size != size or size != (0 if last is None else int(last) + 1):
+        raise _broken(f"the newest checkpoint covers {checkpoint.size} entries, the log holds another number")
+    if merkle.root_of(read_frontier(connection, size)) != checkpoint.root:
+        raise _broken(f"the stored hashes do not make up the signed root at size {size}")
+    if seen is not None:
+        if size < seen.size:
+            raise _broken(f"the log shrank from {seen.size} to {size} entries")
+        if merkle.root_of(read_frontier(connection, seen.size)) != seen.root:
+            raise _broken(f"the log no longer contains its own history of {seen.size} entries")
+    return Seal(size, checkpoint.root, note)
+
+
+def begin_log(connection: sqlite3.Connection, origin: str, signers: Sequence[SigningKey]) -> None:
+    """Writes the signed checkpoint of size 0 into a fresh log; does nothing to one that exists."""
+    if read_checkpoint(connection) is None:
+        if connection.execute("SELECT 1 FROM audit_entries LIMIT 1").fetchone() is not None:
+            raise _broken("the audit log has entries and no checkpoint")
+        note = Checkpoint(origin, 0, merkle.EMPTY_ROOT).sign(signers)
+        connection.execute("INSERT INTO audit_checkpoints (size, note) VALUES (0, ?)", (note,))
+
+
+def _broken(what: str) -> IntegrityError:
+    return IntegrityError(
+        "audit_log_broken", what, "stop trading, keep the files, and run `neural-trader audit verify`"
+    )

@@ -1,0 +1,203 @@
+"""Ed25519 keys in the C2SP signed-note encodings (the forms of Go's `sumdb/note`).
+
+A verifier key is `NAME+KEYID+BASE64(0x01 || public key)`; KEYID is the first four bytes of
+SHA-256(NAME || 0x0A || 0x01 || public key) in hex. See https://c2sp.org/signed-note.
+"""
+
+import base64
+import binascii
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from neural_trader_governance.errors import ConfigurationError, StorageError
+
+ED25519 = b"\x01"
+_PRIVATE_PREFIX = "PRIVATE+KEY+"
+
+
+def decode_base64(text: str) -> bytes:
+    """Decodes standard base64 and accepts only the one canonical spelling.
+
+    Raises:
+        ValueError: foreign characters, wrong padding, or spare bits that are not zero.
+    """
+    try:
+        data = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise ValueError(f"{text!r:.60} is not base64") from None
+    if base64.b64encode(data).decode() != text:
+        raise ValueError(f"{text!r:.60} is not canonical base64")
+    return data
+
+
+def check_key_name(name: str) -> str:
+    """Returns the name if a note can carry it: not empty, no space, no plus sign, no control.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not name or len(name) > 200 or not name.isprintable() or any(c.isspace() or c == "+" for c in name):
+        raise ValueError(f"{name!r:.60} is not a key name; use one like desk.example/log")
+    return name
+
+
+def _key_id(name: str, public: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\n" + ED25519 + public).digest()[:4]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyingKey:
+    """The public half: who signed, and whether they did."""
+
+    name: str
+    public: bytes
+
+    @classmethod
+    def parse(cls, vkey: str) -> Self:
+        """Reads a verifier key such as `desk.example/log+1f2e3d4c+AU…`.
+
+        Raises:
+            ConfigurationError: the text is malformed, or its key id does not match its key.
+        """
+        try:
+            name, key_id, encoded = vkey.strip().split("+", 2)
+            check_key_name(name)
+            data = decode_base64(encoded)
+            if len(data) != 33 or data[:1] != ED25519:
+                raise ValueError("it is not an Ed25519 key")
+            key = cls(name, data[1:])
+            if key.key_id.hex() != key_id:
+                raise ValueError("its key id does not match the key")
+        except ValueError as error:
+            raise ConfigurationError(
+                "invalid_vkey",
+                f"{vkey.strip()!r:.80} is not a verifier key ({error})",
+                "give NAME+KEYID+BASE64 as `log.vkey` holds it",
+            ) from None
+        return key
+
+    @property
+    def key_id(self) -> bytes:
+        """Four bytes that tell this key from others of the same name."""
+        return _key_id(self.name, self.public)
+
+    @property
+    def vkey(self) -> str:
+        """The verifier key as text."""
+        return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(ED25519 + self.public).decode()}"
+
+    def verify(self, message: bytes, signature: bytes) -> bool:
+        """Says whether this key signed exactly this message."""
+        try:
+            Ed25519PublicKey.from_public_bytes(self.public).verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class SigningKey:
+    """The private half. It never appears in a repr, a log or an exception."""
+
+    def __init__(self, name: str, private: Ed25519PrivateKey) -> None:
+        self._private = private
+        self.verifying_key = VerifyingKey(check_key_name(name), private.public_key().public_bytes_raw())
+
+    def __repr__(self) -> str:
+        return f"SigningKey({self.verifying_key.vkey})"
+
+    @classmethod
+    def generate(cls, name: str) -> Self:
+        """Makes a fresh key from the operating system's randomness."""
+        return cls(name, Ed25519PrivateKey.generate())
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads a key file.
+
+        Raises:
+            ConfigurationError: it is missing, readable by others, or malformed.
+        """
+        try:
+            mode = path.stat().st_mode & 0o777
+            text = path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                "key_unreadable",
+                f"the key {path} cannot be read ({type(error).__name__})",
+                "run `neural-trader init`, or restore the key file",
+            ) from None
+        if mode & 0o077:
+            raise ConfigurationError(
+                "key_exposed", f"the key {path} has mode {mode:04o}", f"run `chmod 600 {path}`"
+            )
+        try:
+            name, key_id, encoded = text.removeprefix(_PRIVATE_PREFIX).split("+", 2)
+            data = decode_base64(encoded)
+            if not text.startswith(_PRIVATE_PREFIX) or len(data) != 33 or data[:1] != ED25519:
+                raise ValueError
+            key = cls(name, Ed25519PrivateKey.from_private_bytes(data[1:]))
+            if key.key_id.hex() != key_id:
+                raise ValueError
+        except ValueError:
+            # The text is not quoted: it may hold most of a private key.
+            raise ConfigurationError(
+                "invalid_key", f"the key {path} is malformed", "restore the key file from your backup"
+            ) from None
+        return key
+
+    def save(self, path: Path) -> None:
+        """Writes a new key file of mode 0600, durably; an existing file is never overwritten.
+
+        Raises:
+            StorageError: a file of that name exists, or it cannot be written.
+        """
+        seed = base64.b64encode(ED25519 + self._private.private_bytes_raw()).decode()
+        text = f"{_PRIVATE_PREFIX}{self.name}+{self.key_id.hex()}+{seed}\n"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                os.fchmod(file.fileno(), 0o600)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(path.parent)
+        except OSError as error:
+            raise StorageError(
+                "key_not_saved",
+                f"the key {path} was not written ({error.strerror})",
+                "choose a free path in a writable folder",
+            ) from error
+
+    def sign(self, message: bytes) -> bytes:
+        """Returns the 64-byte Ed25519 signature."""
+        return self._private.sign(message)
+
+    @property
+    def name(self) -> str:
+        """The key's name, as it stands in signature lines."""
+        return self.verifying_key.name
+
+    @property
+    def key_id(self) -> bytes:
+        """Four bytes that tell this key from others of the same name."""
+        return self.verifying_key.key_id
+
+    @property
+    def vkey(self) -> str:
+        """The verifier key as text, to be pinned by whoever checks the log."""
+        return self.verifying_key.vkey
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable (a rename or a creation is not, before this)."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
