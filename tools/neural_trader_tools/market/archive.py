@@ -204,7 +204,8 @@ class Archive:
                 written.append(result)
                 name = batch.dataset.dataset_id
                 added[name] = added.get(name, 0) + result.rows_new + result.rows_revised
-                datasets[name] = batch.dataset.model_copy(update={"rows_added": added[name]})
+                if added[name] or name not in before.datasets:  # an import that adds nothing leaves no trace
+                    datasets[name] = batch.dataset.model_copy(update={"rows_added": added[name]})
             after = Manifest(listings=listings, datasets=datasets)
             if after != before:
                 self._manifest.replace(after)
