@@ -24,11 +24,8 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 def frontier_nodes(size: int) -> list[tuple[int, int]]:
     """Returns the complete subtrees whose hashes make the root of a tree, from the largest on."""
-    nodes: list[tuple[int, int]] = []
-    for level in range(size.bit_length() - 1, -1, -1):
-        if size >> level & 1:
-            nodes.append((level, (size >> level) - 1))
-    return nodes
+    levels = range(size.bit_length() - 1, -1, -1)
+    return [(level, (size >> level) - 1) for level in levels if size >> level & 1]
 
 
 def extend(
@@ -129,9 +126,7 @@ def consistency_proof(read: NodeReader, old: int, new: int) -> list[bytes]:
     return proof[::-1]
 
 
-def verify_inclusion(
-    leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes
-) -> bool:
+def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
     """Checks an inclusion proof by the algorithm of RFC 9162 section 2.1.3.2."""
     if not 0 <= index < size:
         return False
@@ -149,9 +144,7 @@ def verify_inclusion(
     return last == 0 and result == root
 
 
-def verify_consistency(
-    old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]
-) -> bool:
+def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> bool:
     """Checks a consistency proof by the algorithm of RFC 9162 section 2.1.4.2."""
     if not 0 < old <= new:
         return False

@@ -1,0 +1,136 @@
+"""Policy contexts: every input of a decision, as bounded whole numbers, booleans and short names.
+
+Cedar skips a `forbid` whose evaluation errors, so nothing may overflow or be missing there: all
+arithmetic happens here, rounded against the order, and Cedar only compares.
+"""
+
+from decimal import ROUND_CEILING, Decimal
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+
+from neural_trader_governance.errors import InputError
+from neural_trader_governance.terms.instruments import Symbol
+from neural_trader_governance.terms.orders import AccountId, AgentId, OrderType, Side, TimeInForce
+from neural_trader_governance.terms.term import Term
+
+CENTS_MAX = 10**15
+MICROS_MAX = 10**15
+BPS_MAX = 10**9
+SECONDS_MAX = 10**10
+
+_SignedCents = Annotated[int, Field(ge=-CENTS_MAX, le=CENTS_MAX)]
+_Cents = Annotated[int, Field(ge=0, le=CENTS_MAX)]
+
+
+class PolicyContext(Term):
+    """What policy knows about one order; a value out of its bounds is refused, never clipped."""
+
+    model_config = ConfigDict(strict=True)
+
+    action_mode: Literal["paper", "live"]
+    live_enabled: bool = Field(description="A person switched live trading on")
+    halted: bool = Field(description="The kill switch is pulled")
+    agent: AgentId
+    agent_may_trade: bool = Field(description="The agent is permitted to trade this account")
+    account: AccountId
+    symbol: Symbol
+    side: Side
+    order_type: OrderType
+    time_in_force: TimeInForce
+    tradable: bool = Field(description="False for an index or a rate")
+    restricted: bool = Field(description="The symbol is on the restricted list")
+    quantity_micros: int = Field(gt=0, le=MICROS_MAX, description="Millionths of a unit, rounded up")
+    notional_cents: _Cents = Field(description="Worst-case value of the order, rounded up")
+    limit_deviation_bps: int = Field(
+        ge=-BPS_MAX,
+        le=BPS_MAX,
+        description="How far the limit lies through the market (buy above, sell below); 0 without a limit",
+    )
+    position_after_cents: _SignedCents = Field(description="Value of the position if the order fills")
+    gross_after_cents: _Cents = Field(description="Absolute value of all positions if the order fills")
+    short_after: bool = Field(description="The position would be short if this and all working sells fill")
+    equity_cents: _SignedCents
+    buying_power_cents: _SignedCents = Field(description="Cash not reserved for working orders")
+    required_cash_cents: _Cents = Field(description="Cash that the order needs with costs; 0 for a sell")
+    day_pnl_cents: _SignedCents
+    orders_last_minute: int = Field(ge=0, le=10**6, description="Sent by this agent, this one included")
+    quote_known: bool
+    quote_age_s: int = Field(ge=0, le=SECONDS_MAX, description="Against the desk's clock; 0 if unknown")
+    tainted: bool = Field(description="The session read text that came from outside")
+    approved: bool = Field(description="A person signed this very preview")
+
+    @property
+    def leverage_after_bps(self) -> int:
+        """Gross exposure after the order over equity, rounded up; the bound where equity is gone."""
+        return _ratio_bps(self.gross_after_cents, self.equity_cents)
+
+    @property
+    def day_loss_bps(self) -> int:
+        """Loss of the day over the equity that the day began with, rounded up; 0 for a gain."""
+        return _ratio_bps(max(0, -self.day_pnl_cents), self.equity_cents - self.day_pnl_cents)
+
+    def facts(self) -> dict[str, int | bool | str]:
+        """Returns what Cedar sees: the fields and the two ratios."""
+        return {
+            **self.model_dump(),
+            "leverage_after_bps": self.leverage_after_bps,
+            "day_loss_bps": self.day_loss_bps,
+        }
+
+
+def cents_up(amount: Decimal) -> int:
+    """Returns whole cents, rounded up (against the order).
+
+    Raises:
+        InputError: beyond ±1e13 USD, or not finite.
+    """
+    return _whole_up(amount * 100 if amount.is_finite() else amount, CENTS_MAX, "amount")
+
+
+def cents_down(amount: Decimal) -> int:
+    """Returns whole cents, rounded down: for what is had rather than needed.
+
+    Raises:
+        InputError: beyond ±1e13 USD, or not finite.
+    """
+    return -cents_up(-amount)
+
+
+def micros_up(quantity: Decimal) -> int:
+    """Returns millionths of a unit, rounded up.
+
+    Raises:
+        InputError: beyond ±1e9 units, or not finite.
+    """
+    return _whole_up(quantity * 10**6 if quantity.is_finite() else quantity, MICROS_MAX, "quantity")
+
+
+def deviation_bps(side: Side, limit_price: Decimal, market_price: Decimal) -> int:
+    """Returns how far a limit lies through the market, in basis points, rounded up.
+
+    Raises:
+        InputError: the market price is not positive, or the distance beyond 1e9.
+    """
+    if not market_price > 0:
+        raise InputError(
+            "invalid_price", f"the market price {market_price} is not positive", "wait for a quote"
+        )
+    through = limit_price - market_price if side == "buy" else market_price - limit_price
+    return _whole_up(through * 10_000 / market_price, BPS_MAX, "deviation")
+
+
+def _whole_up(value: Decimal, bound: int, noun: str) -> int:
+    if not value.is_finite() or abs(value) > bound:
+        raise InputError(
+            f"{noun}_out_of_range", f"the {noun} lies beyond policy's range", f"give a smaller {noun}"
+        )
+    return int(value.to_integral_value(ROUND_CEILING))
+
+
+def _ratio_bps(part: int, whole: int) -> int:
+    if part == 0:
+        return 0
+    if whole <= 0:
+        return BPS_MAX
+    return min(BPS_MAX, -(-part * 10_000 // whole))
