@@ -1,0 +1,110 @@
+"""The tool `memory_write`: an agent keeps what it learned, on the record."""
+
+from datetime import datetime
+from typing import Annotated
+
+from anyio import to_thread
+from pydantic import BaseModel, Field, JsonValue
+
+from neural_trader_governance.audit.entries import AuditEntry, EntryType
+from neural_trader_governance.errors import InputError
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.store import Store
+from neural_trader_governance.terms.clocks import UtcTime, format_time, parse_time
+from neural_trader_memory.memory import Draft, Memory
+
+
+class MemoryWritten(BaseModel):
+    """The receipt of a memory."""
+
+    memory_id: str
+    known_time: UtcTime = Field(description="When the desk came to know it, by the server's clock")
+    content_hash: str = Field(description="SHA-256 of every field; the audit entry holds it too")
+    audit_seq: int = Field(description="The audit entry of this write")
+    embedder: str
+    dimension: int
+
+
+async def memory_write(
+    memory: Memory,
+    store: Store,
+    caller: Caller,
+    *,
+    kind: Annotated[
+        str, Field(description="note, decision, outcome, reflection, skill, backtest, order or trade")
+    ],
+    text: Annotated[str, Field(description="What to remember, 1 to 4000 characters, in plain words")],
+    symbols: Annotated[list[str] | None, Field(description="What it is about, such as AAPL")] = None,
+    data: Annotated[dict[str, JsonValue] | None, Field(description="Facts as JSON, up to 16 kB")] = None,
+    event_time: Annotated[str | None, Field(description="When it happened, RFC 3339; default now")] = None,
+    audit_seq: Annotated[
+        int | None, Field(description="Audit entry it speaks of, such as an order's")
+    ] = None,
+) -> MemoryWritten:
+    """Remembers a decision, an outcome or a lesson, so that memory_search finds it by meaning later.
+
+    Memories are private to the calling agent, are never overwritten, and each write is audited.
+    """
+    if audit_seq is not None:
+        await to_thread.run_sync(_check_entry, store, audit_seq)
+    draft = await memory.draft(
+        kind,
+        text,
+        agent=namespace_of(caller),
+        symbols=symbols or (),
+        data=data,
+        event_time=_parse(event_time),
+        about_seq=audit_seq,
+        source="agent" if caller.agent else "person",
+    )
+    # The entry is durable before the row exists. A crash in between leaves an entry whose memory is missing,
+    # which a comparison finds; the other order could leave a memory that sways an agent and that is on no
+    # record. All that can be wrong with the memory itself has been refused by the draft.
+    seq, leaf_hash = await to_thread.run_sync(_record, store, caller, draft)
+    kept = await memory.keep(draft, audit_seq=seq, audit_hash=leaf_hash)
+    return MemoryWritten(
+        memory_id=kept.memory_id,
+        known_time=kept.known_time,
+        content_hash=kept.content_hash,
+        audit_seq=seq,
+        embedder=memory.profile.embedder,
+        dimension=memory.profile.dimension,
+    )
+
+
+def namespace_of(caller: Caller) -> str:
+    """Returns whose memory a caller reads and writes: the agent's, or a person's own."""
+    return caller.agent or f"person:{caller.principal}"
+
+
+def _parse(event_time: str | None) -> datetime | None:
+    return None if event_time is None else parse_time(event_time)
+
+
+def _check_entry(store: Store, seq: int) -> None:
+    size = store.head().size
+    if not 0 <= seq < size:
+        raise InputError(
+            "unknown_entry",
+            f"the audit log has no entry {seq} (it holds {size})",
+            "take a seq from audit_search or from a receipt",
+        )
+
+
+def _record(store: Store, caller: Caller, draft: Draft) -> tuple[int, str]:
+    record = draft.record
+    payload: dict[str, JsonValue] = {
+        "memory_id": record.memory_id,
+        "rev": record.rev,
+        "namespace": record.agent,
+        "kind": record.kind,
+        "content_hash": draft.content_hash,
+        "known_time": format_time(record.known_time),
+        "symbols": list(record.symbols),
+        "trust": record.trust,
+        "about_seq": record.about_seq,
+    }
+    symbol = record.symbols[0] if len(record.symbols) == 1 else None
+    with store.unit() as unit:
+        seq = unit.append(AuditEntry.by(caller, EntryType.MEMORY_WRITE, symbol=symbol, payload=payload))
+    return seq, unit.receipt(seq).leaf_hash
