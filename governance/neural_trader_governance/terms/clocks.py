@@ -7,6 +7,8 @@ from pydantic import AfterValidator, AwareDatetime, PlainSerializer
 
 from neural_trader_governance.errors import InputError
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def to_utc(moment: datetime) -> datetime:
     """Returns the same instant in UTC.
@@ -26,6 +28,16 @@ def to_utc(moment: datetime) -> datetime:
 def format_time(moment: datetime) -> str:
     """Returns RFC 3339 in UTC with a `Z`, with microseconds only where there are any."""
     return to_utc(moment).isoformat().replace("+00:00", "Z")
+
+
+def to_epoch_us(moment: datetime) -> int:
+    """Returns microseconds since 1970-01-01 UTC: how databases store and compare instants."""
+    return (to_utc(moment) - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_epoch_us(epoch_us: int) -> datetime:
+    """Returns the instant, in UTC, of a stored count of microseconds."""
+    return _EPOCH + timedelta(microseconds=epoch_us)
 
 
 def parse_time(text: str) -> datetime:

@@ -1,0 +1,228 @@
+"""Accounts: cash and positions in whole micros and nano-units, changed by fills and by nothing else.
+
+Average-cost accounting. A cash movement is rounded to the cent against the account, so rounding never
+creates money. Sale proceeds settle on the next session day (T+1, SEC Rule 15c6-1); cash that working
+buys may need is reserved, and buying power is what is left of it: a cash account, no margin.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+
+from neural_trader_governance.terms.clocks import from_epoch_us, to_epoch_us
+from neural_trader_governance.terms.fills import Fill
+from neural_trader_governance.terms.money import CENT, from_micros, from_nanos, to_micros, to_nanos
+from neural_trader_tools.orders.machine import WORKING
+
+SplitFactor = Callable[[str, datetime], Decimal]
+"""How many shares, at the moment that it speaks for, one share of an earlier moment has become."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS accounts (
+    account      TEXT PRIMARY KEY,
+    currency     TEXT NOT NULL,
+    opening_cash INTEGER NOT NULL,
+    cash         INTEGER NOT NULL,
+    opened_time  TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS permissions (
+    account TEXT NOT NULL REFERENCES accounts (account),
+    agent   TEXT NOT NULL,
+    PRIMARY KEY (account, agent)
+) STRICT;
+CREATE TABLE IF NOT EXISTS positions (
+    account  TEXT NOT NULL REFERENCES accounts (account),
+    symbol   TEXT NOT NULL,
+    quantity INTEGER NOT NULL,
+    cost     INTEGER NOT NULL,
+    realized INTEGER NOT NULL,
+    basis_us INTEGER NOT NULL,
+    PRIMARY KEY (account, symbol)
+) STRICT;
+CREATE TABLE IF NOT EXISTS fills (
+    execution_id    TEXT PRIMARY KEY,
+    client_order_id TEXT NOT NULL,
+    account         TEXT NOT NULL,
+    symbol          TEXT NOT NULL,
+    event_us        INTEGER NOT NULL,
+    cash            INTEGER NOT NULL,
+    quantity        INTEGER NOT NULL,
+    fill            TEXT NOT NULL,
+    audit_seq       INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS fills_by_account_time ON fills (account, event_us);
+"""
+"""`cash`, `cost` and `realized` are micros of the account's currency, `quantity` nano-units, both signed."""
+
+_WORKING = ", ".join(f"'{state}'" for state in sorted(WORKING))
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A stored position: signed nano-units, and signed cost and realised profit in micros.
+
+    `basis_us` is the event time up to which splits are contained in the quantity.
+    """
+
+    quantity: int = 0
+    cost: int = 0
+    realized: int = 0
+    basis_us: int = 0
+
+
+def cash_movement(fill: Fill) -> Decimal:
+    """Returns what the fill does to cash: negative for a buy, rounded to the cent against the account."""
+    gross = fill.quantity * fill.price
+    if fill.side == "buy":
+        return -(gross + fill.fee).quantize(CENT, ROUND_CEILING)
+    return (gross - fill.fee).quantize(CENT, ROUND_FLOOR)
+
+
+def apply_fill(holding: Holding, *, quantity: int, cash: int) -> Holding:
+    """Returns the holding after a fill of signed `quantity` that moved signed `cash`.
+
+    What closes an existing holding realises profit against its average cost; what opens or adds
+    carries its cash as cost; a fill that crosses zero does both, split by quantity.
+    """
+    if holding.quantity == 0 or (holding.quantity > 0) == (quantity > 0):
+        return replace(holding, quantity=holding.quantity + quantity, cost=holding.cost - cash)
+    closing = min(abs(quantity), abs(holding.quantity))
+    closing_cash = _share(cash, closing, abs(quantity))
+    closing_cost = _share(holding.cost, closing, abs(holding.quantity))
+    left = holding.quantity + quantity
+    crossed = left != 0 and (left > 0) == (quantity > 0)
+    cost = -(cash - closing_cash) if crossed else holding.cost - closing_cost
+    return replace(holding, quantity=left, cost=cost, realized=holding.realized + closing_cash - closing_cost)
+
+
+def _share(amount: int, part: int, whole: int) -> int:
+    return int((Decimal(amount) * part / whole).to_integral_value(ROUND_HALF_EVEN))
+
+
+def open_account(
+    connection: sqlite3.Connection, *, account: str, cash: Decimal, currency: str, opened_time: str
+) -> bool:
+    """Creates the account unless it exists; returns whether it was created."""
+    micros = to_micros(cash)
+    cursor = connection.execute(
+        "INSERT OR IGNORE INTO accounts VALUES (?, ?, ?, ?, ?)",
+        (account, currency, micros, micros, opened_time),
+    )
+    return cursor.rowcount == 1
+
+
+def permit_agent(connection: sqlite3.Connection, *, account: str, agent: str) -> bool:
+    """Lets an agent trade the account; returns whether that is new."""
+    cursor = connection.execute("INSERT OR IGNORE INTO permissions VALUES (?, ?)", (account, agent))
+    return cursor.rowcount == 1
+
+
+def may_trade(connection: sqlite3.Connection, *, account: str, agent: str) -> bool:
+    """Tells whether the agent is permitted to trade the account."""
+    row = connection.execute("SELECT 1 FROM permissions WHERE account = ? AND agent = ?", (account, agent))
+    return row.fetchone() is not None
+
+
+def post_fill(
+    connection: sqlite3.Connection, *, account: str, fill: Fill, audit_seq: int, split_factor: SplitFactor
+) -> None:
+    """Books a fill that is not booked yet; the caller has checked `has_fill` in this transaction."""
+    cash = to_micros(cash_movement(fill))
+    quantity = to_nanos(fill.quantity) * (1 if fill.side == "buy" else -1)
+    event_us = to_epoch_us(fill.event_time)
+    stored = dict(_stored_holdings(connection, account)).get(fill.symbol)
+    before = _rebased(fill.symbol, stored, split_factor) if stored else Holding(basis_us=event_us)
+    after = apply_fill(before, quantity=quantity, cash=cash)
+    connection.execute("UPDATE accounts SET cash = cash + ? WHERE account = ?", (cash, account))
+    connection.execute(
+        "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?, ?)",
+        (account, fill.symbol, after.quantity, after.cost, after.realized, max(before.basis_us, event_us)),
+    )
+    connection.execute(
+        "INSERT INTO fills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            fill.execution_id,
+            fill.client_order_id,
+            account,
+            fill.symbol,
+            event_us,
+            cash,
+            quantity,
+            fill.model_dump_json(),
+            audit_seq,
+        ),
+    )
+
+
+def has_fill(connection: sqlite3.Connection, execution_id: str) -> bool:
+    """Tells whether an execution is booked: the last of the three idempotency layers."""
+    return (
+        connection.execute("SELECT 1 FROM fills WHERE execution_id = ?", (execution_id,)).fetchone()
+        is not None
+    )
+
+
+def working_quantity(connection: sqlite3.Connection, account: str, symbol: str, side: str) -> Decimal:
+    """Returns what working orders of one side may still fill."""
+    total = connection.execute(
+        f"SELECT COALESCE(SUM(quantity - filled), 0) FROM orders"  # noqa: S608 - a constant list of states
+        f" WHERE account = ? AND symbol = ? AND side = ? AND state IN ({_WORKING})",
+        (account, symbol, side),
+    ).fetchone()[0]
+    return from_nanos(total)
+
+
+def reserved_cash(connection: sqlite3.Connection, account: str) -> Decimal:
+    """Returns the cash that working orders hold back."""
+    query = f"SELECT COALESCE(SUM(reserved), 0) FROM orders WHERE account = ? AND state IN ({_WORKING})"  # noqa: S608 - a constant list of states
+    return from_micros(connection.execute(query, (account,)).fetchone()[0])
+
+
+def cash_since(connection: sqlite3.Connection, account: str, since_us: int) -> tuple[Decimal, Decimal]:
+    """Returns what fills since then did to cash, and how much of it is sale proceeds."""
+    row = connection.execute(
+        "SELECT COALESCE(SUM(cash), 0), COALESCE(SUM(MAX(cash, 0)), 0) FROM fills"
+        " WHERE account = ? AND event_us >= ?",
+        (account, since_us),
+    ).fetchone()
+    return from_micros(row[0]), from_micros(row[1])
+
+
+def traded_since(connection: sqlite3.Connection, account: str, symbol: str, since_us: int) -> Decimal:
+    """Returns the signed quantity traded since then."""
+    row = connection.execute(
+        "SELECT COALESCE(SUM(quantity), 0) FROM fills WHERE account = ? AND symbol = ? AND event_us >= ?",
+        (account, symbol, since_us),
+    ).fetchone()
+    return from_nanos(row[0])
+
+
+def holdings(
+    connection: sqlite3.Connection, account: str, split_factor: SplitFactor
+) -> list[tuple[str, Holding]]:
+    """Returns every position ever held, by symbol, on the share basis of now."""
+    return [
+        (symbol, _rebased(symbol, holding, split_factor))
+        for symbol, holding in _stored_holdings(connection, account)
+    ]
+
+
+def _stored_holdings(connection: sqlite3.Connection, account: str) -> list[tuple[str, Holding]]:
+    rows = connection.execute(
+        "SELECT symbol, quantity, cost, realized, basis_us FROM positions WHERE account = ? ORDER BY symbol",
+        (account,),
+    ).fetchall()
+    return [(str(row[0]), Holding(*row[1:])) for row in rows]
+
+
+def _rebased(symbol: str, holding: Holding, split_factor: SplitFactor) -> Holding:
+    """Carries a holding over the splits since its basis; the cost stays, the quantity changes."""
+    factor = split_factor(symbol, from_epoch_us(holding.basis_us))
+    if factor == 1:
+        return holding
+    quantity = int(
+        (holding.quantity * factor).to_integral_value(ROUND_FLOOR if holding.quantity > 0 else ROUND_CEILING)
+    )
+    return replace(holding, quantity=quantity)

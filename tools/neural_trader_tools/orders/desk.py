@@ -1,0 +1,382 @@
+"""The desk: preview -> policy -> approval -> reserve and record -> submit -> fills -> portfolio.
+
+Read `Desk.submit` from top to bottom: the intent, the decision with all its inputs, the reservation
+and the audit entries are durable in one transaction before the broker is called. A process that dies
+after that leaves an order in `submitted`; `reconcile` asks the venue about it and never sends it again.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from neural_trader_governance.approvals import verify_approval
+from neural_trader_governance.audit.entries import AuditEntry, EntryType
+from neural_trader_governance.errors import NetworkError, RiskError
+from neural_trader_governance.halts import read_halt
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.policy.engine import PolicyEngine, Verdict
+from neural_trader_governance.signing.keys import VerifyingKey
+from neural_trader_governance.store import Receipt, Store, Unit
+from neural_trader_governance.terms.clocks import Clock
+from neural_trader_governance.terms.money import format_decimal
+from neural_trader_governance.terms.orders import Order, OrderIntent, OrderState
+from neural_trader_governance.terms.portfolios import Portfolio
+from neural_trader_tools.brokers.port import Broker, BrokerReport
+from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.market.replay import ReplayClock
+from neural_trader_tools.orders import accounts, book, previews
+from neural_trader_tools.orders.facts import Facts, gather
+from neural_trader_tools.orders.ledger import Ledger, order_entry
+from neural_trader_tools.orders.machine import WORKING
+from neural_trader_tools.orders.previews import APPROVAL_TTL, PREVIEW_TTL, Preview, hash_intent
+from neural_trader_tools.orders.valuation import read_portfolio
+
+SCHEMAS = (accounts.SCHEMA, previews.SCHEMA, book.SCHEMA)
+"""The desk's tables, for `Store.open`: they live beside the log so that one transaction covers both."""
+
+IN_DOUBT_AFTER = timedelta(seconds=5)
+"""How long a submission may be in flight in some process before another asks the venue about it."""
+
+_T = TypeVar("_T")
+
+_log = structlog.get_logger(__name__)
+
+
+def random_id(prefix: str) -> str:
+    """Returns a short unguessable identifier such as `pv_3f9a2c11d0e4`."""
+    return f"{prefix}_{secrets.token_hex(6)}"
+
+
+async def _uninterrupted(action: Coroutine[None, None, _T]) -> _T:
+    """Shields an action from cancellation: once its commit is durable, its outcome must be recorded."""
+    results: list[_T] = []
+    with anyio.CancelScope(shield=True):
+        results.append(await action)
+    return results[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a submission answers: the order as it stands, and the receipt of its audit entry."""
+
+    order: Order
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """Something that reconciliation found and settled."""
+
+    client_order_id: str
+    before: OrderState
+    after: OrderState
+    detail: str
+
+
+@dataclass(slots=True)
+class Desk:
+    """The only way to an order. Everything it depends on is handed in."""
+
+    store: Store
+    policy: PolicyEngine
+    broker: Broker
+    archive: Archive
+    replay: ReplayClock
+    clock: Clock
+    approver: VerifyingKey
+    live_enabled: bool = False
+    restricted_symbols: frozenset[str] = frozenset()
+    new_id: Callable[[str], str] = field(default=random_id)
+    _ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ledger = Ledger(self.store, self.archive, self.replay, self.clock)
+
+    async def preview(self, intent: OrderIntent, caller: Caller) -> Preview:
+        """Prices and judges an intent, and stores it for one submission.
+
+        Raises:
+            DataError: the symbol is not in the archive.
+            InputError: the account does not exist.
+        """
+        return await anyio.to_thread.run_sync(self._preview, intent, caller)
+
+    async def submit(self, preview_id: str, caller: Caller) -> Submission:
+        """Submits a preview once.
+
+        Raises:
+            RiskError: the preview is unknown, used, expired, denied or lacks its approval; trading is
+                halted; or policy, asked again with fresh facts, denies it. Nothing was sent.
+        """
+        return await _uninterrupted(self._submit(preview_id, caller))
+
+    async def cancel(self, client_order_id: str, caller: Caller) -> Order:
+        """Asks the venue to cancel what is still working; a finished order is returned as it is."""
+        return await _uninterrupted(self._cancel(client_order_id, caller))
+
+    async def order(self, client_order_id: str) -> Order:
+        """Returns one order as the desk knows it."""
+        return await self._reading(lambda c: book.find_order(c, client_order_id))
+
+    async def orders(self, *, states: frozenset[OrderState] | None = None, limit: int = 50) -> list[Order]:
+        """Returns orders, newest first."""
+        return await self._reading(lambda c: book.list_orders(c, states=states, limit=limit))
+
+    async def portfolio(self, account: str) -> Portfolio:
+        """Values an account at the replay clock's prices."""
+        return await self._reading(lambda c: read_portfolio(c, account, self.archive, self.replay))
+
+    async def reconcile(
+        self, caller: Caller, *, in_doubt_after: timedelta = IN_DOUBT_AFTER
+    ) -> list[Discrepancy]:
+        """Asks the venue about every order that is not finished and books what it answers.
+
+        An order whose submission is older than `in_doubt_after` and unknown to the venue is barred
+        there and recorded as canceled. It is never sent again.
+        """
+        found: list[Discrepancy] = []
+        for order in await self.orders(states=WORKING, limit=100_000):
+            in_flight = order.state in {OrderState.SUBMITTED, OrderState.UNKNOWN}
+            if in_flight and self.clock.now() - order.updated_time < in_doubt_after:
+                continue  # another process may be between its commit and its broker call
+            try:
+                report = await self._look_up(order)
+            except NetworkError as error:
+                _log.warning("reconcile.unreachable", client_order_id=order.client_order_id, error=str(error))
+                continue
+            if report is None:
+                _log.error("reconcile.missing_at_venue", client_order_id=order.client_order_id)
+                continue
+            if report.state == order.state and len(report.fills) == 0:
+                continue
+            after = await anyio.to_thread.run_sync(self._ledger.record_report, report, caller, True)
+            if after != order.state:
+                found.append(Discrepancy(order.client_order_id, order.state, after, report.detail))
+        return found
+
+    async def _look_up(self, order: Order) -> BrokerReport | None:
+        if order.state in {OrderState.SUBMITTED, OrderState.UNKNOWN}:
+            return await self.broker.close_unknown(order.client_order_id)
+        if (
+            order.state == OrderState.PENDING_CANCEL
+        ):  # the process that asked may have died before the venue heard
+            return await self.broker.cancel(order.client_order_id)
+        return await self.broker.order(order.client_order_id)
+
+    async def keep_reconciled(self, caller: Caller, *, every_s: float = 5.0) -> None:
+        """Reconciles at once and then for ever; run it in a task group of the server's lifespan."""
+        while True:
+            for found in await self.reconcile(caller):
+                _log.info("reconcile.settled", client_order_id=found.client_order_id, state=found.after)
+            await anyio.sleep(every_s)
+
+    async def _submit(self, preview_id: str, caller: Caller) -> Submission:
+        client_order_id, receipt = await anyio.to_thread.run_sync(self._commit_submission, preview_id, caller)
+        intent = (await self.order(client_order_id)).intent
+        await self._ask_broker(client_order_id, lambda: self.broker.submit(client_order_id, intent), caller)
+        return Submission(await self.order(client_order_id), receipt)
+
+    async def _cancel(self, client_order_id: str, caller: Caller) -> Order:
+        if await anyio.to_thread.run_sync(self._commit_cancel, client_order_id, caller):
+            await self._ask_broker(client_order_id, lambda: self.broker.cancel(client_order_id), caller)
+        return await self.order(client_order_id)
+
+    def _preview(self, intent: OrderIntent, caller: Caller) -> Preview:
+        instrument = self.archive.instrument(intent.symbol)
+        with self.store.unit() as unit:
+            facts = self._gather(unit.connection, intent, tradable=instrument.tradable)
+            verdict = self.policy.decide(facts.context)
+            state = {
+                "allow": OrderState.PREVIEWED,
+                "needs_approval": OrderState.AWAITING_APPROVAL,
+                "deny": OrderState.DENIED,
+            }[verdict.decision]
+            now = self.clock.now()
+            preview = Preview(
+                preview_id=self.new_id("pv"),
+                caller=caller,
+                intent=intent,
+                intent_hash=hash_intent(intent),
+                price=facts.price,
+                notional=facts.notional,
+                verdict=verdict,
+                state=state,
+                created_time=now,
+                expires_time=now + (APPROVAL_TTL if verdict.decision == "needs_approval" else PREVIEW_TTL),
+            )
+            previews.insert_preview(unit.connection, preview)
+            self._append_decision(unit, preview, facts, verdict, caller)
+            if verdict.decision == "needs_approval":
+                unit.append(self._entry(EntryType.APPROVAL_REQUEST, preview, caller, {}))
+        return preview
+
+    def _commit_submission(self, preview_id: str, caller: Caller) -> tuple[str, Receipt]:
+        refusal: RiskError | None = None
+        client_order_id, seq = "", 0
+        with self.store.unit() as unit:
+            connection, now = unit.connection, self.clock.now()
+            preview = previews.find_preview(connection, preview_id)
+            if preview.caller != caller:
+                raise RiskError(
+                    "preview_not_yours",
+                    f"{preview_id} belongs to agent {preview.caller.agent}",
+                    "submit only what you previewed yourself",
+                )
+            preview.require_open(now)
+            if (halted := read_halt(connection)) is not None:
+                raise RiskError(
+                    "halted",
+                    f"trading is halted: {halted.reason}",
+                    "a person must run: neural-trader resume",
+                )
+            instrument = self.archive.instrument(preview.intent.symbol)
+            facts = self._gather(connection, preview.intent, tradable=instrument.tradable)
+            approved = self._verify_approval(connection, preview, facts.price, now)
+            if approved:
+                facts = facts.with_approval()
+            verdict = self.policy.decide(facts.context)
+            if verdict.decision == "needs_approval":
+                raise RiskError(
+                    "approval_required",
+                    f"{preview_id} needs a person: {'; '.join(reason.message for reason in verdict.reasons)}",
+                    f"ask an approver to run: neural-trader orders approve {preview_id}",
+                    preview_id=preview_id,
+                )
+            decision_seq = self._append_decision(unit, preview, facts, verdict, caller)
+            if verdict.decision == "deny":
+                previews.update_preview(connection, preview_id, state=OrderState.DENIED)
+                refusal = RiskError(
+                    "denied",
+                    f"policy denied {preview_id}: {'; '.join(reason.message for reason in verdict.reasons)}",
+                    "; ".join(reason.next_step for reason in verdict.reasons),
+                    reasons=[reason.model_dump() for reason in verdict.reasons],
+                )
+            else:
+                client_order_id = self.new_id("nt")
+                entry = self._entry(EntryType.ORDER_INTENT, preview, caller, {"decision_seq": decision_seq})
+                seq = unit.append(entry.model_copy(update={"client_order_id": client_order_id}))
+                book.insert_order(
+                    connection,
+                    book.NewOrder(
+                        client_order_id,
+                        preview_id,
+                        preview.intent,
+                        preview.intent_hash,
+                        facts.reserve,
+                        now,
+                        seq,
+                    ),
+                )
+                previews.update_preview(
+                    connection, preview_id, state=OrderState.SUBMITTED, client_order_id=client_order_id
+                )
+        if refusal is not None:
+            raise refusal
+        return client_order_id, unit.receipt(seq)
+
+    def _commit_cancel(self, client_order_id: str, caller: Caller) -> bool:
+        with self.store.unit() as unit:
+            order = book.find_order(unit.connection, client_order_id)
+            if order.state not in WORKING or order.state == OrderState.PENDING_CANCEL:
+                return order.state == OrderState.PENDING_CANCEL
+            if order.state == OrderState.UNKNOWN:
+                raise RiskError(
+                    "order_in_doubt",
+                    f"the outcome of {client_order_id} is unknown",
+                    "run: neural-trader orders reconcile, then cancel what is still working",
+                )
+            book.move_order(
+                unit.connection,
+                client_order_id,
+                OrderState.PENDING_CANCEL,
+                now=self.clock.now(),
+                detail="cancel asked for",
+            )
+            unit.append(order_entry(EntryType.BROKER_CANCEL, order, caller, {}))
+            return True
+
+    async def _ask_broker(
+        self, client_order_id: str, ask: Callable[[], Awaitable[BrokerReport]], caller: Caller
+    ) -> None:
+        """Calls the venue and records the answer; an unclear outcome becomes `unknown`, never a retry."""
+        try:
+            report = await ask()
+        except Exception as error:
+            _log.exception("broker.unclear", client_order_id=client_order_id)
+            await anyio.to_thread.run_sync(self._ledger.record_unknown, client_order_id, str(error), caller)
+            return
+        await anyio.to_thread.run_sync(self._ledger.record_report, report, caller, False)
+
+    def _verify_approval(
+        self, connection: sqlite3.Connection, preview: Preview, price: Decimal, now: datetime
+    ) -> bool:
+        approval = previews.find_approval(connection, preview.preview_id)
+        if approval is None:
+            return False
+        verify_approval(
+            approval,
+            key=self.approver,
+            preview_id=preview.preview_id,
+            intent_hash=preview.intent_hash,
+            policy_digest=self.policy.digest,
+            price=price,
+            now=now,
+        )
+        return True
+
+    def _gather(self, connection: sqlite3.Connection, intent: OrderIntent, *, tradable: bool) -> Facts:
+        return gather(
+            connection,
+            intent,
+            archive=self.archive,
+            replay=self.replay,
+            now=self.clock.now(),
+            mode=self.broker.mode,
+            live_enabled=self.live_enabled,
+            tradable=tradable,
+            restricted=intent.symbol in self.restricted_symbols,
+        )
+
+    def _append_decision(
+        self, unit: Unit, preview: Preview, facts: Facts, verdict: Verdict, caller: Caller
+    ) -> int:
+        payload = {
+            "context": facts.context.model_dump(mode="json"),
+            "decision": verdict.decision,
+            "rules": [reason.rule for reason in verdict.reasons],
+            "policy_digest": verdict.policy_digest,
+        }
+        return unit.append(self._entry(EntryType.POLICY_DECISION, preview, caller, payload))
+
+    def _entry(
+        self, kind: EntryType, preview: Preview, caller: Caller, payload: Mapping[str, object]
+    ) -> AuditEntry:
+        intent = preview.intent
+        return AuditEntry.by(
+            caller,
+            kind,
+            account=intent.account,
+            symbol=intent.symbol,
+            intent_hash=preview.intent_hash,
+            payload={
+                "preview_id": preview.preview_id,
+                "intent": intent.model_dump(mode="json"),
+                "price": format_decimal(preview.price),
+                **payload,
+            },
+        )
+
+    async def _reading(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
+        return await anyio.to_thread.run_sync(self._read, query)
+
+    def _read(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
+        with self.store.read() as connection:
+            return query(connection)

@@ -1,0 +1,89 @@
+"""The ledger: what venues answered, written down once, each answer in one transaction with its entries."""
+
+from collections.abc import Mapping
+
+from neural_trader_governance.audit.entries import AuditEntry, EntryType
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.store import Store, Unit
+from neural_trader_governance.terms.clocks import Clock
+from neural_trader_governance.terms.fills import Fill
+from neural_trader_governance.terms.orders import Order, OrderState
+from neural_trader_tools.brokers.port import BrokerReport
+from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.market.replay import ReplayClock
+from neural_trader_tools.orders import accounts, book
+from neural_trader_tools.orders.machine import WORKING
+from neural_trader_tools.orders.valuation import Pricer
+
+
+class Ledger:
+    """Books reports. Booking the same report twice, from any process, changes nothing."""
+
+    def __init__(self, store: Store, archive: Archive, replay: ReplayClock, clock: Clock) -> None:
+        self._store = store
+        self._archive = archive
+        self._replay = replay
+        self._clock = clock
+
+    def record_report(self, report: BrokerReport, caller: Caller, reconciled: bool) -> OrderState:
+        """Books a venue's answer: its new fills, and the order's state; returns that state.
+
+        An answer that brings no new fill cannot move an order that is finished. One that was found
+        by reconciliation is logged as `recon`; a submission that the venue never saw ends canceled.
+
+        Raises:
+            IntegrityError: the venue reports more than was ordered; nothing is booked.
+        """
+        with self._store.unit() as unit:
+            connection, now = unit.connection, self._clock.now()
+            order = book.find_order(connection, report.client_order_id)
+            state = OrderState(report.state)
+            if reconciled and order.state == OrderState.SUBMITTED and state == OrderState.REJECTED:
+                state = OrderState.CANCELED
+            fresh = [fill for fill in report.fills if not accounts.has_fill(connection, fill.execution_id)]
+            if not fresh and (state == order.state or order.state not in WORKING):
+                return order.state
+            kind = EntryType.RECON if reconciled else EntryType.BROKER_ACK
+            unit.append(order_entry(kind, order, caller, {"state": state.value, "detail": report.detail}))
+            for fill in fresh:
+                self._book_fill(unit, order, fill, caller)
+            return book.move_order(connection, report.client_order_id, state, now=now, detail=report.detail)
+
+    def _book_fill(self, unit: Unit, order: Order, fill: Fill, caller: Caller) -> None:
+        payload = fill.model_dump(mode="json")
+        seq = unit.append(order_entry(EntryType.BROKER_FILL, order, caller, payload))
+        book.add_fill(unit.connection, order.client_order_id, quantity=fill.quantity, price=fill.price)
+        pricer = Pricer(self._archive, self._replay, fill.event_time)
+        accounts.post_fill(
+            unit.connection,
+            account=order.intent.account,
+            fill=fill,
+            audit_seq=seq,
+            split_factor=pricer.split_factor,
+        )
+
+    def record_unknown(self, client_order_id: str, why: str, caller: Caller) -> None:
+        """Records that a submission's outcome is unclear; it stays reserved until reconciled."""
+        with self._store.unit() as unit:
+            order = book.find_order(unit.connection, client_order_id)
+            if order.state not in {OrderState.SUBMITTED, OrderState.UNKNOWN}:
+                return
+            book.move_order(
+                unit.connection, client_order_id, OrderState.UNKNOWN, now=self._clock.now(), detail=why[:300]
+            )
+            unit.append(
+                order_entry(EntryType.BROKER_ACK, order, caller, {"state": "unknown", "detail": why[:300]})
+            )
+
+
+def order_entry(kind: EntryType, order: Order, caller: Caller, payload: Mapping[str, object]) -> AuditEntry:
+    """Returns an audit entry about one order."""
+    return AuditEntry.by(
+        caller,
+        kind,
+        account=order.intent.account,
+        symbol=order.intent.symbol,
+        intent_hash=order.intent_hash,
+        client_order_id=order.client_order_id,
+        payload=payload,
+    )

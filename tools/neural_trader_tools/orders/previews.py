@@ -1,0 +1,186 @@
+"""Previews: an intent that was priced and judged, waiting to be submitted once, or to expire.
+
+A preview is single use. It lives `PREVIEW_TTL`, or `APPROVAL_TTL` while a person is needed; an
+approval extends it to `APPROVAL_TTL` from then. Times here are the wall clock's.
+"""
+
+import hashlib
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from neural_trader_governance.policy.engine import Verdict
+
+from neural_trader_governance.approvals import Approval
+from neural_trader_governance.errors import RiskError
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.signing.canonical import canonical_bytes
+from neural_trader_governance.terms.clocks import format_time, parse_time
+from neural_trader_governance.terms.money import format_decimal
+from neural_trader_governance.terms.orders import OrderIntent, OrderState
+
+PREVIEW_TTL = timedelta(minutes=5)
+APPROVAL_TTL = timedelta(minutes=15)
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS previews (
+    preview_id      TEXT PRIMARY KEY,
+    agent           TEXT NOT NULL,
+    principal       TEXT NOT NULL,
+    intent          TEXT NOT NULL,
+    intent_hash     TEXT NOT NULL,
+    price           TEXT NOT NULL,
+    notional        TEXT NOT NULL,
+    verdict         TEXT NOT NULL,
+    state           TEXT NOT NULL,
+    created_time    TEXT NOT NULL,
+    expires_time    TEXT NOT NULL,
+    client_order_id TEXT UNIQUE
+) STRICT;
+CREATE INDEX IF NOT EXISTS previews_by_agent_time ON previews (agent, created_time);
+CREATE TABLE IF NOT EXISTS approvals (
+    preview_id TEXT PRIMARY KEY REFERENCES previews (preview_id),
+    nonce      TEXT NOT NULL UNIQUE,
+    approval   TEXT NOT NULL
+) STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One stored preview; `price` and `notional` are what the verdict was given on."""
+
+    preview_id: str
+    caller: Caller
+    intent: OrderIntent
+    intent_hash: str
+    price: Decimal
+    notional: Decimal
+    verdict: Verdict
+    state: OrderState
+    created_time: datetime
+    expires_time: datetime
+    client_order_id: str | None = None
+
+    def require_open(self, now: datetime) -> None:
+        """Raises RiskError unless the preview may still be approved or submitted."""
+        if self.client_order_id is not None:
+            raise RiskError(
+                "preview_used",
+                f"{self.preview_id} was already submitted as {self.client_order_id}",
+                "look at it with orders_list, or call orders_preview for a new order",
+                client_order_id=self.client_order_id,
+            )
+        if self.state in {OrderState.DENIED, OrderState.REJECTED}:
+            reasons = "; ".join(reason.message for reason in self.verdict.reasons)
+            why = (
+                f"policy denied it: {reasons}" if self.state == OrderState.DENIED else "a person rejected it"
+            )
+            raise RiskError(
+                f"preview_{self.state}",
+                f"{self.preview_id} cannot be submitted, {why}",
+                "change the order and call orders_preview again",
+            )
+        if now >= self.expires_time:
+            raise RiskError(
+                "preview_expired",
+                f"{self.preview_id} expired at {format_time(self.expires_time)}",
+                "call orders_preview again",
+            )
+
+
+def hash_intent(intent: OrderIntent) -> str:
+    """Returns the SHA-256 (hex) of the intent's canonical JSON: what approvals sign."""
+    return hashlib.sha256(canonical_bytes(intent.model_dump(mode="json"))).hexdigest()
+
+
+def insert_preview(connection: sqlite3.Connection, preview: Preview) -> None:
+    """Stores a new preview."""
+    connection.execute(
+        "INSERT INTO previews VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            preview.preview_id,
+            preview.caller.agent,
+            preview.caller.principal,
+            preview.intent.model_dump_json(),
+            preview.intent_hash,
+            format_decimal(preview.price),
+            format_decimal(preview.notional),
+            preview.verdict.model_dump_json(),
+            preview.state,
+            format_time(preview.created_time),
+            format_time(preview.expires_time),
+            preview.client_order_id,
+        ),
+    )
+
+
+def find_preview(connection: sqlite3.Connection, preview_id: str) -> Preview:
+    """Returns a stored preview.
+
+    Raises:
+        RiskError: there is none of that id.
+    """
+    row = connection.execute("SELECT * FROM previews WHERE preview_id = ?", (preview_id,)).fetchone()
+    if row is None:
+        raise RiskError(
+            "preview_unknown",
+            f"there is no preview {preview_id!r:.60}",
+            "call orders_preview and use its preview_id",
+        )
+    return _read(row)
+
+
+def list_previews(connection: sqlite3.Connection, *, state: OrderState, now: datetime) -> list[Preview]:
+    """Returns the unexpired previews in a state, oldest first."""
+    rows = connection.execute(
+        "SELECT * FROM previews WHERE state = ? ORDER BY created_time", (state,)
+    ).fetchall()
+    return [preview for row in rows if (preview := _read(row)).expires_time > now]
+
+
+def _read(row: tuple[str, ...]) -> Preview:
+    return Preview(
+        preview_id=row[0],
+        caller=Caller(agent=row[1], principal=row[2]),
+        intent=OrderIntent.model_validate_json(row[3]),
+        intent_hash=row[4],
+        price=Decimal(row[5]),
+        notional=Decimal(row[6]),
+        verdict=Verdict.model_validate_json(row[7]),
+        state=OrderState(row[8]),
+        created_time=parse_time(row[9]),
+        expires_time=parse_time(row[10]),
+        client_order_id=row[11] or None,
+    )
+
+
+def update_preview(
+    connection: sqlite3.Connection,
+    preview_id: str,
+    *,
+    state: OrderState,
+    expires_time: datetime | None = None,
+    client_order_id: str | None = None,
+) -> None:
+    """Moves a preview on; `client_order_id` marks it as used, for ever."""
+    connection.execute(
+        "UPDATE previews SET state = ?, expires_time = COALESCE(?, expires_time),"
+        " client_order_id = COALESCE(?, client_order_id) WHERE preview_id = ?",
+        (state, format_time(expires_time) if expires_time else None, client_order_id, preview_id),
+    )
+
+
+def insert_approval(connection: sqlite3.Connection, preview_id: str, approval: Approval) -> None:
+    """Stores a signed approval; a nonce can be stored once."""
+    connection.execute(
+        "INSERT OR REPLACE INTO approvals VALUES (?, ?, ?)",
+        (preview_id, approval.nonce, approval.model_dump_json()),
+    )
+
+
+def find_approval(connection: sqlite3.Connection, preview_id: str) -> Approval | None:
+    """Returns the approval of a preview, unverified."""
+    row = connection.execute("SELECT approval FROM approvals WHERE preview_id = ?", (preview_id,)).fetchone()
+    return Approval.model_validate_json(row[0]) if row else None

@@ -1,0 +1,47 @@
+"""The tool `orders_submit`: sends a preview once, after policy has judged it again."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.terms.money import format_decimal
+from neural_trader_tools.orders.desk import Desk
+
+
+class ReceiptResult(BaseModel):
+    """Where the order stands in the signed log."""
+
+    seq: int = Field(description="Sequence number of the order.intent entry, from 0")
+    leaf_hash: str
+    checkpoint: str = Field(description="Signed checkpoint (C2SP tlog-checkpoint) that covers it")
+
+
+class SubmitResult(BaseModel):
+    """The order after the venue's first answer."""
+
+    client_order_id: str
+    state: str
+    filled_quantity: str
+    average_price: str | None
+    detail: str
+    receipt: ReceiptResult
+
+
+async def orders_submit(
+    desk: Desk,
+    caller: Caller,
+    *,
+    preview_id: Annotated[str, Field(description="From orders_preview; single use", max_length=60)],
+) -> SubmitResult:
+    """Submit a preview once. Where a person must approve first, approval_required consumes nothing."""
+    submission = await desk.submit(preview_id, caller)
+    order, receipt = submission.order, submission.receipt
+    return SubmitResult(
+        client_order_id=order.client_order_id,
+        state=order.state,
+        filled_quantity=format_decimal(order.filled_quantity),
+        average_price=format_decimal(order.average_price) if order.average_price is not None else None,
+        detail=order.detail,
+        receipt=ReceiptResult(seq=receipt.seq, leaf_hash=receipt.leaf_hash, checkpoint=receipt.checkpoint),
+    )

@@ -1,0 +1,144 @@
+"""Valuation: what an account holds and is worth at the replay clock's prices."""
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+
+import polars as pl
+
+from neural_trader_governance.errors import DataError, InputError
+from neural_trader_governance.terms.clocks import format_time, to_epoch_us
+from neural_trader_governance.terms.money import MICRO, from_micros, from_nanos, price_tick, round_to_tick
+from neural_trader_governance.terms.orders import OrderIntent
+from neural_trader_governance.terms.portfolios import Portfolio, Position
+from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.market.replay import ReplayClock
+from neural_trader_tools.orders import accounts
+
+
+@dataclass(frozen=True, slots=True)
+class Pricer:
+    """Prices at the replay clock; one instant for a whole valuation."""
+
+    archive: Archive
+    replay: ReplayClock
+    now: datetime
+
+    @property
+    def session_start(self) -> datetime:
+        """Midnight UTC before the clock: US sessions open and close within one UTC day."""
+        return self.now.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def last(self, symbol: str) -> Decimal | None:
+        """Returns the last price known, or None where there is none."""
+        try:
+            return self.replay.quote(symbol).last
+        except DataError:
+            return None
+
+    def previous(self, symbol: str) -> Decimal | None:
+        """Returns the last close before the clock's session, on today's share basis."""
+        interval = next(iter(self.archive.instrument(symbol).intervals))
+        rows = self.archive.bars(symbol, interval, end=self.session_start, as_of=self.now)
+        if rows.is_empty():
+            return None
+        close = Decimal(repr(float(rows.get_column("close").item(-1))))
+        return round_to_tick(close, price_tick(close), "nearest")
+
+    def split_factor(self, symbol: str, since: datetime) -> Decimal:
+        """Returns how many of today's shares one share of `since` is."""
+        actions = self.archive.actions(symbol, self.now)
+        splits = actions.filter((pl.col("kind") == "split") & (pl.col("event_time") > since))
+        factor = Decimal(1)
+        for ratio in splits.filter(pl.col("event_time") <= self.now).get_column("value").to_list():
+            factor *= Decimal(repr(float(ratio)))
+        return factor
+
+
+def estimate_price(intent: OrderIntent, last: Decimal) -> Decimal:
+    """Returns the price that governs: the limit, else the worse of the last and the stop."""
+    if intent.limit_price is not None:
+        return intent.limit_price
+    if intent.stop_price is not None:
+        return max(last, intent.stop_price) if intent.side == "buy" else min(last, intent.stop_price)
+    return last
+
+
+def read_portfolio(
+    connection: sqlite3.Connection, account: str, archive: Archive, replay: ReplayClock
+) -> Portfolio:
+    """Values one account.
+
+    Day profit is the change of equity since the close before the clock's session: what was held then,
+    at that close, plus today's cash movements, against what is held now.
+
+    Raises:
+        InputError: the account does not exist.
+        DataError: something held has no price.
+    """
+    row = connection.execute("SELECT currency, cash FROM accounts WHERE account = ?", (account,)).fetchone()
+    if row is None:
+        known = [name for (name,) in connection.execute("SELECT account FROM accounts ORDER BY account")]
+        raise InputError(
+            "unknown_account",
+            f"there is no account {account!r:.40}",
+            f"use one of: {', '.join(known)}" if known else "run: neural-trader init",
+        )
+    currency, cash = str(row[0]), from_micros(row[1])
+    pricer = Pricer(archive, replay, replay.now())
+    since_us = to_epoch_us(pricer.session_start)
+    cash_today, unsettled = accounts.cash_since(connection, account, since_us)
+    reserved = accounts.reserved_cash(connection, account)
+    positions: list[Position] = []
+    equity, start_value = cash, Decimal(0)
+    for symbol, holding in accounts.holdings(connection, account, pricer.split_factor):
+        position, at_start = _value(
+            symbol, holding, accounts.traded_since(connection, account, symbol, since_us), pricer
+        )
+        equity += position.market_value or Decimal(0)
+        start_value += at_start
+        positions.append(position)
+    return Portfolio(
+        account=account,
+        currency=currency,
+        cash=cash,
+        settled_cash=cash - unsettled,
+        reserved_cash=reserved,
+        buying_power=max(cash - reserved, Decimal(0)),
+        equity=equity,
+        day_pnl=equity - (cash - cash_today) - start_value,
+        positions=tuple(positions),
+        priced_at=pricer.now,
+        clock="replay",
+    )
+
+
+def _value(
+    symbol: str, holding: accounts.Holding, traded: Decimal, pricer: Pricer
+) -> tuple[Position, Decimal]:
+    """Returns the valued position, and what was held at the session's start at the close before."""
+    held = from_nanos(holding.quantity)
+    price = pricer.last(symbol)
+    if price is None and held != 0:
+        raise DataError(
+            "no_price",
+            f"{symbol} is held but has no price at {format_time(pricer.now)}",
+            f"run: neural-trader data import FILE --symbol {symbol} --interval 1d",
+        )
+    market_value = held * (price or Decimal(0))
+    started = held - traded
+    previous = pricer.previous(symbol) if started else None
+    cost = from_micros(holding.cost)
+    return (
+        Position(
+            symbol=symbol,
+            quantity=held,
+            average_price=(cost / held).quantize(MICRO, ROUND_HALF_EVEN) if held else Decimal(0),
+            market_price=price,
+            market_value=market_value,
+            unrealized_pnl=market_value - cost,
+            realized_pnl=from_micros(holding.realized),
+        ),
+        started * (previous or price or Decimal(0)),
+    )
