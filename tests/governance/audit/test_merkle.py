@@ -1,0 +1,186 @@
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neural_trader_governance.audit import merkle
+
+# The leaves and roots that the Certificate Transparency implementations of RFC 6962 share.
+LEAVES = [
+    bytes.fromhex(text)
+    for text in (
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    )
+]
+ROOTS = [
+    "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+    "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+    "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+    "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+    "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+    "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+    "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+]
+# (index, size, path) and (old, new, proof) from the same source.
+INCLUSION = [
+    (0, 1, []),
+    (
+        0,
+        8,
+        [
+            "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
+            "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+            "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
+        ],
+    ),
+    (
+        5,
+        8,
+        [
+            "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+            "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+            "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+        ],
+    ),
+    (2, 3, ["fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"]),
+    (
+        1,
+        5,
+        [
+            "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+            "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+            "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+        ],
+    ),
+]
+CONSISTENCY = [
+    (1, 1, []),
+    (
+        1,
+        8,
+        [
+            "96a296d224f285c67bee93c30f8a309157f0daa35dc5b87e410b78630a09cfc7",
+            "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+            "6b47aaf29ee3c2af9af889bc1fb9254dabd31177f16232dd6aab035ca39bf6e4",
+        ],
+    ),
+    (
+        6,
+        8,
+        [
+            "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
+            "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+            "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+        ],
+    ),
+    (
+        2,
+        5,
+        [
+            "5f083f0a1a33ca076a95279832580db3e0ef4584bdff1f54c8a360f50de3031e",
+            "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+        ],
+    ),
+]
+
+
+def _hashes(count: int) -> list[bytes]:
+    return [merkle.leaf_hash(str(number).encode()) for number in range(count)]
+
+
+def _reader(leaves: list[bytes]) -> merkle.NodeReader:
+    return lambda level, position: merkle.tree_hash(leaves[position << level : (position + 1) << level])
+
+
+def _by_definition(leaves: list[bytes]) -> bytes:
+    """MTH as RFC 6962 section 2.1 writes it."""
+    if not leaves:
+        return hashlib.sha256(b"").digest()
+    if len(leaves) == 1:
+        return leaves[0]
+    split = 1
+    while split * 2 < len(leaves):
+        split *= 2
+    return hashlib.sha256(b"\x01" + _by_definition(leaves[:split]) + _by_definition(leaves[split:])).digest()
+
+
+def test_the_published_roots_are_reached() -> None:
+    hashes = [merkle.leaf_hash(leaf) for leaf in LEAVES]
+    for size, root in enumerate(ROOTS, 1):
+        assert merkle.tree_hash(hashes[:size]).hex() == root
+    assert merkle.tree_hash([]) == merkle.EMPTY_ROOT == hashlib.sha256(b"").digest()
+
+
+@pytest.mark.parametrize(("index", "size", "path"), INCLUSION)
+def test_the_published_inclusion_proofs_are_made_and_verify(index: int, size: int, path: list[str]) -> None:
+    hashes = [merkle.leaf_hash(leaf) for leaf in LEAVES[:size]]
+    proof = merkle.inclusion_proof(_reader(hashes), index, size)
+    assert [step.hex() for step in proof] == path
+    assert merkle.verify_inclusion(hashes[index], index, size, proof, bytes.fromhex(ROOTS[size - 1]))
+
+
+@pytest.mark.parametrize(("old", "new", "path"), CONSISTENCY)
+def test_the_published_consistency_proofs_are_made_and_verify(old: int, new: int, path: list[str]) -> None:
+    hashes = [merkle.leaf_hash(leaf) for leaf in LEAVES[:new]]
+    proof = merkle.consistency_proof(_reader(hashes), old, new)
+    assert [step.hex() for step in proof] == path
+    assert merkle.verify_consistency(
+        old, new, bytes.fromhex(ROOTS[old - 1]), bytes.fromhex(ROOTS[new - 1]), proof
+    )
+
+
+def test_every_proof_of_every_small_tree_verifies_and_no_other_place_does() -> None:
+    for size in range(1, 34):
+        leaves = _hashes(size)
+        read, root = _reader(leaves), _by_definition(leaves)
+        assert merkle.tree_hash(leaves) == root
+        for index in range(size):
+            proof = merkle.inclusion_proof(read, index, size)
+            assert merkle.verify_inclusion(leaves[index], index, size, proof, root)
+            assert (
+                not merkle.verify_inclusion(leaves[index], (index + 1) % size, size, proof, root) or size == 1
+            )
+            assert not merkle.verify_inclusion(leaves[index], index, size, [*proof, root], root)
+        for old in range(1, size + 1):
+            proof = merkle.consistency_proof(read, old, size)
+            assert merkle.verify_consistency(old, size, merkle.tree_hash(leaves[:old]), root, proof)
+            assert not merkle.verify_consistency(old, size, bytes(32), root, proof)
+
+
+@given(st.integers(1, 80), st.data())
+def test_a_flipped_bit_in_a_proof_never_verifies(size: int, data: st.DataObject) -> None:
+    leaves = _hashes(size)
+    index = data.draw(st.integers(0, size - 1))
+    old = data.draw(st.integers(1, size))
+    read, root = _reader(leaves), merkle.tree_hash(leaves)
+    inclusion = merkle.inclusion_proof(read, index, size)
+    consistency = merkle.consistency_proof(read, old, size)
+    for proof, check in (
+        (inclusion, lambda p: merkle.verify_inclusion(leaves[index], index, size, p, root)),
+        (
+            consistency,
+            lambda p: merkle.verify_consistency(old, size, merkle.tree_hash(leaves[:old]), root, p),
+        ),
+    ):
+        assert check(proof)
+        for place in range(len(proof)):
+            bit = data.draw(st.integers(0, 255))
+            step = bytearray(proof[place])
+            step[bit // 8] ^= 1 << bit % 8
+            assert not check([*proof[:place], bytes(step), *proof[place + 1 :]])
+            assert not check(proof[:place] + proof[place + 1 :])
+
+
+@pytest.mark.parametrize(("index", "size"), [(-1, 3), (3, 3), (0, 0)])
+def test_a_leaf_outside_the_tree_has_no_proof(index: int, size: int) -> None:
+    with pytest.raises(ValueError, match="no leaf"):
+        merkle.inclusion_proof(_reader(_hashes(3)), index, size)
