@@ -1,0 +1,165 @@
+"""The catalogue of features: what each is, and how an expression such as `rsi(14)` is evaluated.
+
+An expression is a name, its parameters and, for a feature with several outputs, one of them:
+`sma(20)`, `macd(12,26,9).signal`, `bbands(20, width=2).upper`, `obv`. Parameters left out have their
+defaults; an output left out means the first.
+
+Runs inside the sandbox too: standard library, numpy, numba (through the kernels) and polars only, so
+mistakes are `ValueError`s whose text is `code: what; next step`. The kernels are imported on first use.
+"""
+
+import difflib
+import importlib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from neural_trader_tools.features.definitions import DEFINITIONS, Definition, Parameter
+
+KERNELS: Final = "neural_trader_tools.features.kernels"
+EXPRESSION_LENGTH_MAX = 100
+EXPRESSION = re.compile(
+    r"^\s*(?P<name>[A-Za-z_]\w*)\s*(?:\((?P<arguments>[^()]*)\))?\s*(?:\.\s*(?P<output>\w+))?\s*$", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A definition with its parameters bound and one output chosen."""
+
+    definition: Definition
+    arguments: tuple[int | float, ...]
+    output: int
+
+    @property
+    def expression(self) -> str:
+        """The canonical spelling, which names the same values whoever wrote it."""
+        written = ",".join(f"{argument:g}" for argument in self.arguments)
+        call = f"{self.definition.name}({written})" if written else self.definition.name
+        several = len(self.definition.outputs) > 1
+        return f"{call}.{self.definition.outputs[self.output]}" if several else call
+
+    @property
+    def lookback_bars(self) -> int:
+        """How many bars come before the first that has a value."""
+        return self.definition.lookback_bars(*self.arguments)
+
+    def compute(self, bars: pl.DataFrame) -> NDArray[np.float64]:
+        """Returns the feature's values, one per bar, NaN where undefined.
+
+        Raises:
+            ValueError: `missing_column`, the bars lack an input.
+        """
+        inputs = [_column(bars, name, self.definition) for name in self.definition.inputs]
+        kernel: Callable[..., Any] = getattr(importlib.import_module(KERNELS), self.definition.name)
+        result = kernel(*inputs, *self.arguments)
+        return result[self.output] if len(self.definition.outputs) > 1 else result
+
+
+def parse(expression: str) -> Feature:
+    """Reads an expression.
+
+    Raises:
+        ValueError: `invalid_feature`, `unknown_feature`, `unknown_parameter`, `invalid_parameter` or
+            `unknown_output`, each with what to write instead.
+    """
+    match = EXPRESSION.match(expression) if len(expression) <= EXPRESSION_LENGTH_MAX else None
+    if match is None:
+        raise ValueError(
+            f"invalid_feature: {expression!r:.60} is no feature expression; write it like rsi(14),"
+            " macd(12,26,9).signal or obv"
+        )
+    name = match["name"].lower()
+    if name not in DEFINITIONS:
+        raise ValueError(
+            f"unknown_feature: there is no feature {name!r:.40};"
+            f" {_nearest(name, DEFINITIONS)} (features_search lists all)"
+        )
+    definition = DEFINITIONS[name]
+    arguments = _bound(definition, match["arguments"] or "")
+    output = match["output"] or definition.outputs[0]
+    if output not in definition.outputs:
+        raise ValueError(
+            f"unknown_output: {name} has no output {output!r:.40}; use one of {', '.join(definition.outputs)}"
+        )
+    if definition.check is not None and (problem := definition.check(*arguments)):
+        raise ValueError(f"invalid_parameter: {problem}")
+    return Feature(definition, arguments, definition.outputs.index(output))
+
+
+def evaluate(expression: str, bars: pl.DataFrame) -> NDArray[np.float64]:
+    """Returns the values of a feature expression over bars.
+
+    Args:
+        expression: Such as `rsi(14)`.
+        bars: Columns `open, high, low, close, volume` as far as the feature reads them, ascending in time.
+
+    Returns:
+        float64, one per bar, NaN until warmed up and where undefined.
+
+    Raises:
+        ValueError: a mistake in the expression, or a column is missing.
+    """
+    return parse(expression).compute(bars)
+
+
+def _bound(definition: Definition, text: str) -> tuple[int | float, ...]:
+    """Binds written arguments, by place or by name, to the parameters."""
+    given: dict[str, str] = {}
+    names = [parameter.name for parameter in definition.params]
+    for place, part in enumerate(text.split(",") if text.strip() else []):
+        name, is_named, value = part.partition("=")
+        name = name.strip() if is_named else (names[place] if place < len(names) else "")
+        if name not in names:
+            takes = f"takes {', '.join(names)}" if names else "takes no parameters"
+            what = f"has no parameter {name!r:.40}" if is_named else f"got {place + 1} parameters"
+            raise ValueError(
+                f"unknown_parameter: {definition.name} {what}; it {takes}, as in {definition.example}"
+            )
+        if name in given:
+            raise ValueError(f"invalid_parameter: {name} is given twice; give it once")
+        given[name] = (value if is_named else part).strip()
+    return tuple(
+        _number(definition, parameter, given[parameter.name])
+        if parameter.name in given
+        else parameter.default
+        for parameter in definition.params
+    )
+
+
+def _number(definition: Definition, parameter: Parameter, text: str) -> int | float:
+    whole = isinstance(parameter.default, int)
+    try:
+        value: int | float = int(text) if whole else float(text)
+    except ValueError:
+        value = math.nan
+    if not (text.isascii() and parameter.low <= value <= parameter.high):
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(
+            f"invalid_parameter: {parameter.name}={text[:20]} of {definition.name} is not {kind} from"
+            f" {parameter.low:g} to {parameter.high:g}; write it as in {definition.example}"
+        )
+    return value
+
+
+def _column(bars: pl.DataFrame, name: str, definition: Definition) -> NDArray[np.float64]:
+    if name not in bars.columns:
+        raise ValueError(
+            f"missing_column: {definition.name} reads {name}, which the bars lack;"
+            f" pass bars with {', '.join(definition.inputs)}"
+        )
+    column = bars.get_column(name)
+    if not column.dtype.is_numeric():
+        raise ValueError(f"missing_column: column {name} is {column.dtype}, not a number; cast it to Float64")
+    return column.cast(pl.Float64).fill_null(math.nan).to_numpy()
+
+
+def _nearest(name: str, names: Mapping[str, Definition]) -> str:
+    near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(sorted(names))}"
