@@ -1,0 +1,160 @@
+"""The host's reading of what a guest sends: every frame is forged until it has been checked here."""
+
+import re
+from typing import Annotated, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from neural_trader_sandbox import frames
+from neural_trader_sandbox.frames import FrameError
+from neural_trader_sandbox.port import Fault, Limits
+
+FrameT = TypeVar("FrameT", bound=BaseModel)
+COLUMNS_MAX: Final = 1024
+_SMALL_FRAME_BYTES = 16 << 10
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
+# C0 but tab and newline, DEL, C1, and the characters that reorder or hide text
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+class _Frame(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class ReadyFrame(_Frame):
+    """The child is locked; sent before any untrusted code exists in it."""
+
+    layers: Annotated[list[str], Field(max_length=64)]
+
+
+class RefusedFrame(_Frame):
+    """The child could not be locked."""
+
+    primitive: Annotated[str, Field(max_length=100)]
+    reason: Annotated[str, Field(max_length=4000)]
+
+
+class FaultFrame(_Frame):
+    """The guest raised."""
+
+    type: Annotated[str, Field(max_length=100)]
+    message: Annotated[str, Field(max_length=2000)]
+    line: Annotated[int, Field(gt=0, lt=2**31)] | None
+
+
+ColumnHead = Annotated[list[str | int], Field(min_length=2, max_length=2)]
+
+
+class ResultFrame(_Frame):
+    """The guest returned; one column frame per head follows, in this order."""
+
+    value: JsonValue
+    columns: Annotated[list[ColumnHead], Field(max_length=COLUMNS_MAX)]
+
+
+def plain_text(data: bytes | str) -> str:
+    """Untrusted text without ANSI sequences, control characters and text-direction tricks."""
+    text = data if isinstance(data, str) else data.decode(errors="replace")
+    return _CONTROL.sub("", _ANSI.sub("", text.replace("\r\n", "\n")))
+
+
+class Answer:
+    """Assembles one guest's frames; raises `FrameError` at the first that is out of order or bounds.
+
+    Attributes:
+        value: What the entry returned, once `ended`.
+        columns: Its columns, once `ended`.
+        fault: Why it raised, once `ended`.
+        ended: The guest's last frame has arrived; any further byte is a violation.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._outputs: dict[int, bytearray] = {frames.STDOUT: bytearray(), frames.STDERR: bytearray()}
+        self._due: list[tuple[str, int]] | None = None
+        self.value: JsonValue = None
+        self.columns: dict[str, NDArray[np.float64]] = {}
+        self.fault: Fault | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more may come."""
+        return self.fault is not None or self._due == []
+
+    def expect(self, kind: int, size: int) -> None:
+        """Accept or reject a frame by its header, before a byte of its payload is read."""
+        if self.ended:
+            raise FrameError("a frame after the last one")
+        if self._due:
+            name, length = self._due[0]
+            if kind != frames.COLUMN or size != 8 * length:
+                raise FrameError(
+                    f"column {name!r} of {8 * length} bytes was due, frame {kind} of {size} bytes came"
+                )
+            return
+        if kind in self._outputs:
+            left = self._limits.output_bytes - len(self._outputs[kind])
+            if not 0 < size <= left:
+                raise FrameError(f"output frame of {size} bytes where {left} are left")
+        elif kind == frames.FAULT:
+            if size > _SMALL_FRAME_BYTES:
+                raise FrameError(f"fault frame of {size} bytes")
+        elif kind == frames.RESULT:
+            if size > self._limits.frame_bytes:
+                raise FrameError(f"result of {size} bytes exceeds frame_bytes {self._limits.frame_bytes}")
+        else:
+            raise FrameError(f"frame of unknown kind {kind}")
+
+    def take(self, kind: int, payload: bytearray) -> None:
+        """Take in the payload of a frame that `expect` accepted."""
+        if kind in self._outputs:
+            self._outputs[kind] += payload
+        elif kind == frames.COLUMN and self._due:
+            name, _ = self._due.pop(0)
+            self.columns[name] = np.frombuffer(payload, dtype="<f8").astype(np.float64, copy=False)
+        elif kind == frames.FAULT:
+            fault = read(FaultFrame, payload, self._limits.json_depth)
+            self.fault = Fault(plain_text(fault.type), plain_text(fault.message), fault.line)
+        else:
+            result = read(ResultFrame, payload, self._limits.json_depth)
+            self._due = _column_heads(result.columns, self._limits.columns_bytes)
+            self.value = result.value
+
+    def output(self, kind: int) -> str:
+        """Captured text of `frames.STDOUT` or `frames.STDERR`; says so where it was cut."""
+        data = self._outputs[kind]
+        text = plain_text(bytes(data))
+        cut = len(data) >= self._limits.output_bytes
+        return f"{text}\n[cut at {self._limits.output_bytes} bytes]" if cut else text
+
+
+def read(model: type[FrameT], payload: bytes | bytearray, depth_max: int) -> FrameT:
+    """Parse one JSON frame strictly.
+
+    Raises:
+        FrameError: Not JSON, too deep, or not what the model says.
+    """
+    parsed = frames.unpack_json(payload, depth_max + 1)  # the frame's own object is one level
+    try:
+        return model.model_validate(parsed)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise FrameError(f"{model.__name__}: {first['msg'][:200]}") from None
+
+
+def _column_heads(heads: list[list[str | int]], bytes_max: int) -> list[tuple[str, int]]:
+    due: list[tuple[str, int]] = []
+    for name, length in heads:
+        if not isinstance(name, str) or not isinstance(length, int) or isinstance(length, bool):
+            raise FrameError("a column head is a name and a length")
+        if not 0 < len(name) <= 200 or not name.isprintable() or length < 0:
+            raise FrameError("a column has no usable name or length")
+        due.append((name, length))
+    if len({name for name, _ in due}) != len(due):
+        raise FrameError("two columns have one name")
+    total = sum(8 * length for _, length in due)
+    if total > bytes_max:
+        raise FrameError(f"columns of {total} bytes exceed columns_bytes {bytes_max}")
+    return due

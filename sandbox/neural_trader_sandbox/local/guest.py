@@ -1,0 +1,203 @@
+"""The guest process: locks itself in, then runs one entry of untrusted code, then ends.
+
+Everything before `_run` is ours and fails closed; from `_run` on, every byte that leaves here is a
+stranger's.
+"""
+
+import contextlib
+import importlib
+import io
+import os
+import resource
+import socket
+import struct
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn, cast
+
+from neural_trader_sandbox import frames
+from neural_trader_sandbox.local import kernel, landlock, seccomp
+
+UID = 1000
+STRATEGY = "<strategy>"
+_TMP = "/tmp"  # noqa: S108 - a tmpfs of this process's own
+_TMP_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+_STACK_BYTES = 8 << 20
+LAYERS = (
+    "unprivileged_user",
+    "namespaces",
+    "network",
+    "processes",
+    "environment",
+    "descriptors",
+    "filesystem",
+    "limits",
+    "privileges",
+    "landlock",
+    "seccomp",
+    "wall_clock",
+)
+"""In force before the first byte of a job is read; `probe` attacks each of them."""
+
+
+def main(data: int, limits: dict[str, int], readable: list[str]) -> NoReturn:
+    """Lock, report ready, read the job, run it, end."""
+    wire = socket.socket(fileno=data)
+    try:
+        _lock(limits, readable)
+    except kernel.DeniedError as denied:
+        _refuse(wire, denied.primitive, denied.reason)
+    except BaseException as error:  # any failure to lock is a refusal
+        _refuse(wire, "lock", f"{type(error).__name__}: {error}")
+    try:
+        wire.sendall(frames.pack_json(frames.READY, {"layers": LAYERS}))
+        _run(wire, limits)
+    except BaseException:  # the host is gone or the guest broke the wire: either way the end
+        os._exit(1)
+    os._exit(0)
+
+
+def _refuse(wire: socket.socket, primitive: str, reason: str) -> NoReturn:
+    with contextlib.suppress(OSError):
+        wire.sendall(frames.pack_json(frames.REFUSED, {"primitive": primitive, "reason": reason[:2000]}))
+    os._exit(1)
+
+
+def _lock(limits: dict[str, int], readable: list[str]) -> None:
+    kernel.die_with_parent()
+    os.setsid()
+    os.umask(0o077)
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    size = f"size={limits['tmp_bytes']},nr_inodes={limits['tmp_inodes']},mode=700"
+    kernel.mount("tmpfs", _TMP, "tmpfs", _TMP_FLAGS, size)
+    os.chdir(_TMP)
+    kernel.require("sethostname")
+    socket.sethostname("sandbox")
+    _limit(limits)
+    kernel.drop_capabilities()
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    if os.getpid() != 1 or os.getresuid() != (UID,) * 3:
+        raise kernel.DeniedError("unshare", f"process {os.getpid()} as {os.getresuid()} is not alone")
+    landlock.restrict(readable, [_TMP, "/dev/null"])
+    seccomp.install(os.getpid())
+
+
+def _limit(limits: dict[str, int]) -> None:
+    kernel.require("setrlimit")
+    for which, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, limits["cpu_time_s"]),
+        (resource.RLIMIT_FSIZE, limits["file_bytes"]),
+        (resource.RLIMIT_NOFILE, limits["open_files"]),
+        (resource.RLIMIT_NPROC, limits["threads"]),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_STACK, _STACK_BYTES),
+        (resource.RLIMIT_NICE, 0),
+        (resource.RLIMIT_RTPRIO, 0),
+        (resource.RLIMIT_AS, limits["memory_bytes"]),
+    ):
+        try:
+            resource.setrlimit(which, (value, value))
+        except (OSError, ValueError) as error:
+            raise kernel.DeniedError("setrlimit", f"{which} to {value}: {error}") from None
+
+
+class _Captured(io.TextIOBase):
+    """Standard output or error of the guest, sent line by line until its allowance is spent."""
+
+    def __init__(self, wire: socket.socket, kind: int, allowance_bytes: int) -> None:
+        self._wire, self._kind, self._left = wire, kind, allowance_bytes
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        if self._left > 0:
+            data = text.encode(errors="replace")[: self._left]
+            self._left -= len(data)
+            self._pending.append(data)
+            self._pending_bytes += len(data)
+            if self._pending_bytes > 4096 or "\n" in text:
+                self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        if self._pending_bytes:
+            data = b"".join(self._pending)
+            self._pending, self._pending_bytes = [], 0
+            self._wire.sendall(frames.pack(self._kind, data))
+
+
+def _run(wire: socket.socket, limits: dict[str, int]) -> None:
+    kind, size = frames.HEADER.unpack(frames.read_exact(wire, frames.HEADER.size))
+    if kind != frames.JOB or size > limits["frame_bytes"]:
+        raise frames.FrameError("not a job")
+    job = frames.unpack_json(frames.read_exact(wire, size), limits["json_depth"])
+    streams = {name: frames.read_exact(wire, length) for name, length in job["tables"]}
+    out = _Captured(wire, frames.STDOUT, job["output_bytes"])
+    err = _Captured(wire, frames.STDERR, job["output_bytes"])
+    sys.stdout, sys.stderr = out, err
+    try:
+        entry = _entry(job["entry"])
+        value, columns = entry(job["arguments"], _tables(streams))
+        named = {str(name): _floats(name, column) for name, column in columns.items()}
+        heads = [[name, len(data) // 8] for name, data in named.items()]
+        head = frames.pack_json(frames.RESULT, {"value": value, "columns": heads})
+    except BaseException as error:  # strangers raise what they like, SystemExit included
+        last = [frames.pack_json(frames.FAULT, _fault(error))]
+    else:
+        last = [head, *(frames.pack(frames.COLUMN, data) for data in named.values())]
+    out.flush()
+    err.flush()
+    for frame in last:
+        wire.sendall(frame)
+    wire.shutdown(socket.SHUT_WR)
+
+
+def _entry(name: str) -> Callable[..., tuple[Any, dict[str, Any]]]:
+    module, _, function = name.partition(":")
+    return cast("Callable[..., tuple[Any, dict[str, Any]]]", getattr(sys.modules[module], function))
+
+
+def _tables(streams: dict[str, bytearray]) -> dict[str, Any]:
+    if not streams:
+        return {}
+    polars = importlib.import_module("polars")
+    return {name: polars.read_ipc_stream(io.BytesIO(data)) for name, data in streams.items()}
+
+
+def _floats(name: object, column: Any) -> bytes:
+    numpy = importlib.import_module("numpy")
+    array = numpy.ascontiguousarray(column, dtype="<f8")
+    if array.ndim != 1:
+        raise TypeError(f"column {name!r} has {array.ndim} dimensions, not one")
+    return array.tobytes()
+
+
+def _fault(error: BaseException) -> dict[str, object]:
+    try:
+        message = str(error)
+    except BaseException:  # a stranger's __str__
+        message = "(its message cannot be read)"
+    frames_of = traceback.walk_tb(error.__traceback__)
+    lines = [line for frame, line in frames_of if frame.f_code.co_filename == STRATEGY]
+    line = lines[-1] if lines else None
+    if isinstance(error, SyntaxError) and error.filename == STRATEGY:
+        line, message = error.lineno, error.msg
+    name = type(error).__name__
+    return {
+        "type": _plain(name)[:100],
+        "message": _plain(message)[:2000],
+        "line": line if isinstance(line, int) and 0 < line < 2**31 else None,
+    }
+
+
+def _plain(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+assert struct.calcsize("P") == 8  # noqa: S101 - the filter and the frames are for 64-bit machines

@@ -1,0 +1,123 @@
+"""The nanny: parent of one guest. It holds the leash, the clock and the guest's end; it runs no guest code.
+
+Descriptors from here on: 3 the data socket (guest), 4 the leash (nanny), 5 the host's /proc until the
+user namespace is mapped.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import struct
+import time
+from typing import NoReturn
+
+from neural_trader_sandbox import frames
+from neural_trader_sandbox.local import guest, kernel
+
+DATA, LEASH, PROC = 3, 4, 5
+START = struct.Struct("<d")
+"""Host to nanny: the job has been handed over; its seconds of wall clock."""
+_OUTSIDE = 65534
+_NAMESPACES = (
+    kernel.CLONE_NEWUSER
+    | kernel.CLONE_NEWNS
+    | kernel.CLONE_NEWPID
+    | kernel.CLONE_NEWIPC
+    | kernel.CLONE_NEWUTS
+    | kernel.CLONE_NEWNET
+    | kernel.CLONE_NEWCGROUP
+)
+
+
+def main(data: int, leash: int, proc: int, limits: dict[str, int], readable: list[str]) -> NoReturn:
+    """Enter fresh namespaces, fork the guest into them, and watch it to its end."""
+    wire = data
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _deny_for_guest()
+        kernel.die_with_parent()
+        _keep(data, leash, proc)
+        wire = DATA
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # else /proc/self/uid_map belongs to root
+        kernel.unshare(_NAMESPACES)
+        kernel.map_identity(PROC, guest.UID, _OUTSIDE, _OUTSIDE)
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        os.close(PROC)
+        child = os.fork()
+    except kernel.DeniedError as denied:
+        with contextlib.suppress(OSError):
+            refuse(wire, denied.primitive, denied.reason)
+        os._exit(1)
+    except BaseException as error:  # nothing may escape into the zygote's loop
+        with contextlib.suppress(OSError):
+            refuse(wire, "nanny", f"{type(error).__name__}: {error}")
+        os._exit(1)
+    if child == 0:
+        os.close(LEASH)
+        guest.main(DATA, limits, readable)
+    os.close(DATA)
+    kernel.die_with_parent()
+    kernel.drop_capabilities()
+    _watch(child)
+
+
+def refuse(data: int, primitive: str, reason: str) -> None:
+    """Tell the host that this child could not be locked."""
+    os.write(data, frames.pack_json(frames.REFUSED, {"primitive": primitive, "reason": reason[:2000]}))
+
+
+def _deny_for_guest() -> None:
+    """`guest:NAME` denies a primitive from here on only, so that tests reach the later locks too."""
+    prefixed = [name for name in kernel.denied_on_purpose if name.startswith("guest:")]
+    kernel.denied_on_purpose.update(name.removeprefix("guest:") for name in prefixed)
+
+
+def _keep(data: int, leash: int, proc: int) -> None:
+    """Leave three descriptors open, whatever the zygote had; stdio becomes /dev/null."""
+    spare = [os.dup(fd) for fd in (data, leash, proc)]
+    high = [os.dup2(fd, 100 + i) for i, fd in enumerate(spare)]
+    for target, fd in zip((DATA, LEASH, PROC), high, strict=True):
+        os.dup2(fd, target)
+    null = os.open("/dev/null", os.O_RDWR)
+    for stdio in (0, 1, 2):
+        os.dup2(null, stdio)
+    kernel.close_from(6)
+
+
+def _watch(child: int) -> NoReturn:
+    """Kill the guest on the wall clock or when the host lets go; then say how it ended."""
+    guest_fd = os.pidfd_open(child)
+    poll = select.poll()
+    poll.register(guest_fd, select.POLLIN)
+    poll.register(LEASH, select.POLLIN | select.POLLRDHUP)
+    deadline: float | None = None
+    timed_out = False
+    while True:
+        wait_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        events = dict(poll.poll(wait_ms))
+        if guest_fd in events:
+            break
+        if LEASH in events:
+            message = os.read(LEASH, START.size)
+            if len(message) == START.size and deadline is None:
+                deadline = time.monotonic() + START.unpack(message)[0]
+                continue
+        elif deadline is None or time.monotonic() < deadline:
+            continue
+        else:
+            timed_out = True
+        os.kill(child, signal.SIGKILL)
+        break
+    _, status, usage = os.wait4(child, 0)
+    verdict = {
+        "timed_out": timed_out,
+        "signal": os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
+        "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0,
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 6),
+        "rss_max_bytes": usage.ru_maxrss * 1024,
+    }
+    with contextlib.suppress(OSError):
+        os.write(LEASH, json.dumps(verdict).encode())
+    os._exit(0)

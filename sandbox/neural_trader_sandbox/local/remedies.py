@@ -1,0 +1,34 @@
+"""What to do on a host where a primitive is denied."""
+
+_NAMESPACES = (
+    "allow unprivileged user namespaces: `sysctl -w user.max_user_namespaces=15000`, on Debian "
+    "`kernel.unprivileged_userns_clone=1`, on Ubuntu 24.04+ `kernel.apparmor_restrict_unprivileged_userns=0`"
+    "; in a container run it with `--security-opt seccomp=unconfined --security-opt apparmor=unconfined` "
+    "(and `--cap-add SYS_ADMIN` where it runs as root), or run the server on the host itself"
+)
+_KERNEL = "run on a Linux kernel of 5.13 or later that has it compiled in and enabled at boot"
+_REMEDIES = {
+    "unshare": _NAMESPACES,
+    "uid_map": _NAMESPACES,
+    "mount": _NAMESPACES,
+    "umount": _NAMESPACES,
+    "pivot_root": _NAMESPACES,
+    "mount_setattr": "run on a Linux kernel of 5.12 or later; in a container relax its seccomp profile",
+    "landlock_create_ruleset": f"{_KERNEL}: boot with `lsm=landlock,…` (CONFIG_SECURITY_LANDLOCK)",
+    "landlock_add_rule": _KERNEL,
+    "landlock_restrict_self": _KERNEL,
+    "seccomp": "run on a kernel with CONFIG_SECCOMP_FILTER",
+    "architecture": "run on an x86-64 or AArch64 machine",
+    "platform": "run on Linux; on other systems the sandbox does not run code at all",
+    "setuid": "start the server as an ordinary user, or in a container that maps user 65534",
+    "fork": "free memory or raise the process limit, then run again",
+    "preload": "install the server's packages again, and run `neural-trader sandbox doctor`",
+    "single_thread": "preload only modules that start no threads when they are imported",
+    "start": "run `neural-trader sandbox doctor` and read what the interpreter said",
+}
+_OTHERWISE = "run `neural-trader sandbox doctor`; docs/sandbox.md lists what the host must offer"
+
+
+def next_step(primitive: str) -> str:
+    """The imperative that goes with a denied primitive."""
+    return _REMEDIES.get(primitive, _OTHERWISE)

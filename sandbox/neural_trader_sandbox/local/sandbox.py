@@ -1,0 +1,232 @@
+"""The local backend: untrusted code in a pre-forked, pre-locked, single-use child of a zygote."""
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import platformdirs
+import structlog
+
+from neural_trader_governance.errors import ConfigurationError, HostError, InputError
+from neural_trader_sandbox.local import probe, zygotes
+from neural_trader_sandbox.local.instances import BACKEND, LocalInstance, pack_job
+from neural_trader_sandbox.port import Fault, Job, Limits, SandboxReport, SandboxResult, SandboxStream
+
+_log = structlog.get_logger(__name__)
+_OWN_ENTRIES = frozenset({"neural_trader_sandbox.script", "neural_trader_sandbox.canaries"})
+_ATTEMPTS = 3
+
+
+class LocalSandbox:
+    """Runs untrusted code on this Linux host; implements `port.Sandbox`.
+
+    Nothing starts before the first call. The zygote is started again whenever it has ended. One object
+    serves one event loop at a time.
+
+    Args:
+        preload: Modules that the zygote imports once; entries must lie in them. A module may define
+            ``warm_up()``, called after its import (compiled kernels end up in the cache).
+        warm: Children kept locked and waiting.
+        cache_dir: Private folder for compiled kernels, so that later starts are fast. None: the user's
+            cache folder.
+        start_timeout_s: How long imports and warm-up may take.
+        deny: Primitives that must fail, for tests: it can only make the sandbox stricter.
+    """
+
+    def __init__(
+        self,
+        preload: Sequence[str],
+        *,
+        warm: int = 2,
+        cache_dir: Path | None = None,
+        start_timeout_s: float = 180.0,
+        deny: Iterable[str] = (),
+    ) -> None:
+        self._preload = tuple(preload)
+        self._warm = warm
+        self._cache_dir = cache_dir
+        self._start_timeout_s = start_timeout_s
+        self._deny = tuple(deny)
+        self._starting = anyio.Lock()
+        self._zygote: zygotes.Zygote | None = None
+        self._pool: deque[LocalInstance] = deque()
+        self._pool_key: Limits | None = None
+        self._live: dict[str, LocalInstance] = {}
+        self._numbers = itertools.count(1)
+
+    async def probe(self) -> SandboxReport:
+        """Attack real children with canaries: every layer, and what was tried. A missing one never raises."""
+        return await probe.probe(self)
+
+    async def create(self, limits: Limits = Limits()) -> LocalInstance:  # noqa: B008 - a frozen value
+        """A locked child with these limits; give it back with `LocalInstance.kill`.
+
+        Raises:
+            HostError: This host lacks a layer (`sandbox_unavailable`).
+            ConfigurationError: A module to preload is missing.
+        """
+        _check_limits(limits)
+        for attempt in range(_ATTEMPTS):
+            zygote = await self._running_zygote()
+            instance = self._take_warm(limits)
+            try:
+                if instance is None:
+                    instance = self._spawn(zygote, limits)
+                await instance.ready()
+            except (EOFError, ConnectionError, OSError) as error:
+                _log.warning("sandbox child ended before its job", attempt=attempt, error=str(error))
+                if instance is not None:
+                    self._forget(instance)
+                continue
+            except BaseException:
+                if instance is not None:
+                    self._forget(instance)
+                raise
+            return instance
+        raise zygotes.unavailable("start", f"{_ATTEMPTS} children in a row ended before they were ready")
+
+    async def run(self, job: Job, limits: Limits = Limits()) -> SandboxResult:  # noqa: B008 - a frozen value
+        """Run one job in a child of its own; see `port.Sandbox.run`. A missing layer is status ``refused``.
+
+        Raises:
+            InputError: The job is malformed, too large, or names an entry that is not preloaded.
+            ConfigurationError: A module to preload is missing.
+        """
+        module = job.entry.partition(":")[0]
+        if ":" not in job.entry or not (module in self._preload or module in _OWN_ENTRIES):
+            raise InputError(
+                "sandbox_entry_unknown",
+                f"the entry {job.entry!r} is not package.module:function in a preloaded module",
+                f"use one of {', '.join(self._preload) or 'no module'}, or preload its module",
+            )
+        pack_job(job, limits)
+        started = time.monotonic()
+        try:
+            instance = await self.create(limits)
+        except HostError as error:
+            return SandboxResult(
+                status="refused",
+                error=Fault("HostError", str(error)),
+                wall_ms=(time.monotonic() - started) * 1000,
+                backend=BACKEND,
+            )
+        try:
+            return await instance.run(job, limits)
+        finally:
+            self._forget(instance)
+            self._refill(limits)
+
+    async def open_stream(self, job: Job, limits: Limits = Limits()) -> SandboxStream:  # noqa: B008 - a frozen value
+        """Not available yet.
+
+        Raises:
+            ConfigurationError: Always (`sandbox_stream_unavailable`).
+        """
+        raise ConfigurationError(
+            "sandbox_stream_unavailable",
+            f"the {BACKEND} sandbox cannot run {job.entry} message by message yet",
+            "run it over a whole table with `run`",
+        )
+
+    async def kill(self, instance_id: str | None = None) -> None:
+        """End one instance, or every one; an unknown id is one that has ended already."""
+        chosen = list(self._live.values()) if instance_id is None else [self._live.get(instance_id)]
+        for instance in chosen:
+            if instance is not None:
+                await instance.kill()
+
+    async def aclose(self) -> None:
+        """End everything and give every process and descriptor back; a later call starts afresh."""
+        self._drain()
+        await self.kill()
+        zygote, self._zygote = self._zygote, None
+        if zygote is not None:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(zygote.close)
+
+    async def host_uid(self) -> int:
+        """The user id that the host sees the zygote and its children run as."""
+        return (await self._running_zygote()).host_uid
+
+    async def _running_zygote(self) -> zygotes.Zygote:
+        async with self._starting:
+            if self._zygote is not None and self._zygote.is_alive:
+                return self._zygote
+            if self._zygote is not None:
+                _log.warning("sandbox zygote ended; starting another", pid=self._zygote.pid)
+                self._drain()
+                await anyio.to_thread.run_sync(self._zygote.close)
+                self._zygote = None
+            cache = self._cache_dir or Path(platformdirs.user_cache_dir("neural-trader")) / "sandbox"
+            self._zygote = await zygotes.start(self._preload, cache, self._deny, self._start_timeout_s)
+            return self._zygote
+
+    def _spawn(self, zygote: zygotes.Zygote, limits: Limits) -> LocalInstance:
+        data, leash = zygote.spawn(limits)
+        instance = LocalInstance(f"local-{next(self._numbers)}", limits, data, leash)
+        self._live[instance.instance_id] = instance
+        return instance
+
+    def _take_warm(self, limits: Limits) -> LocalInstance | None:
+        if self._pool and self._pool_key == _kernel_limits(limits):
+            return self._pool.popleft()
+        return None
+
+    def _refill(self, limits: Limits) -> None:
+        """Keep `warm` children with the limits that were asked for last; they lock while nobody waits."""
+        zygote = self._zygote
+        if zygote is None or not zygote.is_alive:
+            return
+        key = _kernel_limits(limits)
+        if key != self._pool_key:
+            self._drain()
+            self._pool_key = key
+        try:
+            while len(self._pool) < self._warm:
+                self._pool.append(self._spawn(zygote, key))
+        except OSError as error:
+            _log.warning("sandbox pool not refilled", error=str(error))
+
+    def _drain(self) -> None:
+        while self._pool:
+            self._forget(self._pool.popleft())
+
+    def _forget(self, instance: LocalInstance) -> None:
+        self._live.pop(instance.instance_id, None)
+        instance.close()
+
+
+def _kernel_limits(limits: Limits) -> Limits:
+    """Only what is in force before the job comes; the rest travels with the job."""
+    default = Limits()
+    return replace(limits, wall_time_s=default.wall_time_s, output_bytes=default.output_bytes)
+
+
+def _check_limits(limits: Limits) -> None:
+    for name, least in (
+        ("wall_time_s", 0.001),
+        ("cpu_time_s", 1),
+        ("memory_bytes", 64 << 20),
+        ("tmp_bytes", 4096),
+        ("tmp_inodes", 2),
+        ("file_bytes", 0),
+        ("output_bytes", 0),
+        ("frame_bytes", 1024),
+        ("columns_bytes", 0),
+        ("tables_bytes", 0),
+        ("json_depth", 2),
+        ("open_files", 8),
+        ("threads", 1),
+    ):
+        value = getattr(limits, name)
+        if not least <= value < 2**62:  # NaN fails both
+            raise InputError(
+                "sandbox_limit_invalid",
+                f"{name} is {value}, the least is {least}",
+                f"give {name} a larger value",
+            )

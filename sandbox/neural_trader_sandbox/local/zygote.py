@@ -1,0 +1,124 @@
+"""The zygote: imports the preloaded modules once, then forks a fresh child for every run.
+
+It is process 1 of its own process namespace, so that its end is the end of everything below it. It
+runs trusted modules only, holds no secret (its environment was empty when it was started), and must
+have a single thread, because a fork copies only the one that forks.
+"""
+
+import array
+import contextlib
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, cast
+
+from neural_trader_sandbox.local import kernel, launcher, nanny, root
+
+ENVIRONMENT = {
+    "HOME": "/tmp",  # noqa: S108 - the guest's private tmpfs
+    "LANG": "C.UTF-8",
+    "MKL_NUM_THREADS": "1",
+    "NUMBA_CACHE_DIR": root.CACHE,
+    "NUMBA_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PATH": "/nonexistent",
+    "POLARS_MAX_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+    "TMPDIR": "/tmp",  # noqa: S108 - as above
+    "TZ": "UTC",
+    "_RJEM_MALLOC_CONF": "background_thread:false",
+}
+"""All that a guest finds in `os.environ`."""
+
+
+_IDLE_THREADS = frozenset({"polars-ooc-clea"})
+"""Polars 2 starts one at import that sleeps on its queue until something spills to disk; a fork leaves
+it behind, asleep, with no lock held."""
+
+
+def main(control: socket.socket, proc: int, plan: dict[str, Any], readable: list[str]) -> NoReturn:
+    """Import, report, then fork on every message until the control socket closes."""
+    try:
+        kernel.die_with_parent()
+        os.environ.clear()
+        os.environ.update(ENVIRONMENT)
+        sys.path[:] = plan["sys_path"]
+        sys.argv[:] = ["<sandbox>"]
+        _import(plan["preload"])
+        running = _running_threads(proc)
+        if running:
+            raise kernel.DeniedError("single_thread", f"the preloaded modules left threads: {running}")
+    except kernel.DeniedError as denied:
+        launcher.refuse(control, denied.primitive, denied.reason)
+    except BaseException as error:  # an import may raise anything; the answer is a refusal
+        launcher.refuse(control, "preload", f"{type(error).__name__}: {error}")
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps nannies and orphans
+    gc.collect()
+    gc.freeze()
+    control.send(json.dumps({"ready": True}).encode())
+    _serve(control, proc, readable)
+
+
+def _import(names: list[str]) -> None:
+    for name in names:
+        module = importlib.import_module(name)
+        warm_up = getattr(module, "warm_up", None)
+        if callable(warm_up):
+            warm_up()
+
+
+def _running_threads(proc: int) -> list[str]:
+    """Names of threads beside this one that a fork could catch holding a lock."""
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # else /proc/self belongs to root
+    try:
+        return [name for name in map(_thread(proc), _threads(proc)) if name not in _IDLE_THREADS][1:]
+    finally:
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+
+
+def _threads(proc: int) -> list[str]:
+    folder = os.open("self/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        return sorted(os.listdir(folder), key=int)
+    finally:
+        os.close(folder)
+
+
+def _thread(proc: int) -> Callable[[str], str]:
+    def name(task: str) -> str:
+        fd = os.open(f"self/task/{task}/comm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc)
+        try:
+            return os.read(fd, 64).decode(errors="replace").strip()
+        finally:
+            os.close(fd)
+
+    return name
+
+
+def _serve(control: socket.socket, proc: int, readable: list[str]) -> NoReturn:
+    while True:
+        message, ancillary, _, _ = control.recvmsg(launcher.MESSAGE_BYTES, socket.CMSG_SPACE(8))
+        if not message:
+            os._exit(0)  # the server is gone, and with process 1 every child
+        received = array.array("i")
+        for _, _, data in ancillary:
+            received.frombytes(data)
+        data_fd, leash_fd = received
+        limits = cast("dict[str, int]", json.loads(message))
+        try:
+            child = os.fork()
+        except OSError as error:
+            child = -1
+            with contextlib.suppress(OSError):
+                nanny.refuse(data_fd, "fork", str(error))
+        if child == 0:
+            nanny.main(data_fd, leash_fd, proc, limits, readable)
+        os.close(data_fd)
+        os.close(leash_fd)

@@ -1,0 +1,205 @@
+"""The host's end of a zygote: start it, ask it for children, end it."""
+
+import array
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from neural_trader_governance.errors import HostError
+from neural_trader_sandbox.local.launcher import BOOTSTRAP, MESSAGE_BYTES
+from neural_trader_sandbox.local.remedies import next_step
+from neural_trader_sandbox.local.visible import visible
+from neural_trader_sandbox.port import Limits
+
+_log = structlog.get_logger(__name__)
+_END_TIMEOUT_S = 10.0
+_ALWAYS = ("neural_trader_sandbox.script", "neural_trader_sandbox.canaries")
+_NOBODY = 65534
+
+
+def unavailable(primitive: str, reason: str) -> HostError:
+    """The error for a missing layer, with what to do about it."""
+    what = f"the sandbox needs {primitive} and this host answers: {reason}"
+    return HostError("sandbox_unavailable", what, next_step(primitive), primitive=primitive)
+
+
+class Zygote:
+    """A running zygote. Its processes end when this object is closed, collected, or its owner dies."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+        self._process = process
+        self._control = control
+        self._finalizer = weakref.finalize(self, _end, process, control)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the launcher, whose end is the end of all."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """False once the zygote or its launcher has ended."""
+        if not self._finalizer.alive or self._process.poll() is not None:
+            return False
+        poll = select.poll()
+        poll.register(self._control, select.POLLRDHUP)
+        return not poll.poll(0)
+
+    @property
+    def host_uid(self) -> int:
+        """The user id that the host sees the zygote run as."""
+        with open(f"/proc/{self.pid}/status") as lines:
+            line = next(line for line in lines if line.startswith("Uid:"))
+        return int(line.split()[1])
+
+    def spawn(self, limits: Limits) -> tuple[socket.socket, socket.socket]:
+        """Ask for one child: its data socket and the leash to its nanny, both non-blocking.
+
+        Raises:
+            OSError: The zygote has gone, or this process has no descriptors left.
+        """
+        data, their_data = socket.socketpair()
+        try:
+            leash, their_leash = socket.socketpair()
+        except OSError:
+            data.close()
+            their_data.close()
+            raise
+        try:
+            numbers = {k: v for k, v in asdict(limits).items() if isinstance(v, int)}
+            rights = array.array("i", [their_data.fileno(), their_leash.fileno()])
+            self._control.sendmsg(
+                [json.dumps(numbers).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+            )
+        except OSError:
+            data.close()
+            leash.close()
+            raise
+        finally:
+            their_data.close()
+            their_leash.close()
+        data.setblocking(False)
+        leash.setblocking(False)
+        return data, leash
+
+    def close(self) -> None:
+        """End the zygote and every child; blocks for some milliseconds. Closing twice is harmless."""
+        self._finalizer()
+
+
+def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:
+    control.close()
+    try:
+        process.wait(_END_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+async def start(preload: Sequence[str], cache: Path | None, deny: Sequence[str], timeout_s: float) -> Zygote:
+    """Start a zygote and wait until it has imported its modules.
+
+    Raises:
+        HostError: This host lacks a layer, or the interpreter did not start (`sandbox_unavailable`).
+        ConfigurationError: A module to preload is missing.
+    """
+    if sys.platform != "linux":
+        raise unavailable("platform", f"{sys.platform} has neither namespaces, Landlock nor seccomp")
+    started = time.monotonic()
+    errors = os.memfd_create("sandbox-stderr", os.MFD_CLOEXEC)
+    try:
+        zygote, control = await anyio.to_thread.run_sync(_launch, preload, cache, deny, errors)
+        try:
+            answer = await _hear(control, timeout_s)
+        except BaseException:
+            zygote.close()
+            raise
+        if answer.get("ready") is not True:
+            await anyio.to_thread.run_sync(zygote.close)
+            said = os.pread(errors, 4000, 0).decode(errors="replace").strip()
+            reason = (
+                str(answer.get("reason", ""))
+                or f"the interpreter ended; it said: {said[-1500:] or 'nothing'}"
+            )
+            raise unavailable(str(answer.get("refused", "start")), reason)
+    finally:
+        os.close(errors)
+    _log.debug("sandbox zygote ready", pid=zygote.pid, start_s=round(time.monotonic() - started, 3))
+    return zygote
+
+
+def _launch(
+    preload: Sequence[str], cache: Path | None, deny: Sequence[str], errors: int
+) -> tuple[Zygote, socket.socket]:
+    seen = visible(preload)
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    plan = {
+        "preload": [*_ALWAYS, *preload],
+        "visible": seen.paths,
+        "sys_path": seen.sys_path,
+        "cache": None if cache is None else _prepare(cache),
+        "deny": list(deny),
+    }
+    command = [sys.executable, "-s", "-P", "-S", "-B", "-X", "utf8", "-c", BOOTSTRAP, seen.own_root]
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own text
+            [*command, str(theirs.fileno())],
+            env={"PYTHONHASHSEED": "0"},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+    except OSError as error:
+        control.close()
+        raise unavailable("start", f"{sys.executable or 'no interpreter'}: {error}") from None
+    finally:
+        theirs.close()
+    message = json.dumps(plan).encode()
+    zygote = Zygote(process, control)
+    if len(message) > MESSAGE_BYTES:
+        zygote.close()
+        raise unavailable("start", f"the plan of visible paths has {len(message)} bytes")
+    with contextlib.suppress(OSError):  # it has ended already; the missing answer says so
+        control.send(message)
+    control.setblocking(False)
+    return zygote, control
+
+
+async def _hear(control: socket.socket, timeout_s: float) -> dict[str, object]:
+    """The zygote's first message; empty where it ended without one."""
+    try:
+        with anyio.fail_after(timeout_s):
+            await anyio.wait_readable(control)
+    except TimeoutError:
+        raise unavailable("start", f"the zygote was not ready after {timeout_s:g} s") from None
+    try:
+        message = control.recv(MESSAGE_BYTES)
+    except OSError:
+        return {}
+    control.settimeout(5)
+    return dict(json.loads(message)) if message else {}
+
+
+def _prepare(cache: Path) -> str:
+    """A folder that only the zygote's user can write: it holds compiled kernels."""
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(cache, _NOBODY, _NOBODY)
+    os.chmod(cache, 0o700)
+    return str(cache)
