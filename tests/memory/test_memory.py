@@ -16,6 +16,7 @@ from neural_trader_memory.records import KINDS
 
 pytestmark = pytest.mark.anyio
 
+NAIVE = datetime(2012, 1, 1)  # noqa: DTZ001 - the mistake that is tested
 INJECTIONS = [
     "' OR '1'='1",
     "x' OR agent <> '",
@@ -29,6 +30,10 @@ INJECTIONS = [
     "al_ce",
     "alice\u2019",
 ]
+
+
+WRITE: dict[str, Any] = {"kind": "note", "text": "fine", "agent": "a"}
+SEARCH: dict[str, Any] = {"query": "fine", "agent": "a"}
 
 
 class OtherEmbedder:
@@ -179,7 +184,7 @@ async def test_future_rows_change_nothing_of_an_earlier_search(
 ) -> None:
     await _fill(memory, clock, notes[:15])
     as_of = clock.now()
-    queries = [note["query"] for note in notes] + [note["words"] for note in notes]
+    queries = [note["query"] for note in notes[:12]] + [note["words"] for note in notes[8:20]]
     before = [await memory.search(query, agent="a", k=10, as_of=as_of) for query in queries]
     # The future holds the very words of the queries, which would turn their rarity over.
     for query in queries:
@@ -235,7 +240,7 @@ async def test_of_equal_scores_the_newer_comes_first(memory: Memory, clock: Simu
         ({"text": "abc\u202edef"}, "control_characters"),
         ({"text": "lone \ud800"}, "control_characters"),
         ({"symbols": ["aapl"]}, "invalid_symbol"),
-        ({"symbols": ["ＡＡＰＬ"]}, "invalid_symbol"),
+        ({"symbols": ["\uff21APL"]}, "invalid_symbol"),
         ({"symbols": ["AAPL\n"]}, "invalid_symbol"),
         ({"symbols": [f"S{at}" for at in range(17)]}, "too_many_symbols"),
         ({"data": {"x": float("nan")}}, "invalid_data"),
@@ -245,14 +250,14 @@ async def test_of_equal_scores_the_newer_comes_first(memory: Memory, clock: Simu
         ({"data": {"\x00": 1}}, "control_characters"),
         ({"data": {"x": "\ud800"}}, "invalid_data"),
         ({"event_time": datetime(2012, 1, 3, 21, 0, 1, tzinfo=UTC)}, "event_in_future"),
-        ({"event_time": datetime(2012, 1, 3)}, "naive_time"),
+        ({"event_time": NAIVE}, "naive_time"),
     ],
 )
 async def test_what_is_out_of_bounds_is_refused_and_nothing_is_kept(
     memory: Memory, fields: dict[str, Any], code: str
 ) -> None:
     with pytest.raises(InputError, match=code):
-        await memory.write(**{"kind": "note", "text": "fine", "agent": "a"} | fields)
+        await memory.write(**{**WRITE, **fields})
     assert (await memory.status()).rows == 0
 
 
@@ -273,14 +278,14 @@ async def test_every_kind_at_the_edges_of_its_limits_is_kept(memory: Memory, kin
         ({"query": "\x1b]0;title\x07"}, "control_characters"),
         ({"k": 0}, "invalid_k"),
         ({"k": 51}, "invalid_k"),
-        ({"as_of": datetime(2012, 1, 1)}, "naive_time"),
+        ({"as_of": NAIVE}, "naive_time"),
     ],
 )
 async def test_a_malformed_search_says_what_to_change(
     memory: Memory, fields: dict[str, Any], code: str
 ) -> None:
     with pytest.raises(InputError, match=code):
-        await memory.search(**{"query": "fine", "agent": "a"} | fields)
+        await memory.search(**{**SEARCH, **fields})
 
 
 # The store
