@@ -10,6 +10,7 @@ import io
 import os
 import resource
 import socket
+import stat
 import struct
 import sys
 import traceback
@@ -69,8 +70,13 @@ def _lock(limits: dict[str, int], readable: list[str]) -> None:
     os.setsid()
     os.umask(0o077)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    # packages that lie below /tmp, such as a virtual environment of a test, stay visible there
+    kept = {path: kernel.clone_tree(path) for path in readable if path.startswith(_TMP + "/")}
     size = f"size={limits['tmp_bytes']},nr_inodes={limits['tmp_inodes']},mode=700"
     kernel.mount("tmpfs", _TMP, "tmpfs", _TMP_FLAGS, size)
+    for path, tree in kept.items():
+        _mount_point(path, stat.S_ISDIR(os.fstat(tree).st_mode))
+        kernel.attach_tree(tree, path)
     os.chdir(_TMP)
     kernel.require("sethostname")
     socket.sethostname("sandbox")
@@ -81,6 +87,12 @@ def _lock(limits: dict[str, int], readable: list[str]) -> None:
         raise kernel.DeniedError("unshare", f"process {os.getpid()} as {os.getresuid()} is not alone")
     landlock.restrict(readable, [_TMP, "/dev/null"])
     seccomp.install(os.getpid())
+
+
+def _mount_point(path: str, is_folder: bool) -> None:
+    os.makedirs(path if is_folder else os.path.dirname(path), exist_ok=True)
+    if not is_folder:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o400))
 
 
 def _limit(limits: dict[str, int]) -> None:

@@ -23,6 +23,7 @@ MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x40000
 MNT_DETACH = 2
 _MOUNT_ATTR = {MS_RDONLY: 1, MS_NOSUID: 2, MS_NODEV: 4, MS_NOEXEC: 8}
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
+_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC, _MOVE_MOUNT_F_EMPTY_PATH = 1, os.O_CLOEXEC, 4
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP = 1, 4, 24
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
@@ -34,6 +35,8 @@ _NUMBERS = {
 }
 # From Linux 5.0 on, new calls have one number on every architecture.
 _NUMBERS_EVERYWHERE = {
+    "open_tree": 428,
+    "move_mount": 429,
     "close_range": 436,
     "mount_setattr": 442,
     "landlock_create_ruleset": 444,
@@ -127,6 +130,21 @@ def bind(source: str, target: str, flags: int) -> None:
     # struct mount_attr {attr_set, attr_clr, propagation, userns_fd}; propagation becomes private
     attr = struct.pack("=QQQQ", attributes, 0, MS_PRIVATE, 0)
     call("mount_setattr", _AT_FDCWD, ctypes.c_char_p(os.fsencode(target)), _AT_RECURSIVE, attr, len(attr))
+
+
+def clone_tree(path: str) -> int:
+    """A detached copy of what is mounted at `path`, its flags included, to be put elsewhere."""
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_RECURSIVE
+    return call("open_tree", _AT_FDCWD, ctypes.c_char_p(os.fsencode(path)), flags)
+
+
+def attach_tree(tree: int, path: str) -> None:
+    """Put a detached copy at `path` and let go of it."""
+    empty, target = ctypes.c_char_p(b""), ctypes.c_char_p(os.fsencode(path))
+    try:
+        call("move_mount", tree, empty, _AT_FDCWD, target, _MOVE_MOUNT_F_EMPTY_PATH)
+    finally:
+        os.close(tree)
 
 
 def unmount(target: str) -> None:

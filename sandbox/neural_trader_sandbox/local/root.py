@@ -42,6 +42,7 @@ def build(visible: Iterable[str], cache: str | None) -> list[str]:
     kernel.mount("tmpfs", staging, "tmpfs", _FLAGS, "size=1m,mode=755")
     os.chdir(staging)
     os.mkdir("tmp")
+    kernel.mount("tmpfs", "tmp", "tmpfs", _FLAGS, "size=64m,mode=1777")  # first: packages may lie below it
     with open(CANARY[1:], "w") as canary:
         canary.write("only Landlock stands before this file\n")
     for link, target in links.items():
@@ -51,7 +52,6 @@ def build(visible: Iterable[str], cache: str | None) -> list[str]:
         _bind(opened[path], path, _FLAGS | kernel.MS_RDONLY)
     for path in devices:
         _bind(opened[path], path, kernel.MS_NOSUID)
-    kernel.mount("tmpfs", "tmp", "tmpfs", _FLAGS, "size=64m,mode=1777")
     if cache_fd is not None:
         _bind(cache_fd, CACHE, _FLAGS | kernel.MS_NOEXEC)
     flags = kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | _FLAGS
