@@ -11,6 +11,7 @@ from neural_trader_governance.audit.verify import verify_store
 from neural_trader_governance.errors import DataError, InputError, NetworkError, RiskError
 from neural_trader_governance.halts import halt, resume
 from neural_trader_governance.identity import Caller
+from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.terms.orders import OrderIntent, OrderState
 from neural_trader_tools.brokers.port import BrokerReport
 
@@ -95,7 +96,7 @@ async def test_a_large_order_waits_for_a_signature_and_waiting_consumes_nothing(
 
 
 async def test_an_approval_signed_by_another_key_is_worth_nothing(floor: Any, intent: Build) -> None:
-    forger = type(floor.key).generate("approver")
+    forger = SigningKey.generate("approver")
     desk = floor.desk()
     preview = await desk.preview(intent(quantity="30"), floor.agent)
     floor.inbox.approve(preview.preview_id, key=forger, person=floor.person)
