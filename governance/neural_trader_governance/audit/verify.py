@@ -21,6 +21,8 @@ from neural_trader_governance.errors import IntegrityError, StorageError
 from neural_trader_governance.signing.keys import VerifyingKey
 
 PROBLEMS_MAX = 20
+# SQLite quotes the damaged text in its message, which then may not decode.
+_DAMAGE = (sqlite3.Error, UnicodeDecodeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +60,20 @@ def verify_store(path: Path, vkey: str | VerifyingKey) -> AuditReport:
     try:
         with _opened(path) as connection:
             return verify_connection(connection, key)
-    except sqlite3.Error as error:
+    except _DAMAGE as error:
         return _report(None, [Problem(None, f"the database file is damaged: {error}")])
 
 
-def verify_connection(connection: sqlite3.Connection, key: VerifyingKey) -> AuditReport:
-    """Verifies the log behind an open connection, inside the caller's read transaction."""
-    walk = _Walk(connection, key)
+def verify_connection(connection: sqlite3.Connection, vkey: str | VerifyingKey) -> AuditReport:
+    """Verifies the log behind an open connection, inside the caller's read transaction.
+
+    This is the way to verify a store that is being written: `with store.read() as connection`.
+    """
+    walk = _Walk(connection, VerifyingKey.parse(vkey) if isinstance(vkey, str) else vkey)
     try:
         walk.run()
-    except sqlite3.Error as error:
-        walk.problem(walk.size, f"the database file is damaged from here on: {error}")
+    except _DAMAGE as error:
+        walk.problems.append(Problem(walk.size, f"the database file is damaged from here on: {error}"))
     except _Enough:
         pass
     return _report(walk.newest, walk.problems)
@@ -94,11 +99,7 @@ def verify_export(folder: Path, vkey: str | VerifyingKey) -> AuditReport:
         return _report(None, [Problem(None, f"checkpoint: {error.what}")])
     problems: list[Problem] = []
     hashes = _check_bundles(folder, checkpoint, problems)
-    if merkle.tree_hash(hashes) != checkpoint.root:
-        problems.append(
-            Problem(None, f"the entries do not make up the signed root at size {checkpoint.size}")
-        )
-    level = 0
+    root, level = merkle.tree_hash(hashes), 0
     while hashes and len(problems) < PROBLEMS_MAX:
         above: list[bytes] = []
         for index, width in spans(len(hashes)):
@@ -113,6 +114,10 @@ def verify_export(folder: Path, vkey: str | VerifyingKey) -> AuditReport:
             if width == 256:
                 above.append(merkle.tree_hash(wanted))
         hashes, level = above, level + 1
+    if root != checkpoint.root:
+        problems.append(
+            Problem(None, f"the entries do not make up the signed root at size {checkpoint.size}")
+        )
     return _report(checkpoint, problems)
 
 
@@ -193,7 +198,10 @@ class _Walk:
         if nodes != self._nodes:
             self.problem(None, f"{nodes} subtree hashes are stored, {self._nodes} belong to the entries")
 
-    def _open(self, size: int, note: bytes) -> Checkpoint | None:
+    def _open(self, size: int, note: object) -> Checkpoint | None:
+        if not isinstance(note, bytes):
+            self.problem(None, f"checkpoint {size}: its row is damaged")
+            return None
         try:
             checkpoint = open_checkpoint(note, self._key, origin=self._origin)
         except IntegrityError as error:

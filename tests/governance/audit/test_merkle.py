@@ -31,7 +31,7 @@ ROOTS = [
     "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
 ]
 # (index, size, path) and (old, new, proof) from the same source.
-INCLUSION = [
+INCLUSION: list[tuple[int, int, list[str]]] = [
     (0, 1, []),
     (
         0,
@@ -62,7 +62,7 @@ INCLUSION = [
         ],
     ),
 ]
-CONSISTENCY = [
+CONSISTENCY: list[tuple[int, int, list[str]]] = [
     (1, 1, []),
     (
         1,
@@ -164,13 +164,14 @@ def test_a_flipped_bit_in_a_proof_never_verifies(size: int, data: st.DataObject)
     read, root = _reader(leaves), merkle.tree_hash(leaves)
     inclusion = merkle.inclusion_proof(read, index, size)
     consistency = merkle.consistency_proof(read, old, size)
-    for proof, check in (
-        (inclusion, lambda p: merkle.verify_inclusion(leaves[index], index, size, p, root)),
-        (
-            consistency,
-            lambda p: merkle.verify_consistency(old, size, merkle.tree_hash(leaves[:old]), root, p),
-        ),
-    ):
+
+    def included(proof: list[bytes]) -> bool:
+        return merkle.verify_inclusion(leaves[index], index, size, proof, root)
+
+    def consistent(proof: list[bytes]) -> bool:
+        return merkle.verify_consistency(old, size, merkle.tree_hash(leaves[:old]), root, proof)
+
+    for proof, check in ((inclusion, included), (consistency, consistent)):
         assert check(proof)
         for place in range(len(proof)):
             bit = data.draw(st.integers(0, 255))
