@@ -1,0 +1,45 @@
+"""One sandbox for all tests of this folder; a host without the layers skips them, and says why."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from neural_trader_sandbox.local.sandbox import LocalSandbox
+from neural_trader_sandbox.port import Job, Limits, SandboxReport, SandboxResult
+
+RunScript = Callable[..., Awaitable[SandboxResult]]
+
+
+@pytest.fixture(scope="session")
+def session_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSandbox]:
+    sandbox = LocalSandbox(["numpy", "polars"], cache_dir=tmp_path_factory.mktemp("kernels"))
+    yield sandbox
+    anyio.run(sandbox.aclose)
+
+
+@pytest.fixture(scope="session")
+def report(session_sandbox: LocalSandbox) -> SandboxReport:
+    return anyio.run(session_sandbox.probe)
+
+
+@pytest.fixture
+def sandbox(session_sandbox: LocalSandbox, report: SandboxReport) -> LocalSandbox:
+    if not report.ok:
+        missing = next(layer for layer in report.layers if not layer.holds)
+        pytest.skip(f"this host lacks {missing.name}: {missing.detail}; {missing.next_step}")
+    return session_sandbox
+
+
+@pytest.fixture
+def run_script(sandbox: LocalSandbox) -> RunScript:
+    """Runs a source text in the sandbox: `await run_script(source, limits=…, tables=…)`."""
+
+    async def run(
+        source: str, *, limits: Limits | None = None, tables: dict[str, bytes] | None = None
+    ) -> SandboxResult:
+        job = Job("neural_trader_sandbox.script:run_script", {"source": source}, tables or {})
+        return await sandbox.run(job, limits or Limits(wall_time_s=20))
+
+    return run
