@@ -5,6 +5,7 @@ canonical form, sequence, leaf hashes, stored subtrees, and the root at every ch
 written (so each one is consistent with all that follow). Nothing is modified.
 """
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -290,21 +291,29 @@ def _report(checkpoint: Checkpoint | None, problems: list[Problem]) -> AuditRepo
 
 @contextmanager
 def _opened(path: Path) -> Generator[sqlite3.Connection]:
-    """Opens a store file read-only; where a write-ahead log lies beside it, through a private copy.
+    """Opens a store file without changing it.
 
-    A plain copy is opened as immutable, so that not even a lock file appears. A write-ahead log
-    holds the newest commits, which an immutable reader would miss.
+    A lone file is opened as immutable, so that not even a lock appears. Where a write-ahead log
+    lies beside it, which holds the newest commits: with its index, the store may be live and is
+    read like any reader does; without, it is a copy, and read through a private one.
     """
-    wal = path.with_name(f"{path.name}-wal")
-    if wal.is_file() and wal.stat().st_size > 0:
+    wal, index = (path.with_name(f"{path.name}-{part}") for part in ("wal", "shm"))
+    if not wal.is_file() or wal.stat().st_size == 0:
+        with closing(_connect(path, "mode=ro&immutable=1")) as connection:
+            yield connection
+    elif index.is_file() and os.access(path.parent, os.W_OK):
+        with closing(_connect(path, "mode=ro")) as connection:
+            connection.execute("BEGIN")
+            yield connection
+    else:
         with tempfile.TemporaryDirectory(prefix="neural-trader-verify-") as folder:
             copy = Path(folder) / "desk.db"
             shutil.copyfile(path, copy)
             shutil.copyfile(wal, copy.with_name("desk.db-wal"))
-            with closing(sqlite3.connect(copy)) as connection:
+            with closing(_connect(copy, "mode=rw")) as connection:
                 connection.execute("BEGIN")
                 yield connection
-    else:
-        uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-        with closing(sqlite3.connect(uri, uri=True)) as connection:
-            yield connection
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)

@@ -1,5 +1,6 @@
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -52,6 +53,24 @@ def test_a_plain_file_copy_with_its_write_ahead_log_holds_the_newest_commits(
         shutil.copyfile(tmp_path / name, tmp_path / f"plain-{name}")
     report = verify_store(tmp_path / "plain-desk.db", store.vkey)
     assert (report.ok, report.size) == (True, 9)
+
+
+def test_a_live_store_verifies_while_it_is_written(store: Store, record: Record, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            record(store, 10)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        sizes = [verify_store(tmp_path / "desk.db", store.vkey) for _ in range(15)]
+    finally:
+        stop.set()
+        writer.join()
+    assert all(report.ok for report in sizes)
+    assert sizes[-1].size > 0
 
 
 def test_every_flipped_byte_of_every_entry_is_named_by_its_seq(copy: Path, store: Store) -> None:
