@@ -1,0 +1,52 @@
+"""The digest: one number over everything that went into a backtest and everything that came out.
+
+Two runs with the same digest had the same prices, code, parameters, settings, engine and seed, and made
+the same fills, trades and equity, bit for bit. Floats enter as raw little-endian bytes, so it is the same
+on every machine of one architecture.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.replay import Replay
+from neural_trader_tools.backtest.settings import BacktestRequest
+from neural_trader_tools.engine.orders import ENGINE_VERSION
+
+
+def config_digest(request: BacktestRequest) -> str:
+    """Returns the SHA-256 of what was tried: code, parameters, settings, symbols, period, seed; no prices.
+
+    The trial ledger counts each of these once.
+    """
+    return _sha256_json({**_inputs(request), "start": str(request.start), "end": str(request.end)})
+
+
+def run_digest(request: BacktestRequest, prices: Sequence[Prices], replay: Replay) -> str:
+    """Returns the digest of a finished run, 64 hex digits."""
+    hasher = hashlib.sha256()
+    hasher.update(_sha256_json({**_inputs(request), "data": [price.digest() for price in prices]}).encode())
+    for symbol in replay.symbols:
+        for array in (symbol.fills, symbol.trades, symbol.equity):
+            hasher.update(len(array).to_bytes(8, "little"))
+            hasher.update(array.astype("<f8").tobytes())
+    hasher.update(replay.equity.astype("<f8").tobytes())
+    return hasher.hexdigest()
+
+
+def _inputs(request: BacktestRequest) -> dict[str, object]:
+    return {
+        "engine": ENGINE_VERSION,
+        "source": hashlib.sha256(request.source.encode()).hexdigest(),
+        "symbols": list(request.symbols),
+        "interval": request.interval,
+        "params": request.params,
+        "settings": request.settings.model_dump(mode="json"),
+        "seed": request.seed,
+    }
+
+
+def _sha256_json(document: dict[str, object]) -> str:
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

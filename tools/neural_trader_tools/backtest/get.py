@@ -1,0 +1,70 @@
+"""The tool `backtest_get`."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from neural_trader_tools.backtest.ledger import BacktestRecord, Handles
+from neural_trader_tools.backtest.run import Backtests
+from neural_trader_tools.backtest.settings import Settings, choose
+
+Number = float | int | tuple[float, float] | None
+_BRIEF = (
+    "equity_final", "return_total", "cagr", "sharpe_ratio", "sharpe_ci", "max_drawdown", "trade_count",
+    "win_rate", "deflated_sharpe_ratio", "trials",
+)  # fmt: skip
+
+
+class BacktestStatus(BaseModel):
+    """How far a backtest is, and what it found."""
+
+    run_id: str
+    state: str = Field(description="queued, running, completed, failed, canceled or interrupted")
+    progress: float = Field(description="0 … 1")
+    symbols: tuple[str, ...]
+    interval: str
+    bars: int | None = None
+    metrics: dict[str, Number] = Field(description="Empty until completed; null where undefined")
+    warnings: tuple[str, ...]
+    digest: str | None = Field(default=None, description="SHA-256 over all inputs and outputs")
+    handles: Handles | None = Field(default=None, description="For artifact_read")
+    strategy_id: str | None = None
+    params: dict[str, object]
+    settings: Settings
+    error: str | None = None
+
+
+async def backtest_get(
+    backtests: Backtests,
+    *,
+    run_id: Annotated[str, Field(description="From backtest_start")],
+    wait_s: Annotated[float, Field(description="Wait for the end, at most 60")] = 0.0,
+    format: Annotated[str, Field(description="full, or brief: ten metrics")] = "full",  # noqa: A002  # the contract's name
+) -> BacktestStatus:
+    """Returns a backtest's state, metrics, warnings and handles, waiting up to wait_s seconds for its end."""
+    choose("format", format, ("full", "brief"))
+    return status_of(await backtests.get(run_id, wait_s), brief=format == "brief")
+
+
+def status_of(record: BacktestRecord, *, brief: bool = False) -> BacktestStatus:
+    """Returns a record as the tool shows it."""
+    metrics = record.metrics or {}
+    if brief:
+        metrics = {name: metrics[name] for name in _BRIEF if name in metrics}
+    request = record.request
+    return BacktestStatus(
+        run_id=record.run_id,
+        state=record.state,
+        progress=record.progress,
+        symbols=request.symbols,
+        interval=request.interval,
+        bars=record.bars,
+        metrics=metrics,
+        warnings=record.warnings,
+        digest=record.digest,
+        handles=record.handles,
+        strategy_id=request.strategy_id,
+        params=dict(request.params),
+        settings=request.settings,
+        error=record.error,
+    )

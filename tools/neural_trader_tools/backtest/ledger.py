@@ -1,0 +1,206 @@
+"""The ledger: every backtest that was asked for, and every trial made on the data, in SQLite.
+
+Several servers share one file. A run belongs to the process that started it; it is called interrupted
+only when that process is gone.
+"""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from neural_trader_governance.errors import InputError, StorageError
+from neural_trader_governance.terms.clocks import UtcTime, format_time
+from neural_trader_tools.backtest.settings import BacktestRequest
+
+State = Literal["queued", "running", "completed", "failed", "canceled", "interrupted"]
+OPEN_STATES: Final = ("queued", "running")
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS backtest_runs (
+    run_id TEXT PRIMARY KEY, owner TEXT NOT NULL, state TEXT NOT NULL,
+    created_time TEXT NOT NULL, record TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS backtest_trials (
+    data_key TEXT NOT NULL, config_digest TEXT NOT NULL, sharpe_per_bar REAL, run_id TEXT NOT NULL,
+    agent TEXT NOT NULL, created_time TEXT NOT NULL, PRIMARY KEY (data_key, config_digest)
+) STRICT;
+"""
+
+
+class Handles(BaseModel):
+    """Where the bulk of a result is kept; read it with artifact_read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    equity: str
+    trades: str
+    orders: str
+
+
+class BacktestRecord(BaseModel):
+    """One run: what was asked, how far it came, what it found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    request: BacktestRequest
+    agent: str = ""
+    state: State = "queued"
+    progress: float = Field(default=0.0, ge=0, le=1)
+    created_time: UtcTime
+    finished_time: UtcTime | None = None
+    as_of: UtcTime = Field(description="Prices were read as known at this time")
+    bars: int | None = None
+    digest: str | None = None
+    metrics: dict[str, float | int | tuple[float, float] | None] | None = None
+    warnings: tuple[str, ...] = ()
+    handles: Handles | None = None
+    error: str | None = Field(default=None, description="`code: what; next step` of a failed run")
+
+
+class RunLedger:
+    """Runs and trials in a SQLite file; safe to call from any thread and several processes.
+
+    Args:
+        path: The file, `research.db` of the home; created where missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._connect() as connection:
+            connection.executescript(_SCHEMA)
+
+    def put(self, record: BacktestRecord) -> None:
+        """Writes a run, replacing what was known of it."""
+        with self._connect() as connection:
+            connection.execute(
+                "INSERT INTO backtest_runs VALUES (?, ?, ?, ?, ?) ON CONFLICT (run_id) DO UPDATE SET "
+                "owner = excluded.owner, state = excluded.state, record = excluded.record",
+                (
+                    record.run_id,
+                    process_identity(os.getpid()),
+                    record.state,
+                    format_time(record.created_time),
+                    record.model_dump_json(),
+                ),
+            )
+
+    def get(self, run_id: str) -> BacktestRecord:
+        """Returns a run.
+
+        Raises:
+            InputError: there is none (`unknown_run`).
+        """
+        with self._connect() as connection:
+            row = connection.execute(
+                "SELECT record FROM backtest_runs WHERE run_id = ?", (run_id,)
+            ).fetchone()
+            newest = connection.execute(
+                "SELECT run_id FROM backtest_runs ORDER BY created_time DESC, rowid DESC LIMIT 3"
+            ).fetchall()
+        if row is None:
+            known = ", ".join(found[0] for found in newest)
+            raise InputError(
+                "unknown_run",
+                f"there is no backtest {run_id!r:.60}",
+                f"use the run_id of backtest_start{f' (newest: {known})' if known else ''}",
+            )
+        return BacktestRecord.model_validate_json(row[0])
+
+    def interrupt_orphans(self, moment: datetime) -> list[str]:
+        """Marks open runs whose process is gone as interrupted, and returns their ids."""
+        marked: list[str] = []
+        with self._connect() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            rows = connection.execute(
+                "SELECT run_id, owner, record FROM backtest_runs WHERE state IN (?, ?)", OPEN_STATES
+            ).fetchall()
+            for run_id, owner, text in rows:
+                if _is_alive(owner):
+                    continue
+                record = BacktestRecord.model_validate_json(text).model_copy(
+                    update={
+                        "state": "interrupted",
+                        "finished_time": moment,
+                        "error": "interrupted: the server ended while this ran; start the backtest again",
+                    }
+                )
+                connection.execute(
+                    "UPDATE backtest_runs SET state = ?, record = ? WHERE run_id = ?",
+                    (record.state, record.model_dump_json(), run_id),
+                )
+                marked.append(run_id)
+            connection.execute("COMMIT")
+        return marked
+
+    def add_trial(
+        self,
+        data_key: str,
+        config_digest: str,
+        sharpe: float | None,
+        record: BacktestRecord,
+        moment: datetime,
+    ) -> list[float | None]:
+        """Counts a trial and returns the Sharpe ratios per bar of all *other* trials on the same data.
+
+        The same configuration run again is the same trial.
+        """
+        with self._connect() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(
+                "INSERT INTO backtest_trials VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (data_key, config_digest, sharpe, record.run_id, record.agent, format_time(moment)),
+            )
+            rows = connection.execute(
+                "SELECT sharpe_per_bar FROM backtest_trials WHERE data_key = ? AND config_digest <> ? "
+                "ORDER BY rowid",
+                (data_key, config_digest),
+            ).fetchall()
+            connection.execute("COMMIT")
+        return [row[0] for row in rows]
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self._path, timeout=10.0, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            yield connection
+        except sqlite3.Error as error:
+            raise StorageError(
+                "research_store", f"{self._path.name}: {error}", "check the disk and the file"
+            ) from error
+        finally:
+            connection.close()
+
+
+def data_key(symbols: Sequence[str], interval: str) -> str:
+    """Returns the key under which trials are counted: the set of symbols, and the interval."""
+    return json.dumps([sorted(symbols), interval])
+
+
+def process_identity(pid: int) -> str:
+    """Returns a process's id and start time, so that a reused id is not taken for the same process."""
+    try:
+        fields = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        )
+        return f"{pid}:{fields[19]}"
+    except (OSError, IndexError):
+        return f"{pid}:"
+
+
+def _is_alive(owner: str) -> bool:
+    pid = int(owner.partition(":")[0])
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return process_identity(pid) == owner

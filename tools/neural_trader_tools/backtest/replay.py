@@ -1,0 +1,201 @@
+"""The replay: a checked stream played over the bars by the trusted engine. The official result."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from neural_trader_governance.errors import StrategyError
+from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.settings import Settings
+from neural_trader_tools.engine import orders as o
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SymbolReplay:
+    """What one symbol's stream came to.
+
+    Attributes:
+        prices: The bars.
+        commands: The order stream, (rows, 11).
+        states: What became of each row, see `orders.STATES`.
+        fills: (fills, 7), see `orders.FILL_COLUMNS`.
+        trades: (trades, 9), see `trades.TRADE_COLUMNS`.
+        equity: Cash plus position at each close.
+        positions: Units held at each close.
+        rejections: Orders that equity could not carry, or that came to nothing.
+        ruined: Equity fell to zero or below; the position was liquidated.
+    """
+
+    prices: Prices
+    commands: Floats
+    states: NDArray[np.int64]
+    fills: Floats
+    trades: Floats
+    equity: Floats
+    positions: Floats
+    rejections: int
+    ruined: bool
+
+
+def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings, cash: float) -> SymbolReplay:
+    """Plays one symbol.
+
+    Args:
+        kind: `signals` or `orders`.
+        stream: Targets, (bars,), or commands, (rows, 11), as `read_stream` returned them.
+        prices: The bars.
+        settings: Costs and rules.
+        cash: Cash of this symbol at the start.
+
+    Raises:
+        StrategyError: too many orders wait at once.
+    """
+    from neural_trader_tools.engine import kernel
+    from neural_trader_tools.engine.guest import rules
+    from neural_trader_tools.engine.trades import round_trips
+
+    commands = kernel.target_changes(stream) if kind == "signals" else stream
+    account = np.zeros(kernel.ACCOUNT_SIZE)
+    fills = np.zeros((2 * len(commands) + 1, len(o.FILL_COLUMNS)))
+    equity, positions = np.empty(len(prices)), np.empty(len(prices))
+    states = np.zeros(len(commands), dtype=np.int64)
+    kernel.play(
+        prices.open, prices.high, prices.low, prices.close, prices.days, commands, cash,
+        rules(settings.model_dump(mode="python")), account, fills, equity, positions, states,
+    )  # fmt: skip
+    if account[kernel.OVERFLOW] != 0.0:
+        raise StrategyError(
+            "too_many_orders",
+            f"more than {o.WORKING_MAX - 2} orders wait at once",
+            "cancel old orders, or use time_in_force='day'",
+        )
+    fills = fills[: int(account[kernel.FILLS])].copy()
+    return SymbolReplay(
+        prices=prices,
+        commands=commands,
+        states=states,
+        fills=fills,
+        trades=round_trips(fills, float(prices.close[-1])),
+        equity=equity,
+        positions=positions,
+        rejections=int(account[kernel.REJECTIONS]),
+        ruined=bool(account[kernel.RUINED]),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replay:
+    """A whole backtest: every symbol with its equal share of the cash.
+
+    Attributes:
+        symbols: One replay each, in the order asked for.
+        times: Times of the union of all bars, int64 microseconds.
+        equity: Sum over the symbols at these times; a symbol without a bar keeps its last value.
+        exposed: Whether anything is held at these times.
+        cash: Cash at the start.
+    """
+
+    symbols: Sequence[SymbolReplay]
+    times: NDArray[np.int64]
+    equity: Floats
+    exposed: NDArray[np.bool_]
+    cash: float
+
+    @classmethod
+    def combine(cls, symbols: Sequence[SymbolReplay], cash: float) -> "Replay":
+        """Adds the symbols up on the union of their times."""
+        if len(symbols) == 1:
+            only = symbols[0]
+            return cls(symbols, only.prices.times, only.equity, only.positions != 0.0, cash)
+        times = np.unique(np.concatenate([symbol.prices.times for symbol in symbols]))
+        equity, exposed = np.zeros(len(times)), np.zeros(len(times), dtype=np.bool_)
+        for symbol in symbols:
+            last = np.searchsorted(symbol.prices.times, times, side="right") - 1
+            begun = last >= 0
+            equity += np.where(begun, symbol.equity[last], cash / len(symbols))
+            exposed |= begun & (symbol.positions[last] != 0.0)
+        return cls(symbols, times, equity, exposed, cash)
+
+    def equity_frame(self) -> pl.DataFrame:
+        """Returns time, equity, drawdown (a positive fraction)."""
+        peak = np.maximum.accumulate(np.maximum(self.equity, self.cash))
+        return pl.DataFrame(
+            {"time": _times(self.times), "equity": self.equity, "drawdown": 1.0 - self.equity / peak}
+        )
+
+    def trades_frame(self) -> pl.DataFrame:
+        """Returns one row a trade; exit_time and exit_price are null while it is open."""
+        from neural_trader_tools.engine.trades import TRADE_COLUMNS
+
+        frames: list[pl.DataFrame] = []
+        for replay in self.symbols:
+            columns = dict(zip(TRADE_COLUMNS, replay.trades.T, strict=True))
+            frames.append(
+                pl.DataFrame(
+                    {
+                        "symbol": pl.Series([replay.prices.symbol] * len(replay.trades), dtype=pl.String),
+                        "entry_time": _at(replay.prices.times, columns.pop("entry_bar")),
+                        "exit_time": _at(replay.prices.times, columns.pop("exit_bar")),
+                        "side": pl.Series(
+                            np.where(columns.pop("side") > 0, "long", "short"), dtype=pl.String
+                        ),
+                        **columns,
+                    }
+                ).with_columns(pl.col("exit_price").fill_nan(None))
+            )
+        return pl.concat(frames)
+
+    def orders_frame(self) -> pl.DataFrame:
+        """Returns one row for each order, target and cancellation, with what became of it and its fill."""
+        frames: list[pl.DataFrame] = []
+        for replay in self.symbols:
+            commands, fills = replay.commands, replay.fills
+            price = np.full(len(commands), np.nan)
+            filled = np.full(len(commands), np.nan)
+            entries = fills[np.isin(fills[:, o.FILL_REASON], _OF_THE_ORDER)]
+            rows = entries[:, o.FILL_ORDER].astype(np.int64)
+            price[rows], filled[rows] = entries[:, o.FILL_PRICE], entries[:, o.FILL_QUANTITY]
+            frames.append(
+                pl.DataFrame(
+                    {
+                        "symbol": pl.Series([replay.prices.symbol] * len(commands), dtype=pl.String),
+                        "time": _at(replay.prices.times, commands[:, o.BAR]),
+                        "action": _words(("order", "target", "cancel"), commands[:, o.ACTION]),
+                        "side": _words(("sell", "", "buy"), commands[:, o.SIDE] + 1),
+                        "size": commands[:, o.SIZE],
+                        "sized_by": _words(("quantity", "fraction"), commands[:, o.SIZED_BY]),
+                        **{o.COLUMNS[c]: commands[:, c] for c in range(o.LIMIT, o.STOP_LOSS + 1)},
+                        "time_in_force": _words(("gtc", "day"), commands[:, o.TIME_IN_FORCE]),
+                        "state": _words(o.STATES, replay.states),
+                        "filled_quantity": filled,
+                        "filled_price": price,
+                    }
+                ).with_columns(pl.selectors.float().fill_nan(None))
+            )
+        return pl.concat(frames)
+
+
+_OF_THE_ORDER = (o.BY_MARKET, o.BY_LIMIT, o.BY_STOP, o.BY_STOP_LIMIT, o.BY_TRAIL, o.BY_TARGET)
+
+
+def _times(times: NDArray[np.int64]) -> pl.Series:
+    return pl.Series(times).cast(pl.Datetime("us", "UTC"))
+
+
+def _at(times: NDArray[np.int64], bars: Floats) -> pl.Series:
+    """Returns the times of bar numbers; NaN becomes null."""
+    known = ~np.isnan(bars)
+    values = np.zeros(len(bars), dtype=np.int64)
+    values[known] = times[bars[known].astype(np.int64)]
+    series = pl.Series(values).cast(pl.Datetime("us", "UTC"))
+    return pl.select(pl.when(pl.Series(known)).then(series).otherwise(None).alias("time")).to_series()
+
+
+def _words(words: Sequence[str], codes: NDArray[Any]) -> pl.Series:
+    return pl.Series([words[int(code)] for code in codes], dtype=pl.String)

@@ -1,0 +1,315 @@
+"""Backtests as a service: started, waited for, canceled, verified; they run behind the tools."""
+
+import math
+import secrets
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import anyio
+import anyio.to_thread
+import structlog
+from anyio.abc import TaskGroup
+from pydantic import BaseModel, Field
+
+from neural_trader_governance.errors import InputError, NeuralTraderError
+from neural_trader_governance.terms.clocks import Clock
+from neural_trader_sandbox.port import Sandbox
+from neural_trader_tools.artifacts import Artifacts
+from neural_trader_tools.backtest.ledger import OPEN_STATES, BacktestRecord, Handles, RunLedger, data_key
+from neural_trader_tools.backtest.settings import BacktestRequest
+from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.strategies.outline import check_parameters
+from neural_trader_tools.strategies.registry import StrategyRegistry, check_source
+
+if TYPE_CHECKING:  # they import polars and numpy; the server's start does not pay for that
+    from neural_trader_tools.backtest.prices import Prices
+    from neural_trader_tools.backtest.simulation import Simulation
+
+_log = structlog.get_logger(__name__)
+AT_ONCE: Final = 2
+OPEN_MAX: Final = 32
+WAIT_MAX_S: Final = 60.0
+FEATURES: Final = "neural_trader_tools.features.catalogue"
+
+
+class Verification(BaseModel):
+    """Whether a run gives the same result when it is run again."""
+
+    run_id: str
+    digest_expected: str
+    digest_recomputed: str
+    identical: bool
+    detail: str = Field(description="What differs, where something does")
+
+
+class Backtests:
+    """Runs backtests in the background. Use as an async context manager: it owns their tasks.
+
+    Args:
+        archive: Where the prices come from.
+        sandbox: Where strategies run.
+        registry: Saved strategies.
+        artifacts: Where equity, trades and orders are kept.
+        path: `research.db` of the home.
+        clock: Times of runs; prices are read as known at its time.
+        record: Awaited with every completed run, such as to remember it.
+        new_id: Makes run ids; injected in tests.
+        features: Module that evaluates `self.feature(...)` in the sandbox.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        sandbox: Sandbox,
+        registry: StrategyRegistry,
+        artifacts: Artifacts,
+        path: Path,
+        clock: Clock,
+        *,
+        record: Callable[[BacktestRecord], Awaitable[None]] | None = None,
+        new_id: Callable[[], str] = lambda: f"bt-{secrets.token_hex(5)}",
+        features: str = FEATURES,
+    ) -> None:
+        self.archive = archive
+        self.sandbox = sandbox
+        self.registry = registry
+        self.features = features
+        self._artifacts = artifacts
+        self._ledger = RunLedger(path)
+        self._clock = clock
+        self._record = record
+        self._new_id = new_id
+        self._tasks: TaskGroup | None = None
+        self._slots = anyio.Semaphore(AT_ONCE)
+        self._open: dict[str, BacktestRecord] = {}
+        self._scopes: dict[str, anyio.CancelScope] = {}
+        self._ended: dict[str, anyio.Event] = {}
+
+    async def __aenter__(self) -> Self:
+        orphans = await anyio.to_thread.run_sync(self._ledger.interrupt_orphans, self._clock.now())
+        if orphans:
+            _log.info("backtests_interrupted", run_ids=orphans)
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._tasks is not None:
+            for scope in self._scopes.values():
+                scope.cancel()
+            tasks, self._tasks = self._tasks, None
+            await tasks.__aexit__(None, None, None)
+
+    async def resolve_source(self, strategy_id: str | None, source: str | None) -> tuple[str, str | None]:
+        """Returns the source of a strategy given in one of the two ways, and its id where it is saved.
+
+        Raises:
+            InputError: both or neither are given, or there is no such strategy.
+            StrategyError: the source is not Python.
+        """
+        if (strategy_id is None) == (source is None):
+            raise InputError(
+                "strategy_ambiguous",
+                f"{'both' if source is not None else 'neither'} of strategy_id and source given",
+                "give exactly one of them",
+            )
+        if source is not None:
+            await anyio.to_thread.run_sync(check_source, source)
+            return source, None
+        saved = await anyio.to_thread.run_sync(self.registry.get, strategy_id or "")
+        return saved.source, saved.strategy_id
+
+    async def start(self, request: BacktestRequest, *, agent: str = "") -> str:
+        """Starts a backtest and returns its run_id at once.
+
+        Raises:
+            InputError: a symbol is given twice, a parameter is unknown, or too many backtests are open.
+            DataError: a symbol is unknown, or has no bars in the period.
+            StrategyError: the source is not Python.
+        """
+        tasks = self._tasks
+        if tasks is None:
+            raise RuntimeError("Backtests is not entered: use `async with`")
+        if len(self._open) >= OPEN_MAX:
+            raise InputError(
+                "too_many_backtests",
+                f"{OPEN_MAX} backtests are open",
+                "wait for one with backtest_get, or cancel one",
+            )
+        if len(set(request.symbols)) < len(request.symbols):
+            raise InputError("duplicate_symbols", "a symbol is given twice", "name each symbol once")
+        check_parameters(request.source, request.params)
+        now = self._clock.now()
+        record = BacktestRecord(
+            run_id=self._new_id(), request=request, agent=agent, created_time=now, as_of=now
+        )
+        prices = await anyio.to_thread.run_sync(self._prices, record)
+        await anyio.to_thread.run_sync(self._ledger.put, record)
+        self._open[record.run_id] = record
+        self._ended[record.run_id] = anyio.Event()
+        self._scopes[record.run_id] = anyio.CancelScope()
+        tasks.start_soon(self._run, record.run_id, prices)
+        return record.run_id
+
+    async def get(self, run_id: str, wait_s: float = 0.0) -> BacktestRecord:
+        """Returns a run, after waiting for its end for at most `wait_s` seconds (60 at most).
+
+        Raises:
+            InputError: there is no such run, or the time is not a number of 0 … 60.
+        """
+        if not math.isfinite(wait_s) or not 0.0 <= wait_s <= WAIT_MAX_S:
+            raise InputError(
+                "invalid_wait_s", f"wait_s {wait_s} is out of range", f"give 0 to {WAIT_MAX_S:g} seconds"
+            )
+        ended = self._ended.get(run_id)
+        if ended is not None and wait_s > 0.0:
+            with anyio.move_on_after(wait_s):
+                await ended.wait()
+        if run_id in self._open:
+            return self._open[run_id]
+        return await anyio.to_thread.run_sync(self._ledger.get, run_id)
+
+    async def cancel(self, run_id: str) -> BacktestRecord:
+        """Cancels a run and waits until its guest is gone; a run that has ended stays as it is.
+
+        Raises:
+            InputError: there is no such run, or it belongs to another server.
+        """
+        scope, ended = self._scopes.get(run_id), self._ended.get(run_id)
+        if scope is not None and ended is not None:
+            scope.cancel()
+            await ended.wait()
+        record = await self.get(run_id)
+        if record.state in OPEN_STATES:
+            raise InputError("run_elsewhere", f"{run_id} runs in another server", "cancel it there")
+        return record
+
+    async def verify(self, run_id: str) -> Verification:
+        """Runs a completed backtest again, on prices as known then, and compares the digests.
+
+        Raises:
+            InputError: there is no such run, or it has no digest because it did not complete.
+            DataError: its prices are gone.
+            StrategyError: the strategy fails now.
+        """
+        record = await self.get(run_id)
+        if record.digest is None:
+            raise InputError(
+                "run_not_completed", f"{run_id} is {record.state} and has no digest", "verify a completed run"
+            )
+        prices = await anyio.to_thread.run_sync(self._prices, record)
+        simulation = await self._simulate(record, prices)
+        identical = simulation.digest == record.digest
+        return Verification(
+            run_id=run_id,
+            digest_expected=record.digest,
+            digest_recomputed=simulation.digest,
+            identical=identical,
+            detail=""
+            if identical
+            else "The strategy is not deterministic (strategy_check tells), or the prices or the engine changed.",
+        )
+
+    def read_prices(self, request: BacktestRequest, as_of: "BacktestRecord | None" = None) -> "list[Prices]":
+        """Reads the bars of a request, adjusted for splits, as known at the record's time."""
+        from neural_trader_tools.backtest.prices import Prices
+
+        moment = self._clock.now() if as_of is None else as_of.as_of
+        for symbol in request.symbols:
+            self.archive.instrument(symbol)
+        return [
+            Prices.from_frame(
+                symbol,
+                self.archive.bars(
+                    symbol,
+                    request.interval,
+                    start=request.start,
+                    end=request.end,
+                    as_of=moment,
+                    adjust="splits",
+                ),
+            )
+            for symbol in request.symbols
+        ]
+
+    def _prices(self, record: BacktestRecord) -> "list[Prices]":
+        return self.read_prices(record.request, record)
+
+    async def _simulate(
+        self, record: BacktestRecord, prices: "list[Prices]", progress: Callable[[float], None] | None = None
+    ) -> "Simulation":
+        from neural_trader_tools.backtest.simulation import simulate
+
+        return await simulate(self.sandbox, record.request, prices, features=self.features, progress=progress)
+
+    async def _run(self, run_id: str, prices: "list[Prices]") -> None:
+        record = self._open[run_id].model_copy(
+            update={"state": "canceled", "error": "canceled: it was canceled; start it again"}
+        )
+        try:
+            with self._scopes[run_id]:
+                async with self._slots:
+                    record = await self._carry_out(run_id, prices)
+        finally:
+            with anyio.CancelScope(shield=True):
+                record = record.model_copy(update={"finished_time": self._clock.now()})
+                await anyio.to_thread.run_sync(self._ledger.put, record)
+                self._open.pop(run_id, None)
+                self._scopes.pop(run_id, None)
+                self._ended.pop(run_id).set()
+        if self._record is not None and record.state == "completed":
+            try:
+                await self._record(record)
+            except NeuralTraderError as error:  # the result stands; what could not be noted is logged
+                _log.warning("backtest_not_recorded", run_id=run_id, error=str(error))
+
+    async def _carry_out(self, run_id: str, prices: "list[Prices]") -> BacktestRecord:
+        def report(part: float) -> None:
+            self._open[run_id] = self._open[run_id].model_copy(update={"progress": round(part * 0.95, 4)})
+
+        self._open[run_id] = self._open[run_id].model_copy(update={"state": "running"})
+        await anyio.to_thread.run_sync(self._ledger.put, self._open[run_id])
+        record = self._open[run_id]
+        try:
+            simulation = await self._simulate(record, prices, report)
+            return await anyio.to_thread.run_sync(self._conclude, record, simulation)
+        except NeuralTraderError as error:
+            return record.model_copy(update={"state": "failed", "error": str(error)})
+        except Exception as error:  # a task that dies silently would leave its run open for ever
+            _log.exception("backtest_failed", run_id=run_id)
+            text = (
+                f"internal_error: {type(error).__name__}: {str(error)[:200]}; report it with the server's log"
+            )
+            return record.model_copy(update={"state": "failed", "error": text})
+
+    def _conclude(self, record: BacktestRecord, simulation: "Simulation") -> BacktestRecord:
+        from neural_trader_tools.backtest.digest import config_digest
+
+        others = self._ledger.add_trial(
+            data_key(record.request.symbols, record.request.interval),
+            config_digest(record.request),
+            simulation.sharpe_per_bar,
+            record,
+            self._clock.now(),
+        )
+        metrics, warnings = simulation.metrics(others)
+        replay = simulation.replay
+        return record.model_copy(
+            update={
+                "state": "completed",
+                "progress": 1.0,
+                "bars": len(replay.times),
+                "digest": simulation.digest,
+                "metrics": metrics.model_dump(),
+                "warnings": tuple(warnings),
+                "handles": Handles(
+                    equity=self._artifacts.put(replay.equity_frame(), "equity"),
+                    trades=self._artifacts.put(replay.trades_frame(), "trades"),
+                    orders=self._artifacts.put(replay.orders_frame(), "orders"),
+                ),
+            }
+        )

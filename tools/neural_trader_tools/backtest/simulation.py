@@ -1,0 +1,172 @@
+"""A simulation: the strategy runs in the sandbox, its stream is checked, the trusted engine plays it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+import anyio.to_thread
+import numpy as np
+from numpy.typing import NDArray
+
+from neural_trader_governance.errors import HostError, StrategyError
+from neural_trader_sandbox.port import Job, Limits, Sandbox, SandboxResult
+from neural_trader_tools.backtest.digest import run_digest
+from neural_trader_tools.backtest.metrics import (
+    Metrics,
+    bar_returns,
+    compute_metrics,
+    find_warnings,
+    periods_per_year,
+    sharpe_per_bar,
+)
+from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.replay import Replay, SymbolReplay, replay_symbol
+from neural_trader_tools.backtest.settings import BacktestRequest
+from neural_trader_tools.backtest.stream import read_stream
+
+ENTRY: Final = "neural_trader_tools.engine.guest:run_strategy"
+FEATURES: Final = "neural_trader_tools.features.catalogue"
+LIMITS: Final = Limits(wall_time_s=60.0, cpu_time_s=60)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Simulation:
+    """A finished backtest before its metrics: the replay, its digest, and its Sharpe ratio per bar."""
+
+    replay: Replay
+    digest: str
+    sharpe_per_bar: float | None
+    periods_per_year: float
+
+    def metrics(self, trial_sharpes: Sequence[float | None] = ()) -> tuple[Metrics, list[str]]:
+        """Returns the metrics and the warnings, given the Sharpe ratios of the other trials on this data."""
+        metrics = compute_metrics(self.replay, self.periods_per_year, trial_sharpes)
+        return metrics, find_warnings(self.replay, metrics)
+
+
+async def simulate(
+    sandbox: Sandbox,
+    request: BacktestRequest,
+    prices: Sequence[Prices],
+    *,
+    limits: Limits = LIMITS,
+    features: str = FEATURES,
+    progress: Callable[[float], None] | None = None,
+) -> Simulation:
+    """Runs a backtest.
+
+    Args:
+        sandbox: Where the strategy's code runs; one single-use child for each symbol.
+        request: What to run.
+        prices: Bars of the request's symbols, in their order.
+        limits: Of each child.
+        features: Module whose `evaluate(expression, bars)` strategies reach through `self.feature`.
+        progress: Called with the finished part, 0 … 1.
+
+    Raises:
+        StrategyError: the strategy is invalid, failed, took too long or forged its answer.
+        HostError: this host has no sandbox; nothing ran.
+    """
+    cash = float(request.settings.cash)
+    replays: list[SymbolReplay] = []
+    for bars in prices:
+        kind, stream = await decide(
+            sandbox, request, bars, cash=cash / len(prices), limits=limits, features=features
+        )
+        replays.append(
+            await anyio.to_thread.run_sync(
+                replay_symbol, kind, stream, bars, request.settings, cash / len(prices)
+            )
+        )
+        if progress is not None:
+            progress(len(replays) / len(prices))
+    return await anyio.to_thread.run_sync(_conclude, request, prices, replays, cash)
+
+
+async def decide(
+    sandbox: Sandbox,
+    request: BacktestRequest,
+    bars: Prices,
+    *,
+    cash: float,
+    limits: Limits = LIMITS,
+    features: str = FEATURES,
+) -> tuple[str, NDArray[np.float64]]:
+    """Runs the strategy over one symbol in the sandbox and returns its checked decisions.
+
+    Returns:
+        `("signals", targets)` or `("orders", commands)`, see `read_stream`.
+
+    Raises:
+        StrategyError: as in `simulate`.
+        HostError: as in `simulate`.
+    """
+    job = Job(
+        entry=ENTRY,
+        arguments={
+            "source": request.source,
+            "params": request.params,
+            "settings": {**request.settings.model_dump(mode="json"), "cash": cash},
+            "features": features,
+            "seed": request.seed,
+        },
+        tables={"bars": await anyio.to_thread.run_sync(bars.ipc)},
+    )
+    result = await sandbox.run(job, limits)
+    if result.status != "ok":
+        raise_failure(result)
+    return read_stream(result.value, result.columns, len(bars))
+
+
+def raise_failure(result: SandboxResult) -> NoReturn:
+    """Raises what a run in the sandbox ended with, in our words.
+
+    Raises:
+        HostError: `sandbox_unavailable`: it never ran.
+        StrategyError: `strategy_timeout`, `strategy_killed`, `strategy_failed`, or the code of the engine's
+            own fault, such as `unknown_parameter`.
+    """
+    error = result.error
+    message = "" if error is None else error.message[:500]
+    if result.status == "refused":
+        raise HostError(
+            "sandbox_unavailable",
+            message or "this host lacks a layer of the sandbox",
+            "run `neural-trader sandbox doctor` for what to do; nothing ran",
+        )
+    if result.status == "timeout":
+        raise StrategyError(
+            "strategy_timeout",
+            message or "the strategy did not finish in time",
+            "use a shorter period, or numpy and polars instead of loops",
+        )
+    if result.status == "killed":
+        raise StrategyError(
+            "strategy_killed",
+            message or "the sandbox stopped the strategy",
+            "strategies may compute, not open files, sockets or processes; use less memory",
+        )
+    line = "" if error is None or error.line is None else f" (line {error.line} of the strategy)"
+    parts = message.split(": ", 1)
+    if error is not None and error.type == "StrategyFault" and len(parts) == 2 and "; " in parts[1]:
+        what, next_step = parts[1].rsplit("; ", 1)
+        if parts[0].replace("_", "").isalnum() and len(parts[0]) <= 40:
+            raise StrategyError(parts[0], what + line, next_step)
+    name = "error" if error is None else error.type
+    raise StrategyError(
+        "strategy_failed",
+        f"the strategy raised {name}: {message}{line}",
+        "correct it, then run strategy_check",
+    )
+
+
+def _conclude(
+    request: BacktestRequest, prices: Sequence[Prices], replays: Sequence[SymbolReplay], cash: float
+) -> Simulation:
+    replay = Replay.combine(replays, cash)
+    return Simulation(
+        replay=replay,
+        digest=run_digest(request, prices, replay),
+        sharpe_per_bar=sharpe_per_bar(bar_returns(replay.equity)),
+        periods_per_year=periods_per_year(request.interval, replay.times),
+    )

@@ -1,0 +1,125 @@
+"""The stream: what came out of the sandbox, believed only after every cell was checked.
+
+The guest may be under the control of hostile code. It can forge any stream; what it cannot do is
+claim a profit, a fill or a time: those are made by the trusted replay.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from neural_trader_governance.errors import StrategyError
+from neural_trader_tools.engine import orders as o
+
+Floats = NDArray[np.float64]
+
+
+class StreamHeader(BaseModel):
+    """The JSON beside the columns: which of the two kinds of answer it is. Nothing else is allowed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["signals", "orders"]
+
+
+def read_stream(value: JsonValue, columns: Mapping[str, Floats], bar_count: int) -> tuple[str, Floats]:
+    """Returns the checked answer of a guest.
+
+    Args:
+        value: The JSON that the guest returned.
+        columns: The arrays that the guest returned.
+        bar_count: Bars that it was given.
+
+    Returns:
+        `("signals", targets)` with shape (bars,), or `("orders", commands)` with shape (rows, 11).
+
+    Raises:
+        StrategyError: `forged_stream`, with the reason.
+    """
+    try:
+        header = StreamHeader.model_validate(value)
+    except ValidationError as error:
+        raise _forged(f"its header is not valid ({error.errors()[0]['msg'][:80]})") from None
+    expected = ("target",) if header.kind == "signals" else o.COLUMNS
+    if set(columns) != set(expected):
+        raise _forged(f"it has {len(columns)} columns, not exactly: {', '.join(expected)}")
+    arrays = [columns[name] for name in expected]
+    for name, array in zip(expected, arrays, strict=True):
+        if array.dtype != np.float64 or array.ndim != 1 or len(array) != len(arrays[0]):
+            raise _forged(f"column {name} is not a float64 array of the common length")
+    if header.kind == "signals":
+        return "signals", check_targets(arrays[0], bar_count)
+    return "orders", check_orders(np.column_stack(arrays), bar_count)
+
+
+def check_targets(targets: Floats, bar_count: int) -> Floats:
+    """Returns a contiguous copy of a target array.
+
+    Raises:
+        StrategyError: its length is not the number of bars, or a value is neither NaN nor in -1 … 1.
+    """
+    if targets.shape != (bar_count,):
+        raise _forged(f"it has {targets.shape[0]} targets for {bar_count} bars")
+    if not (np.isnan(targets) | (np.abs(targets) <= 1.0)).all():
+        raise _forged("a target lies outside -1 … 1")
+    return np.array(targets, dtype=np.float64)
+
+
+def check_orders(commands: Floats, bar_count: int) -> Floats:
+    """Returns a contiguous copy of an order stream.
+
+    Raises:
+        StrategyError: `forged_stream`: a row is decided on a bar that does not exist, out of order, too
+            often on one bar, or holds a code, size or price that no honest strategy can produce.
+    """
+    bars, action, side, size = (commands[:, c] for c in (o.BAR, o.ACTION, o.SIDE, o.SIZE))
+    by, prices, force = (
+        commands[:, o.SIZED_BY],
+        commands[:, o.LIMIT : o.STOP_LOSS + 1],
+        commands[:, o.TIME_IN_FORCE],
+    )
+    rows = np.arange(len(commands))
+    orders, targets, cancels = action == o.ORDER, action == o.TARGET, action == o.CANCEL
+    absent = np.isnan(prices)
+    limit, stop, trail = (~absent[:, c - o.LIMIT] for c in (o.LIMIT, o.STOP, o.TRAIL))
+    _refuse(
+        ~np.isfinite(commands[:, [o.BAR, o.ACTION, o.SIDE, o.SIZE, o.SIZED_BY, o.TIME_IN_FORCE]]).all(axis=1),
+        "holds NaN or infinity",
+    )
+    _refuse(
+        (bars != np.floor(bars)) | (bars < 0) | (bars >= bar_count), "is decided on a bar that does not exist"
+    )
+    _refuse(np.diff(bars, prepend=0.0) < 0, "is decided before the row above it")
+    _refuse(~(orders | targets | cancels), "has an unknown action")
+    _refuse(~np.isin(by, (o.QUANTITY, o.FRACTION)) | ~np.isin(force, (o.GTC, o.DAY)), "has an unknown code")
+    _refuse(np.where(orders, np.abs(side) != 1, side != 0), "has an impossible side")
+    _refuse(orders & (size <= 0), "has a size that is not above 0")
+    _refuse(orders & (size > 1e15), "has a size beyond 1e15")
+    _refuse(orders & (by == o.FRACTION) & (size > 1), "has a fraction above 1")
+    _refuse(targets & (np.abs(size) > 1), "has a target outside -1 … 1")
+    _refuse(
+        cancels & ((size != np.floor(size)) | (size < 0) | (size >= rows)),
+        "cancels an order that is not above it",
+    )
+    _refuse((~absent & ~(np.isfinite(prices) & (prices > 0))).any(axis=1), "has a price that is not above 0")
+    _refuse(~orders & ~absent.all(axis=1), "has a price where none belongs")
+    _refuse(trail & (limit | stop), "combines a trailing stop with another price")
+    if len(commands) and np.unique(bars, return_counts=True)[1].max() > o.ORDERS_PER_BAR_MAX:
+        raise _forged(f"it has more than {o.ORDERS_PER_BAR_MAX} rows on one bar")
+    return np.array(commands, dtype=np.float64, order="C")
+
+
+def _refuse(bad: NDArray[np.bool_], reason: str) -> None:
+    if bad.any():
+        raise _forged(f"row {int(bad.argmax())} {reason}")
+
+
+def _forged(reason: str) -> StrategyError:
+    return StrategyError(
+        "forged_stream",
+        f"the sandbox returned an order stream that no honest strategy produces: {reason}",
+        "remove whatever tampers with the engine from the strategy; nothing was executed",
+    )

@@ -1,0 +1,199 @@
+"""The guest: runs a user's strategy inside the sandbox and returns what it decided, never what it earned.
+
+The import list below is a courtesy: it turns `import requests` into a sentence that helps. It keeps
+nobody in; the sandbox around this process does that.
+"""
+
+import builtins
+import importlib
+import random
+import sys
+from collections.abc import Callable, Mapping
+from types import CodeType
+from typing import Any, Final, cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from neural_trader_tools.engine import kernel
+from neural_trader_tools.engine import orders as o
+from neural_trader_tools.engine.faults import StrategyFault
+from neural_trader_tools.engine.imports import may_import
+from neural_trader_tools.engine.parameters import bind, function_parameters
+from neural_trader_tools.engine.session import Session
+from neural_trader_tools.engine.strategy import Strategy, configure
+
+Floats = NDArray[np.float64]
+FILENAME: Final = "<strategy>"
+FEATURES: Final = "neural_trader_tools.features.catalogue"
+
+
+def run_strategy(
+    arguments: dict[str, Any], tables: dict[str, pl.DataFrame]
+) -> tuple[dict[str, Any], dict[str, Floats]]:
+    """Runs one strategy over the bars of one symbol. The entry point of the sandbox job.
+
+    Args:
+        arguments: `source` (text), `params` (object), `settings` (object with cash, commission_bps, slippage_bps,
+            fill, lots), `seed` (int), and optionally `features`: the module whose
+            `evaluate(expression, bars)` computes features.
+        tables: `bars`: time, open, high, low, close, volume.
+
+    Returns:
+        `{"kind": "signals"}` with the column `target`, or `{"kind": "orders"}` with the columns of
+        `orders.COLUMNS`. Whoever receives it must treat it as untrusted.
+
+    Raises:
+        StrategyFault: the strategy broke the contract. Whatever the user's code raises passes through.
+    """
+    frame = tables["bars"]
+    seed = int(arguments.get("seed", 0))
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  # users call np.random.*; the run must still repeat
+    namespace = load(str(arguments["source"]))
+    entry = find_entry(namespace)
+    params: Mapping[str, Any] = arguments.get("params", {})
+    if not isinstance(entry, type):
+        return {"kind": "signals"}, {"target": call_signals(entry, frame, params)}
+    features = importlib.import_module(str(arguments.get("features", FEATURES)))
+    evaluate: Callable[[str, pl.DataFrame], Floats] = features.evaluate
+    settings: Mapping[str, Any] = arguments["settings"]
+    session = Session(frame, float(settings["cash"]), rules(settings), evaluate)
+    strategy = configure(entry, params, session)
+    session.run(strategy)
+    columns = {name: session.commands[:, number].copy() for number, name in enumerate(o.COLUMNS)}
+    return {"kind": "orders"}, columns
+
+
+def rules(settings: Mapping[str, Any]) -> Floats:
+    """Returns the kernel's rules of the settings commission_bps, slippage_bps, lots and fill."""
+    return np.array(
+        [
+            float(settings["commission_bps"]) / 10_000.0,
+            float(settings["slippage_bps"]) / 10_000.0,
+            1.0 if settings["lots"] == "whole" else 0.0,
+            1.0 if settings["fill"] == "close" else 0.0,
+        ]
+    )
+
+
+def load(source: str) -> dict[str, Any]:
+    """Executes the user's file in a fresh namespace in which `Strategy` is defined.
+
+    Raises:
+        SyntaxError: the file is not Python.
+    """
+    code = cast(CodeType, compile(source, FILENAME, "exec", dont_inherit=True))
+    guarded = dict(vars(builtins))
+    guarded["__import__"] = _import
+    namespace: dict[str, Any] = {"__name__": "strategy", "__builtins__": guarded, "Strategy": Strategy}
+    exec(code, namespace)  # noqa: S102  # this is the sandbox: running the stranger's code is its purpose
+    return namespace
+
+
+def find_entry(namespace: Mapping[str, Any]) -> Callable[..., Any] | type[Strategy]:
+    """Returns the `signals` function, or the one class that extends `Strategy` and is not extended itself.
+
+    Raises:
+        StrategyFault: there is none (`no_strategy`), or more than one (`several_strategies`).
+    """
+    classes = [
+        value
+        for value in dict.fromkeys(v for v in namespace.values() if isinstance(v, type))
+        if issubclass(value, Strategy) and value.__module__ == "strategy"
+    ]
+    leaves = [
+        cls for cls in classes if not any(other is not cls and issubclass(other, cls) for other in classes)
+    ]
+    signals = namespace.get("signals")
+    entries: list[Any] = [*leaves, *([signals] if callable(signals) else [])]
+    if not entries:
+        raise StrategyFault(
+            "no_strategy",
+            "the file defines neither a function signals(bars) nor a class that extends Strategy",
+            "define one of them; strategy_get_api shows both",
+        )
+    if len(entries) > 1:
+        names = ", ".join(entry.__name__ for entry in entries)
+        raise StrategyFault(
+            "several_strategies", f"the file defines {len(entries)} strategies: {names}", "keep one of them"
+        )
+    return entries[0]
+
+
+def call_signals(function: Callable[..., Any], frame: pl.DataFrame, params: Mapping[str, Any]) -> Floats:
+    """Returns the target exposures of a `signals` function, one a bar; null becomes NaN.
+
+    Raises:
+        StrategyFault: a wrong type, length or value.
+    """
+    declared, takes_any = function_parameters(function)
+    result = function(frame, **bind(declared, params, takes_any=takes_any))
+    if isinstance(result, pl.Series):
+        try:
+            values = result.cast(pl.Float64).to_numpy()
+        except pl.exceptions.PolarsError as error:
+            raise _bad_signals(f"a series of {result.dtype}") from error
+    elif isinstance(result, np.ndarray):
+        array = cast(NDArray[Any], result)
+        if array.dtype.kind not in "biuf":
+            raise _bad_signals(f"an array of {array.dtype}")
+        values = array
+    else:
+        raise _bad_signals(f"a {type(result).__name__}")
+    values = np.array(values, dtype=np.float64)
+    if values.shape != (frame.height,):
+        raise StrategyFault(
+            "signals_shape",
+            f"signals returned shape {values.shape} for {frame.height} bars",
+            "return one target exposure for each bar",
+        )
+    outside = ~(np.isnan(values) | (np.abs(values) <= 1.0))
+    if outside.any():
+        bar = int(outside.argmax())
+        raise StrategyFault(
+            "target_out_of_range",
+            f"signals returned {values[bar]} on bar {bar}, outside -1 … 1",
+            "return a fraction of equity; NaN keeps the last target",
+        )
+    return values
+
+
+def warm_up() -> None:
+    """Compiles the kernel (or loads it from its cache) before the first strategy needs it.
+
+    Starts no threads, so that it may run in a process that forks.
+    """
+    days = np.arange(3, dtype=np.int64)
+    limits, account = np.zeros(4), np.zeros(kernel.ACCOUNT_SIZE)
+    account[kernel.CASH] = 1.0
+    book, fills = np.empty((o.WORKING_MAX, kernel.BOOK_SIZE)), np.empty((3, len(o.FILL_COLUMNS)))
+    states = np.zeros(1, dtype=np.int64)
+    command = np.full(len(o.COLUMNS), np.nan)
+    command[[o.BAR, o.ACTION, o.SIDE, o.SIZE, o.SIZED_BY, o.TIME_IN_FORCE]] = 0, o.TARGET, 0, 1, 0, o.GTC
+    kernel.submit(0, 0, command, 1.0, days, limits, account, book, states)
+    kernel.finish(0, 1.0, limits, account, book, fills, states)
+    kernel.match(1, 1.0, 1.0, 1.0, days, limits, account, book, fills, states)
+
+
+def _bad_signals(what: str) -> StrategyFault:
+    return StrategyFault(
+        "signals_type", f"signals returned {what}", "return a polars.Series or numpy.ndarray of numbers"
+    )
+
+
+def _import(
+    name: str,
+    globals: Mapping[str, object] | None = None,  # noqa: A002  # the signature of __import__
+    locals: Mapping[str, object] | None = None,  # noqa: A002  # the signature of __import__
+    fromlist: tuple[str, ...] = (),
+    level: int = 0,
+) -> Any:
+    if level or not may_import(name):
+        raise StrategyFault(
+            "import_unavailable",
+            f"line {sys._getframe(1).f_lineno}: {name!r:.60} is not there for strategies",  # pyright: ignore[reportPrivateUsage]  # the documented way to the caller's line
+            "use numpy, polars, math, statistics, datetime or neural_trader_tools.features",
+        )
+    return builtins.__import__(name, globals, locals, fromlist, level)

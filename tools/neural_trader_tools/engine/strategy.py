@@ -1,0 +1,347 @@
+"""`Strategy`: the class that users extend; the same object they read their account from.
+
+A strategy sees bars up to and including the one that just closed. What it asks for becomes a row of the
+order stream; what is filled is decided by the kernel, in the sandbox as outside.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neural_trader_tools.engine import orders as o
+from neural_trader_tools.engine.faults import StrategyFault
+from neural_trader_tools.engine.parameters import bind, class_parameters
+
+Floats = NDArray[np.float64]
+
+
+class Bar(NamedTuple):
+    """One finished bar. `time` is its open (UTC), `index` its number from 0."""
+
+    index: int
+    time: datetime
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+
+
+class Fill(NamedTuple):
+    """One execution. `quantity` is signed: negative sells; `reason` is one of `orders.REASONS`."""
+
+    order_id: int
+    index: int
+    quantity: float
+    price: float
+    commission: float
+    reason: str
+    position: float
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What is held; negative when short."""
+
+    quantity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order: its row in the stream, and what it asked for."""
+
+    order_id: int
+    side: str
+    quantity: float | None
+    fraction: float | None
+    limit: float | None
+    stop: float | None
+    trail: float | None
+
+
+class Bars:
+    """Columns up to and including the current bar: `self.bars.close[-1]` is the latest close."""
+
+    def __init__(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        self._columns = columns
+        self._end = 0
+
+    def __len__(self) -> int:
+        return self._end
+
+    @property
+    def time(self) -> NDArray[np.datetime64]:
+        """Opens of the bars in time, `datetime64[us]`, UTC."""
+        return self._columns["time"][: self._end]
+
+    @property
+    def open(self) -> Floats:
+        """Opening prices."""
+        return self._columns["open"][: self._end]
+
+    @property
+    def high(self) -> Floats:
+        """Highest prices."""
+        return self._columns["high"][: self._end]
+
+    @property
+    def low(self) -> Floats:
+        """Lowest prices."""
+        return self._columns["low"][: self._end]
+
+    @property
+    def close(self) -> Floats:
+        """Closing prices."""
+        return self._columns["close"][: self._end]
+
+    @property
+    def volume(self) -> Floats:
+        """Volumes, in units."""
+        return self._columns["volume"][: self._end]
+
+
+class Desk(Protocol):
+    """What a running strategy talks to; `session.Session` is the one there is."""
+
+    bars: Bars
+
+    def submit(self, command: Floats) -> int:
+        """Puts a row into the order stream and returns its number."""
+        ...
+
+    def account(self) -> tuple[float, float, float]:
+        """Returns cash, position, equity."""
+        ...
+
+    def working(self) -> list[int]:
+        """Returns the rows of the orders that are waiting."""
+        ...
+
+    def feature(self, expression: str) -> Floats:
+        """Returns a feature's values up to and including the current bar."""
+        ...
+
+
+class Strategy:
+    """Base class of strategies. Annotated class attributes are the parameters.
+
+    Overwrite `on_bar`, and `on_start` and `on_fill` where needed. `on_fill` is called before `on_bar`, for
+    every fill since the last call.
+    """
+
+    _desk: Desk
+    _orders: dict[int, Order]
+    _last_target: float | None
+
+    def on_start(self) -> None:
+        """Called once, before the first bar."""
+
+    def on_bar(self, bar: Bar) -> None:
+        """Called after each bar has closed."""
+        raise StrategyFault("no_on_bar", f"{type(self).__name__} has no on_bar", "define on_bar(self, bar)")
+
+    def on_fill(self, fill: Fill) -> None:
+        """Called after each fill."""
+
+    @property
+    def bars(self) -> Bars:
+        """Prices up to and including the current bar."""
+        return self._desk.bars
+
+    @property
+    def cash(self) -> float:
+        """Cash, in the currency of the bars."""
+        return self._desk.account()[0]
+
+    @property
+    def position(self) -> Position:
+        """What is held."""
+        return Position(self._desk.account()[1])
+
+    @property
+    def equity(self) -> float:
+        """Cash plus position at the current bar's close."""
+        return self._desk.account()[2]
+
+    @property
+    def orders(self) -> list[Order]:
+        """Orders that are waiting to be filled."""
+        return [self._orders[row] for row in self._desk.working()]
+
+    def feature(self, expression: str) -> Floats:
+        """Returns a feature such as `sma(20)` up to and including the current bar; NaN while it warms up.
+
+        In `on_start` it declares what `on_bar` will read (and computes it); the array is empty there.
+        """
+        return self._desk.feature(expression)
+
+    def buy(
+        self,
+        *,
+        quantity: float | None = None,
+        fraction: float | None = None,
+        limit: float | None = None,
+        stop: float | None = None,
+        trail: float | None = None,
+        take_profit: float | None = None,
+        stop_loss: float | None = None,
+        time_in_force: str = "gtc",
+    ) -> Order:
+        """Buys units (`quantity`) or a part of equity (`fraction`, 0 … 1, commission included).
+
+        Args:
+            quantity: Units, > 0.
+            fraction: Part of equity at the fill, in (0, 1].
+            limit: Price not to exceed; fills at min(open, limit).
+            stop: Price from which on to buy; with `limit` a stop-limit.
+            trail: Distance of a trailing stop above the lowest price of finished bars; not with limit or
+                stop.
+            take_profit: Price at which the filled position is closed with profit.
+            stop_loss: Price at which the filled position is closed with loss.
+            time_in_force: `gtc`, or `day`: until the end of the first day on which it could fill.
+
+        Raises:
+            StrategyFault: `invalid_order`, `unsupported_order` or `too_many_orders`.
+        """
+        return self._order(1.0, quantity, fraction, limit, stop, trail, take_profit, stop_loss, time_in_force)
+
+    def sell(
+        self,
+        *,
+        quantity: float | None = None,
+        fraction: float | None = None,
+        limit: float | None = None,
+        stop: float | None = None,
+        trail: float | None = None,
+        take_profit: float | None = None,
+        stop_loss: float | None = None,
+        time_in_force: str = "gtc",
+    ) -> Order:
+        """Sells, and goes short beyond what is held; arguments as in `buy`, mirrored."""
+        return self._order(
+            -1.0, quantity, fraction, limit, stop, trail, take_profit, stop_loss, time_in_force
+        )
+
+    def target(self, exposure: float) -> None:
+        """Moves the position to `exposure` x equity, -1 … 1; NaN keeps. Trades when the target changes."""
+        if math.isnan(exposure):
+            return
+        if not -1.0 <= exposure <= 1.0:
+            raise StrategyFault(
+                "target_out_of_range",
+                f"target {exposure!r:.30} lies outside -1 … 1",
+                "leverage is not offered",
+            )
+        if self._last_target is None or exposure != self._last_target:
+            self._last_target = float(exposure)
+            self._desk.submit(_row(o.TARGET, size=float(exposure)))
+
+    def close(self) -> None:
+        """Closes the whole position; orders that wait keep waiting."""
+        if self._desk.account()[1] != 0.0 or self._last_target != 0.0:
+            self._desk.submit(_row(o.TARGET, size=0.0))
+        self._last_target = 0.0
+
+    def cancel(self, order: Order) -> None:
+        """Cancels an order, or what is left of it: its take-profit and stop-loss once it has filled."""
+        self._desk.submit(_row(o.CANCEL, size=float(order.order_id)))
+
+    def _order(
+        self,
+        side: float,
+        quantity: float | None,
+        fraction: float | None,
+        limit: float | None,
+        stop: float | None,
+        trail: float | None,
+        take_profit: float | None,
+        stop_loss: float | None,
+        time_in_force: str,
+    ) -> Order:
+        if (quantity is None) == (fraction is None):
+            raise _invalid("give either quantity= (units) or fraction= (of equity)")
+        size = _positive(
+            "quantity" if fraction is None else "fraction", quantity if fraction is None else fraction
+        )
+        if fraction is not None and size > 1.0:
+            raise _invalid(f"fraction {size} exceeds 1; leverage is not offered")
+        prices = [
+            math.nan if price is None else _positive(name, price)
+            for name, price in (
+                ("limit", limit),
+                ("stop", stop),
+                ("trail", trail),
+                ("take_profit", take_profit),
+                ("stop_loss", stop_loss),
+            )
+        ]
+        if trail is not None and (limit is not None or stop is not None):
+            raise StrategyFault(
+                "unsupported_order",
+                "trail= is a trailing stop by itself and takes no limit= or stop=",
+                "place two orders, or protect a position from on_fill with sell(quantity=…, trail=…)",
+            )
+        if time_in_force not in ("gtc", "day"):
+            raise _invalid(f"time_in_force {time_in_force!r:.20} is neither 'gtc' nor 'day'")
+        levels = [price for price in (stop_loss, limit, take_profit) if price is not None]
+        if levels != sorted(levels, reverse=side < 0) or len(set(levels)) < len(levels):
+            order = "stop_loss < limit < take_profit" if side > 0 else "take_profit < limit < stop_loss"
+            raise _invalid(f"levels {levels} do not satisfy {order}")
+        row = _row(
+            o.ORDER, side=side, size=size, sized_by=o.QUANTITY if fraction is None else o.FRACTION, prices=prices,
+            time_in_force=o.DAY if time_in_force == "day" else o.GTC,
+        )  # fmt: skip
+        self._last_target = None
+        number = self._desk.submit(row)
+        order = Order(number, "buy" if side > 0 else "sell", quantity, fraction, limit, stop, trail)
+        self._orders[number] = order
+        return order
+
+
+def configure(cls: type[Strategy], params: Mapping[str, Any], desk: Desk) -> Strategy:
+    """Returns an instance with its parameters set, attached to a desk.
+
+    Raises:
+        StrategyFault: `unknown_parameter`, `invalid_parameter` or `missing_parameter`.
+    """
+    values = bind(class_parameters(cls, Strategy), params)
+    strategy = cls()
+    for name, value in values.items():
+        setattr(strategy, name, value)
+    attach: Callable[[str, Any], None] = strategy.__setattr__
+    attach("_desk", desk)
+    attach("_orders", {})
+    attach("_last_target", 0.0)
+    return strategy
+
+
+def _row(
+    action: int,
+    *,
+    side: float = 0.0,
+    size: float,
+    sized_by: int = o.QUANTITY,
+    prices: list[float] | None = None,
+    time_in_force: int = o.GTC,
+) -> Floats:
+    row = np.full(len(o.COLUMNS), np.nan)
+    row[o.ACTION], row[o.SIDE], row[o.SIZE], row[o.SIZED_BY] = action, side, size, sized_by
+    row[o.TIME_IN_FORCE] = time_in_force
+    if prices is not None:
+        row[o.LIMIT : o.STOP_LOSS + 1] = prices
+    return row
+
+
+def _invalid(what: str) -> StrategyFault:
+    return StrategyFault("invalid_order", what, "strategy_get_api topic 'orders' shows every form")
+
+
+def _positive(name: str, value: float | None) -> float:
+    if value is None or isinstance(value, bool) or not 0.0 < float(value) < math.inf:
+        raise _invalid(f"{name} {value!r:.30} is not a finite number above 0")
+    return float(value)

@@ -1,0 +1,105 @@
+"""The outline: what can be said of a strategy's source by reading it, without running a line."""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neural_trader_governance.errors import InputError
+from neural_trader_tools.engine.faults import did_you_mean
+from neural_trader_tools.strategies.registry import parse_source
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a file defines.
+
+    Attributes:
+        signals: Line of `def signals`, where there is one.
+        classes: Names and lines of the classes that extend `Strategy` directly, in order.
+        parameters: Names of its parameters; None where reading alone cannot tell.
+        imports: Modules it imports, with their lines.
+        suspicions: Lines that look into the future, as far as reading can tell.
+    """
+
+    signals: int | None
+    classes: tuple[tuple[str, int], ...]
+    parameters: frozenset[str] | None
+    imports: tuple[tuple[str, int], ...]
+    suspicions: tuple[int, ...]
+
+
+def read_outline(source: str) -> Outline:
+    """Reads a source.
+
+    Raises:
+        StrategyError: it is not Python (`syntax_error`).
+    """
+    tree = parse_source(source)
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "signals"]
+    defined = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    strategies = [node for node in defined if any(_name(base) == "Strategy" for base in node.bases)]
+    parameters: frozenset[str] | None = None
+    if functions and not strategies:
+        arguments = functions[-1].args
+        if arguments.kwarg is None:
+            named = [*arguments.posonlyargs, *arguments.args][1:] + arguments.kwonlyargs
+            parameters = frozenset(argument.arg for argument in named)
+    elif len(defined) == 1 and len(strategies) == 1 and len(strategies[0].bases) == 1 and not functions:
+        parameters = frozenset(
+            node.target.id
+            for node in strategies[0].body
+            if isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and node.target.id[0] != "_"
+        )
+    imports: list[tuple[str, int]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imports.append(("." * node.level + (node.module or ""), node.lineno))
+    return Outline(
+        signals=functions[-1].lineno if functions else None,
+        classes=tuple((node.name, node.lineno) for node in strategies),
+        parameters=parameters,
+        imports=tuple(sorted(imports, key=lambda item: item[1])),
+        suspicions=tuple(sorted({node.lineno for node in ast.walk(tree) if _looks_ahead(node)})),
+    )
+
+
+def check_parameters(source: str, params: Mapping[str, Any]) -> None:
+    """Checks the names of given parameters as far as reading can tell; the sandbox checks the rest.
+
+    Raises:
+        InputError: `unknown_parameter`.
+        StrategyError: the source is not Python.
+    """
+    declared = read_outline(source).parameters
+    if declared is None:
+        return
+    for name in params:
+        if name not in declared:
+            raise InputError(
+                "unknown_parameter",
+                f"the strategy has no parameter {name!r:.60}",
+                did_you_mean(name, declared) if declared else "leave params out: it takes none",
+            )
+
+
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _looks_ahead(node: ast.AST) -> bool:
+    """True for `.shift(-n)`, `center=True` and the `backward` of fill_null."""
+    if not isinstance(node, ast.Call):
+        return False
+    if isinstance(node.func, ast.Attribute) and node.func.attr == "shift":
+        given = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "n")]
+        if any(isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub) for value in given):
+            return True
+    return any(
+        keyword.arg == "center" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+        for keyword in node.keywords
+    ) or any(isinstance(value, ast.Constant) and value.value == "backward" for value in node.args)
