@@ -5,10 +5,11 @@ from typing import Annotated
 import typer
 
 from neural_trader_server.cli.terminal import err, out
+from neural_trader_server.clients import Client, Launch, config_file, configuration, one_line, write
 
 
 def install(
-    client: Annotated[str, typer.Argument(help="claude-code, claude-desktop, cursor, vscode or codex")],
+    client: Annotated[Client, typer.Argument(help="Whose configuration.")],
     print_only: Annotated[
         bool, typer.Option("--print", help="Show the configuration; write nothing.")
     ] = False,
@@ -23,12 +24,8 @@ def install(
     Claude Code and VS Code get a file in the current folder, the others one in your home.
     Example: neural-trader install cursor --print
     """
-    from neural_trader_server.clients import CLIENTS, Launch, config_file, configuration, one_line, write
     from neural_trader_server.gate import select_toolsets
 
-    chosen = next((name for name in CLIENTS if name == client), None)
-    if chosen is None:
-        raise typer.BadParameter(f"{client!r} is not known; choose from {', '.join(CLIENTS)}")
     options: list[str] = []
     if toolsets is not None:
         select_toolsets(toolsets)
@@ -38,11 +35,11 @@ def install(
     launch = Launch.current(tuple(options))
     if print_only:
         err().print(
-            f"For {config_file(chosen)}, or in one line:\n{one_line(chosen, launch)}\n", soft_wrap=True
+            f"For {config_file(client)}, or in one line:\n{one_line(client, launch)}\n", soft_wrap=True
         )
-        typer.echo(configuration(chosen, launch), nl=False)
+        typer.echo(configuration(client, launch), nl=False)
         return
-    path, backup = write(chosen, launch)
-    out().print(f"{chosen} now starts neural-trader: {path}", soft_wrap=True)
+    path, backup = write(client, launch)
+    out().print(f"{client} now starts neural-trader: {path}", soft_wrap=True)
     if backup is not None:
         out().print(f"What stood there before: {backup}", soft_wrap=True)

@@ -7,7 +7,8 @@ With `--json` exactly one JSON document goes to stdout; everything else goes to 
 import functools
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -50,13 +51,21 @@ def err() -> "Console":
 
 def emit(document: Any) -> None:
     """Writes the one JSON document of a `--json` answer to stdout."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
-def wants_json() -> bool:
-    """Tells whether this invocation promised a JSON document."""
-    return "--json" in sys.argv
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints rows for people; None is shown as a dash."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
+    out().print(table)
 
 
 def fail(error: NeuralTraderError) -> int:
@@ -65,14 +74,19 @@ def fail(error: NeuralTraderError) -> int:
 
     line = Text.assemble((error.code, "bold red"), f": {error.what}; ", (error.next_step, "italic"))
     err().print(line, soft_wrap=True)
-    if wants_json():
+    if "--json" in sys.argv:
         facts = {"code": error.code, "what": error.what, "next_step": error.next_step}
-        emit({"ok": False, "error": facts | error.facts})
+        emit({"ok": False, "error": facts})
     return HOST_LACKS if isinstance(error, HostError) else FAILED
 
 
-def with_desk(work: Callable[["Services"], Awaitable[_Answer]]) -> _Answer:
-    """Opens the desk of this home (making it if it is new), does the work, closes the desk."""
+def with_desk(work: Callable[["Services"], Awaitable[_Answer]], archive: Path | None = None) -> _Answer:
+    """Opens the desk of this home (making it if it is new), does the work, closes the desk.
+
+    Args:
+        work: What to do with the services.
+        archive: Work over the market archive in this folder instead of the home's.
+    """
     import anyio
 
     from neural_trader_server.app import open_desk
@@ -86,7 +100,12 @@ def with_desk(work: Callable[["Services"], Awaitable[_Answer]]) -> _Answer:
     configure_logs("warning" if settings.log_level == "info" else settings.log_level, settings.log_format)
 
     async def run() -> _Answer:
-        async with open_desk(home, settings) as services:
+        async with open_desk(home, settings, archive=archive) as services:
             return await work(services)
 
     return anyio.run(run)
+
+
+def call_tool(name: str, **arguments: object) -> dict[str, Any]:
+    """Runs one tool on this home's desk and returns its result, as an agent would see it."""
+    return with_desk(lambda services: services.call(name, **arguments))

@@ -1,0 +1,324 @@
+"""The composition root: builds every service of a desk once and hands it to whoever needs it.
+
+This is the only module that names concrete adapters (the paper venue, the local sandbox, the
+embedder). Services are built when they are first asked for, so that a command pays only for what
+it uses; the server asks for all of them.
+"""
+
+import functools
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+import structlog
+
+from neural_trader_governance.audit.entries import AuditEntry, EntryType
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.signing.keys import VerifyingKey
+from neural_trader_governance.store import Store
+from neural_trader_governance.terms.clocks import Clock, WallClock, format_time
+from neural_trader_governance.terms.money import format_decimal
+from neural_trader_server.founding import Founded, founding, is_founded, log_signer
+from neural_trader_server.home import Home
+from neural_trader_server.settings import Settings
+from neural_trader_tools.artifacts import Artifacts
+
+if TYPE_CHECKING:  # what a service costs to import is paid when it is first used
+    from neural_trader_governance.policy.engine import PolicyEngine
+    from neural_trader_memory.memory import Memory
+    from neural_trader_sandbox.port import Sandbox
+    from neural_trader_server.endpoint import Endpoint
+    from neural_trader_tools.backtest.ledger import BacktestRecord
+    from neural_trader_tools.backtest.run import Backtests
+    from neural_trader_tools.brokers.port import Broker
+    from neural_trader_tools.market.archive import Archive
+    from neural_trader_tools.market.replay import ReplayClock
+    from neural_trader_tools.orders.desk import Desk
+    from neural_trader_tools.orders.inbox import Inbox
+    from neural_trader_tools.strategies.registry import StrategyRegistry
+
+log = structlog.get_logger(__name__)
+
+ACCOUNT = "paper"
+PRELOAD = ("numpy", "polars", "neural_trader_tools.engine.guest", "neural_trader_tools.features.catalogue")
+"""What the sandbox's zygote imports once, for every strategy that it will run."""
+
+
+class HorizonClock:
+    """The latest moment that research may look at: the replay clock once it was set, else the machine's."""
+
+    def __init__(self, replay: "ReplayClock", clock: Clock) -> None:
+        self._replay = replay
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """Returns the horizon, in UTC."""
+        return self._replay.horizon() or self._clock.now()
+
+
+class Services:
+    """The services of one desk, on one home, for one caller.
+
+    Attributes:
+        home: Where everything is kept.
+        settings: What the operator chose.
+        clock: The machine's time; the market's time is `replay`.
+        caller: The agent that calls over this server.
+        person: The person at the command line, with no agent between.
+    """
+
+    def __init__(self, home: Home, settings: Settings, clock: Clock, archive: Path | None = None) -> None:
+        self._archive_root = archive or home.archive
+        self.home = home
+        self.settings = settings
+        self.clock = clock
+        self.caller = Caller(principal=settings.principal, agent=settings.agent)
+        self.person = Caller(principal=settings.principal, agent="")
+        self._background = AsyncExitStack()
+        self._started = False
+
+    @functools.cached_property
+    def artifacts(self) -> Artifacts:
+        """Frames behind handles."""
+        return Artifacts(self.home.artifacts)
+
+    @functools.cached_property
+    def archive(self) -> "Archive":
+        """Bars and corporate actions, point in time."""
+        from neural_trader_tools.market.archive import Archive
+
+        return Archive(self._archive_root, self.clock)
+
+    @functools.cached_property
+    def replay(self) -> "ReplayClock":
+        """The market's time where there is no live feed."""
+        from neural_trader_tools.market.replay import ReplayClock
+
+        return ReplayClock(self.archive)
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """The audit log and everything that commits with it."""
+        from neural_trader_tools.orders.desk import SCHEMAS
+
+        signer = log_signer(self.home)
+        return Store.open(
+            self.home.desk_db, origin=signer.name, signer=signer, clock=self.clock, schemas=SCHEMAS
+        )
+
+    @functools.cached_property
+    def policy(self) -> "PolicyEngine":
+        """The policy in force."""
+        from neural_trader_governance.policy.engine import PolicyEngine
+
+        return PolicyEngine.load(self.home.policy)
+
+    @functools.cached_property
+    def broker(self) -> "Broker":
+        """The venue: paper, on the replay clock."""
+        from neural_trader_tools.brokers.paper import PaperBroker
+
+        return PaperBroker(self.home.paper_db, self.archive, self.replay, self.clock)
+
+    @functools.cached_property
+    def desk(self) -> "Desk":
+        """The only way to an order."""
+        from neural_trader_tools.orders.desk import Desk
+
+        return Desk(
+            store=self.store,
+            policy=self.policy,
+            broker=self.broker,
+            archive=self.archive,
+            replay=self.replay,
+            clock=self.clock,
+            approver=VerifyingKey.parse(self.home.approver_vkey.read_text(encoding="ascii")),
+        )
+
+    @functools.cached_property
+    def inbox(self) -> "Inbox":
+        """What waits for a person."""
+        from neural_trader_tools.orders.inbox import Inbox
+
+        return Inbox(store=self.store, policy=self.policy, clock=self.clock)
+
+    @functools.cached_property
+    def sandbox(self) -> "Sandbox":
+        """Where strangers' code runs."""
+        from neural_trader_sandbox.backends import open_sandbox
+
+        return open_sandbox("local", PRELOAD)
+
+    @functools.cached_property
+    def registry(self) -> "StrategyRegistry":
+        """Saved strategies."""
+        from neural_trader_tools.strategies.registry import StrategyRegistry
+
+        return StrategyRegistry(self.home.research_db, self.clock)
+
+    @functools.cached_property
+    def backtests(self) -> "Backtests":
+        """Backtest runs; `start` enters it."""
+        from neural_trader_tools.backtest.run import Backtests
+
+        return Backtests(
+            self.archive,
+            self.sandbox,
+            self.registry,
+            self.artifacts,
+            self.home.research_db,
+            HorizonClock(self.replay, self.clock),
+            record=self._record_backtest,
+        )
+
+    @functools.cached_property
+    def memory(self) -> "Memory":
+        """What the agent learned."""
+        from neural_trader_memory.embedders.minilm import MiniLm
+        from neural_trader_memory.memory import Memory
+
+        return Memory.open(str(self.home.memory), MiniLm(), self.clock)
+
+    def provided(self) -> Mapping[type, object]:
+        """Returns every service by the type under which tools ask for it; builds them all."""
+        from neural_trader_governance.policy.engine import PolicyEngine
+        from neural_trader_memory.memory import Memory
+        from neural_trader_sandbox.port import Sandbox
+        from neural_trader_tools.backtest.run import Backtests
+        from neural_trader_tools.brokers.port import Broker
+        from neural_trader_tools.market.archive import Archive
+        from neural_trader_tools.market.replay import ReplayClock
+        from neural_trader_tools.orders.desk import Desk
+        from neural_trader_tools.strategies.registry import StrategyRegistry
+
+        services: dict[Any, object] = {
+            Archive: self.archive,
+            Artifacts: self.artifacts,
+            Backtests: self.backtests,
+            Broker: self.broker,
+            Caller: self.caller,
+            Clock: self.clock,
+            Desk: self.desk,
+            Memory: self.memory,
+            PolicyEngine: self.policy,
+            StrategyRegistry: self.registry,
+            ReplayClock: self.replay,
+            Sandbox: self.sandbox,
+            Store: self.store,
+        }
+        return services
+
+    async def start(self) -> None:
+        """Starts what lives in the background; `aclose` ends it. A second time does nothing."""
+        if not self._started:
+            self._started = True
+            await self._background.enter_async_context(self.backtests)
+
+    async def call(self, name: str, **arguments: object) -> dict[str, Any]:
+        """Calls a tool in this process and returns its result, as an agent would see it.
+
+        Raises:
+            NeuralTraderError: as the tool does.
+        """
+        from neural_trader_server.catalogue import CATALOGUE, bind
+
+        await self.start()
+        spec = next(spec for spec in CATALOGUE if spec.name == name)
+        answer = await bind(spec.load(), self.provided())(**arguments)
+        return dict(answer.structured_content or {})
+
+    async def aclose(self) -> None:
+        """Closes what was opened, in the opposite order of dependence."""
+        await self._background.aclose()
+        if "sandbox" in vars(self):
+            await self.sandbox.aclose()
+        self.close()
+
+    def close(self) -> None:
+        """Closes the store, which is all that `found` opens."""
+        if "store" in vars(self):
+            self.store.close()
+
+    async def _record_backtest(self, run: "BacktestRecord") -> None:
+        """Puts a completed run on the record: its id, its strategy and the digest that verifies it."""
+
+        def commit() -> None:
+            caller = Caller(principal=self.settings.principal, agent=run.agent)
+            payload = {"run_id": run.run_id, "strategy_id": run.request.strategy_id, "digest": run.digest}
+            with self.store.unit() as unit:
+                unit.append(AuditEntry.by(caller, EntryType.BACKTEST_RESULT, payload=payload))
+
+        await anyio.to_thread.run_sync(commit)
+
+
+@asynccontextmanager
+async def open_desk(
+    home: Home, settings: Settings, *, clock: Clock | None = None, archive: Path | None = None
+) -> AsyncGenerator[Services]:
+    """Opens the desk of a home, founding it first where it is new, and closes it at the end.
+
+    Args:
+        home: Where everything is kept.
+        settings: What the operator chose.
+        clock: The machine's by default.
+        archive: A market archive other than the home's.
+
+    Raises:
+        ConfigurationError: keys, policy or settings are not usable.
+        IntegrityError: the audit log is missing or does not continue what it was.
+    """
+    services = Services(home, settings, clock or WallClock(), archive)
+    try:
+        if not is_founded(home):
+            founded = found(services)
+            log.warning("home_founded", home=str(home.path), made=founded.made)
+        yield services
+    finally:
+        await services.aclose()
+
+
+def found(services: Services) -> Founded:
+    """Founds the home: keys, default policy, paper account and a first agent, each on the record."""
+    from neural_trader_tools.orders.accounts import open_account, permit_agent
+
+    with founding(services.home) as founded, services.store.unit() as unit:
+        connection, person = unit.connection, services.person
+        activated = EntryType.POLICY_ACTIVATE
+        if connection.execute("SELECT 1 FROM audit_entries WHERE type = ?", (activated,)).fetchone() is None:
+            unit.append(AuditEntry.by(person, activated, payload={"policy_digest": services.policy.digest}))
+            founded.made.append("the policy's activation")
+        cash = services.settings.paper_cash_usd
+        opened = format_time(services.clock.now())
+        new = open_account(connection, account=ACCOUNT, cash=cash, currency="USD", opened_time=opened)
+        permitted = permit_agent(connection, account=ACCOUNT, agent=services.caller.agent)
+        if new or permitted:
+            payload = {"cash": format_decimal(cash), "currency": "USD", "agents": [services.caller.agent]}
+            unit.append(AuditEntry.by(person, EntryType.ACCOUNT_OPEN, account=ACCOUNT, payload=payload))
+            founded.made.append(f"the account {ACCOUNT} with the agent {services.caller.agent}")
+    return founded
+
+
+def build_server(services: Services, *, toolsets: str | None = None, read_only: bool = False) -> "Endpoint":
+    """Returns the MCP server over these services; it does not own them.
+
+    Args:
+        services: An open desk.
+        toolsets: As `--toolsets` takes it; None is the default set.
+        read_only: Serve no tool that writes, but the halt.
+
+    Raises:
+        InputError: a toolset is unknown.
+    """
+    from neural_trader_server.catalogue import CATALOGUE, build_tool
+    from neural_trader_server.endpoint import Endpoint
+    from neural_trader_server.gate import Gate, select_toolsets
+
+    chosen = select_toolsets(toolsets)
+    provided = services.provided()
+    tools = [build_tool(spec, provided) for spec in CATALOGUE]
+    gate = Gate({spec.name: spec for spec in CATALOGUE}, chosen, read_only, services.settings.tool_deadline_s)
+    return Endpoint(tools, gate, version("neural-trader"))

@@ -1,0 +1,143 @@
+"""`neural-trader audit`: read the log, and check that nobody has changed it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neural_trader_server.cli.terminal import FAILED, Json, call_tool, emit, group, out, show_table, with_desk
+
+if TYPE_CHECKING:
+    from neural_trader_server.app import Services
+
+app = group("audit", "The signed log of everything that was asked, decided and done.")
+
+
+@app.command()
+def verify(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="An export's folder, or a copy of desk.db; default: this home's log."),
+    ] = None,
+    vkey: Annotated[
+        Path | None,
+        typer.Option(help="File with the log's verifier key; default: the key that this home pinned."),
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Check that the log is whole; exits 1 and names the first bad entry if it is not.
+
+    Everything is recomputed from the entries' own bytes. A key that only the folder itself brings is never
+    trusted: an attacker who changed the log would have signed it anew.
+    """
+    from neural_trader_governance.audit.verify import verify_export, verify_store
+    from neural_trader_server.home import Home
+
+    home = Home.locate()
+    pinned = vkey or home.log_vkey
+    if not pinned.is_file():
+        raise typer.BadParameter(
+            f"there is no key to trust: {pinned} does not exist; give --vkey FILE with the log's verifier key"
+        )
+    key = pinned.read_text(encoding="utf-8").strip()
+    place = folder or home.desk_db
+    report = verify_export(place, key) if place.is_dir() else verify_store(place, key)
+    problems = [{"seq": problem.seq, "what": problem.what} for problem in report.problems]
+    if json_output:
+        emit(
+            {
+                "ok": report.ok,
+                "size": report.size,
+                "root": report.root,
+                "problems": problems,
+                "log": str(place),
+            }
+        )
+    elif report.ok:
+        out().print(f"[green]whole[/]: {report.size} entries under the root {report.root}", soft_wrap=True)
+    else:
+        out().print(f"[bold red]NOT WHOLE[/]: {place}", soft_wrap=True)
+        show_table("Problems", ("entry", "what"), ((problem["seq"], problem["what"]) for problem in problems))
+    if not report.ok:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def tail(
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many.", min=1, max=200)] = 20,
+    json_output: Json = False,
+) -> None:
+    """Show the newest entries."""
+    _show(call_tool("audit_search", limit=limit), json_output)
+
+
+@app.command()
+def search(
+    entry_type: Annotated[
+        str | None, typer.Option("--type", help="Such as order.intent or broker.fill.")
+    ] = None,
+    symbol: Annotated[str | None, typer.Option(help="Only entries about this symbol.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Only entries of this agent.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only entries from this time on.")] = None,
+    limit: Annotated[int, typer.Option(help="How many.", min=1, max=200)] = 20,
+    json_output: Json = False,
+) -> None:
+    """Find entries. Example: neural-trader audit search --type broker.fill --symbol AAPL"""  # noqa: D415  # a command
+    result = call_tool("audit_search", type=entry_type, symbol=symbol, agent=agent, since=since, limit=limit)
+    _show(result, json_output)
+
+
+@app.command()
+def show(seq: Annotated[int, typer.Argument(help="Number of the entry, from 0.", min=0)]) -> None:
+    """Print one entry in full, as the JSON that was signed."""
+    from neural_trader_governance.audit.log import read_entry
+
+    async def run(services: "Services") -> dict[str, Any]:
+        with services.store.read() as connection:
+            return read_entry(connection, seq).model_dump(mode="json", exclude_none=True)
+
+    emit(with_desk(run))
+
+
+@app.command()
+def prove(
+    seq: Annotated[int, typer.Argument(help="Number of the entry, from 0.", min=0)], json_output: Json = False
+) -> None:
+    """Print the proof that an entry is in the log (RFC 6962 inclusion proof and signed checkpoint)."""
+    result = call_tool("audit_verify", seq=seq)
+    if json_output:
+        emit(result)
+    else:
+        out().print_json(data=result)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Where to write; an earlier export there is extended.")],
+    json_output: Json = False,
+) -> None:
+    """Write the log as a C2SP tlog-tiles folder that anybody can check without us."""
+    from neural_trader_governance.audit.tiles import export as write_tiles
+
+    async def run(services: "Services") -> dict[str, Any]:
+        written = write_tiles(services.store, folder)
+        return {"folder": str(written.folder), "size": written.size, "root": written.root_hex}
+
+    result = with_desk(run)
+    if json_output:
+        emit(result)
+    else:
+        out().print(
+            f"{result['size']} entries under the root {result['root']} are in {folder}", soft_wrap=True
+        )
+
+
+def _show(result: dict[str, Any], json_output: bool) -> None:
+    if json_output:
+        emit(result)
+        return
+    show_table(
+        "Audit log",
+        ("seq", "time", "type", "summary"),
+        ((entry["seq"], entry["time"], entry["type"], entry["summary"]) for entry in result["entries"]),
+    )

@@ -1,0 +1,168 @@
+"""`neural-trader backtest`: run a strategy file over archived or imported prices."""
+
+import json
+import tempfile
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neural_trader_governance.errors import HostError, StrategyError
+from neural_trader_server.cli.terminal import (
+    FAILED,
+    HOST_LACKS,
+    Json,
+    emit,
+    group,
+    out,
+    show_table,
+    with_desk,
+)
+
+if TYPE_CHECKING:
+    from neural_trader_server.app import Services
+
+app = group("backtest", "Run strategies over history; their code runs in the sandbox.")
+
+
+class Fill(StrEnum):
+    """When a decision of bar i is filled."""
+
+    NEXT_OPEN = "next_open"
+    CLOSE = "close"
+
+
+class Lots(StrEnum):
+    """Which quantities can be traded."""
+
+    FRACTIONAL = "fractional"
+    WHOLE = "whole"
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="The strategy: one Python file.", exists=True, dir_okay=False)],
+    symbol: Annotated[
+        list[str] | None, typer.Option("--symbol", help="Ticker in the archive; may be repeated.")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Prices of one instrument (CSV or Parquet) instead.", exists=True, dir_okay=False),
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="First bar, inclusive.")] = None,
+    end: Annotated[str | None, typer.Option(help="End, exclusive.")] = None,
+    interval: Annotated[str, typer.Option(help="Bar length.")] = "1d",
+    param: Annotated[
+        list[str] | None, typer.Option("--param", help="Strategy parameter, NAME=VALUE; may be repeated.")
+    ] = None,
+    cash: Annotated[str, typer.Option(help="Starting cash, USD.")] = "100000",
+    commission_bps: Annotated[float, typer.Option(help="Commission in basis points of the notional.")] = 0.0,
+    slippage_bps: Annotated[float, typer.Option(help="Slippage in basis points.")] = 0.0,
+    fill: Annotated[Fill, typer.Option(help="When decisions are filled.")] = Fill.NEXT_OPEN,
+    lots: Annotated[Lots, typer.Option(help="Quantities.")] = Lots.FRACTIONAL,
+    convention: Annotated[str, typer.Option(help="Whose definitions of metrics.")] = "default",
+    seed: Annotated[int, typer.Option(help="Seed of random numbers in the strategy.")] = 0,
+    json_output: Json = False,
+) -> None:
+    """Backtest a strategy file and print its metrics and digest.
+
+    Examples: neural-trader backtest run trend.py --symbol AAPL --param fast=20;
+    neural-trader backtest run trend.py --data prices.csv --commission-bps 5
+    """
+    if bool(symbol) == (data is not None):
+        raise typer.BadParameter("give either --symbol (once or more) or --data FILE")
+    source = file.read_text(encoding="utf-8")
+    arguments: dict[str, object] = {
+        "source": source,
+        "start": start,
+        "end": end,
+        "interval": interval,
+        "params": dict(_parameter(text) for text in param or []),
+        "cash": cash,
+        "commission_bps": commission_bps,
+        "slippage_bps": slippage_bps,
+        "fill": fill.value,
+        "lots": lots.value,
+        "convention": convention,
+        "seed": seed,
+    }
+
+    async def work(services: "Services") -> dict[str, Any]:
+        symbols = symbol or [await _import(services, data, interval)]
+        return await _finish(services, await services.call("backtest_start", symbols=symbols, **arguments))
+
+    with tempfile.TemporaryDirectory(prefix="neural-trader-backtest-") as folder:
+        result = with_desk(work, archive=Path(folder) if data else None)
+    if json_output:
+        emit(result)
+    else:
+        _show(result)
+    if result["state"] != "completed":
+        error = _failure(result)
+        if json_output:  # the document already says why
+            raise typer.Exit(HOST_LACKS if isinstance(error, HostError) else FAILED)
+        raise error
+
+
+@app.command()
+def report(
+    run_id: Annotated[str, typer.Argument(help="As `backtest run` or backtest_start shows it.")],
+    json_output: Json = False,
+) -> None:
+    """Show the result of a run again."""
+
+    async def work(services: "Services") -> dict[str, Any]:
+        return await services.call("backtest_get", run_id=run_id)
+
+    result = with_desk(work)
+    if json_output:
+        emit(result)
+    else:
+        _show(result)
+
+
+async def _finish(services: "Services", started: dict[str, Any]) -> dict[str, Any]:
+    while True:
+        result = await services.call("backtest_get", run_id=started["run_id"], wait_s=60)
+        if result["state"] not in {"queued", "running"}:
+            return result
+
+
+async def _import(services: "Services", file: Path | None, interval: str) -> str:
+    """Reads the file into the archive of this run alone and returns its symbol."""
+    raise NotImplementedError
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, is_given, value = text.partition("=")
+    if not is_given or not name.strip():
+        raise typer.BadParameter(f"{text!r:.60} is not NAME=VALUE", param_hint="--param")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value
+
+
+def _failure(result: dict[str, Any]) -> StrategyError | HostError:
+    """Returns the error of a run that did not complete; the tool gives it as one line of text."""
+    text = str(result.get("error") or f"the run is {result['state']}")
+    code, _, rest = text.partition(": ")
+    what, _, next_step = rest.rpartition("; ")
+    kind = HostError if code == "sandbox_unavailable" else StrategyError
+    if not what:
+        return kind("backtest_failed", text, "see the warnings of the run and correct the strategy")
+    return kind(code, what, next_step)
+
+
+def _show(result: dict[str, Any]) -> None:
+    metrics = result["metrics"]
+    show_table(
+        f"{result['run_id']} {', '.join(result['symbols'])} {result['interval']}: {result['state']}",
+        ("metric", "value"),
+        metrics.items(),
+    )
+    for warning in result["warnings"]:
+        out().print(f"warning: {warning}", soft_wrap=True, markup=False)
+    if result["digest"]:
+        out().print(f"digest {result['digest']}")

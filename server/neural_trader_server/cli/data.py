@@ -1,0 +1,140 @@
+"""`neural-trader data`: fill the archive, look at it, and move the replay clock."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio.to_thread
+import typer
+
+from neural_trader_server.cli.terminal import Json, emit, group, out, show_table, with_desk
+
+if TYPE_CHECKING:
+    from neural_trader_server.app import Services
+
+app = group("data", "The market archive: prices with the times at which they could be known.")
+replay = group("replay", "The market's time on the paper desk: it stands until you move it, never backwards.")
+app.add_typer(replay)
+
+
+@app.command()
+def fetch(
+    provider: Annotated[str, typer.Argument(help="sample: real daily prices that ship inside packages.")],
+    json_output: Json = False,
+) -> None:
+    """Read prices from a provider into the archive. A second time adds nothing.
+
+    Example: neural-trader data fetch sample
+    """
+    if provider != "sample":
+        raise typer.BadParameter(f"{provider!r} is no provider; the only one is: sample")
+    from neural_trader_tools.market.providers.sample import fetch_sample
+
+    async def run(services: "Services") -> list[dict[str, Any]]:
+        written = await anyio.to_thread.run_sync(fetch_sample, services.archive, services.clock)
+        return [
+            {"symbol": one.symbol, "rows_new": one.rows_new, "rows_revised": one.rows_revised}
+            for one in written
+        ]
+
+    rows = with_desk(run)
+    if json_output:
+        emit({"written": rows})
+    else:
+        show_table("Written", ("symbol", "new rows", "revised rows"), (tuple(row.values()) for row in rows))
+
+
+@app.command("list")
+def list_data(json_output: Json = False) -> None:
+    """Show every instrument, and where its prices come from under which licence."""
+
+    async def run(services: "Services") -> dict[str, Any]:
+        def read() -> dict[str, Any]:
+            return {
+                "instruments": [row.model_dump(mode="json") for row in services.archive.instruments()],
+                "datasets": [row.model_dump(mode="json") for row in services.archive.datasets()],
+            }
+
+        return await anyio.to_thread.run_sync(read)
+
+    result = with_desk(run)
+    if json_output:
+        emit(result)
+        return
+    show_table(
+        "Instruments",
+        ("symbol", "name", "venue", "first", "last", "intervals"),
+        (
+            (
+                row["symbol"],
+                row["name"],
+                row["venue"],
+                (row["first"] or "")[:10],
+                (row["last"] or "")[:10],
+                ", ".join(row["intervals"]),
+            )
+            for row in result["instruments"]
+        ),
+    )
+    show_table(
+        "Data sets",
+        ("id", "source", "licence"),
+        ((row["dataset_id"], row["source"], row["licence"]) for row in result["datasets"]),
+    )
+
+
+@replay.command()
+def status(json_output: Json = False) -> None:
+    """Show where the replay clock stands."""
+
+    async def run(services: "Services") -> dict[str, Any]:
+        from neural_trader_governance.terms.clocks import format_time
+
+        now, horizon = services.replay.now(), services.replay.horizon()
+        return {"now": format_time(now), "set": horizon is not None}
+
+    _show_clock(with_desk(run), json_output)
+
+
+@replay.command("set")
+def set_clock(
+    moment: Annotated[str, typer.Argument(help="RFC 3339 time or date, such as 2012-12-31.")],
+    json_output: Json = False,
+) -> None:
+    """Set the replay clock; from then on agents see nothing later."""
+
+    async def run(services: "Services") -> dict[str, Any]:
+        from neural_trader_governance.terms.clocks import format_time, parse_time
+
+        return {"now": format_time(services.replay.set(parse_time(moment))), "set": True}
+
+    _show_clock(with_desk(run), json_output)
+
+
+@replay.command()
+def step(
+    sessions: Annotated[int, typer.Argument(help="How many sessions.", min=1)] = 1, json_output: Json = False
+) -> None:
+    """Move the replay clock to the end of the next session; working orders meet the new prices."""
+
+    async def run(services: "Services") -> dict[str, Any]:
+        from neural_trader_governance.terms.clocks import format_time
+
+        fresh = await anyio.to_thread.run_sync(services.replay.step, sessions)
+        settled = await services.desk.reconcile(services.person)
+        return {
+            "now": format_time(services.replay.now()),
+            "set": True,
+            "bars": {symbol: rows.height for symbol, rows in fresh},
+            "settled": [found.client_order_id for found in settled],
+        }
+
+    _show_clock(with_desk(run), json_output)
+
+
+def _show_clock(result: dict[str, Any], json_output: bool) -> None:
+    if json_output:
+        emit(result)
+        return
+    how = "set" if result["set"] else "auto: the newest price of a tradable instrument"
+    out().print(f"The replay clock stands at {result['now']} ({how}).")
+    if result.get("settled"):
+        out().print(f"Orders that changed: {', '.join(result['settled'])}")

@@ -1,0 +1,120 @@
+"""`neural-trader doctor`: what works here, what does not, and what to do about it."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import typer
+
+from neural_trader_governance.errors import HostError, NeuralTraderError
+from neural_trader_server.cli.terminal import FAILED, HOST_LACKS, Json, emit, out, show_table, with_desk
+
+if TYPE_CHECKING:
+    from neural_trader_server.app import Services
+
+PACKAGES = ("neural-trader", "mcp", "polars", "numpy", "numba", "lancedb", "cedarpy", "cryptography")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding. `host` marks a lack of this machine, not of the installation."""
+
+    name: str
+    ok: bool
+    detail: str
+    next_step: str = ""
+    host: bool = False
+
+
+def doctor(json_output: Json = False) -> None:
+    """Look at versions, sandbox layers, data, broker, memory and the audit log; say what to do.
+
+    Exits 0 if everything works, 1 if something must be repaired, 3 if only this machine lacks a layer.
+    """
+    checks = with_desk(examine)
+    failed = [check for check in checks if not check.ok]
+    if json_output:
+        emit({"ok": not failed, "checks": [asdict(check) for check in checks]})
+    else:
+        show_table(
+            "Doctor",
+            ("check", "", "found", "what to do"),
+            ((check.name, "ok" if check.ok else "NO", check.detail, check.next_step) for check in checks),
+        )
+        out().print("Everything works." if not failed else f"{len(failed)} findings need you.")
+    if failed:
+        raise typer.Exit(HOST_LACKS if all(check.host for check in failed) else FAILED)
+
+
+async def examine(services: "Services") -> list[Check]:
+    """Returns every finding about this installation, home and machine."""
+    checks = [
+        Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.release()}"),
+        Check("packages", True, ", ".join(f"{name} {version(name)}" for name in PACKAGES)),
+        Check("home", True, str(services.home.path)),
+    ]
+    checks += await _sandbox(services)
+    checks += [_guarded("data", _data, services), _guarded("broker", _broker, services), *_assets()]
+    checks += [_guarded("policy", _policy, services), _guarded("audit", _audit, services)]
+    return checks
+
+
+async def _sandbox(services: "Services") -> list[Check]:
+    report = await services.sandbox.probe()
+    return [
+        Check(f"sandbox {layer.name}", layer.holds, layer.detail, layer.next_step, host=not layer.holds)
+        for layer in report.layers
+    ] or [
+        Check(
+            "sandbox", report.ok, f"{report.backend} reports no layer", "use Linux with user namespaces", True
+        )
+    ]
+
+
+def _data(services: "Services") -> Check:
+    instruments = services.archive.instruments()
+    if not instruments:
+        return Check("data", False, "the archive is empty", "run: neural-trader data fetch sample")
+    newest = services.archive.newest_known_time(tradable_only=False)
+    return Check("data", True, f"{len(instruments)} instruments, newest known at {newest:%Y-%m-%d %H:%M} UTC")
+
+
+def _broker(services: "Services") -> Check:
+    broker = services.broker
+    return Check(
+        "broker", True, f"{broker.name} ({broker.mode}); replay clock at {services.replay.now():%Y-%m-%d}"
+    )
+
+
+def _policy(services: "Services") -> Check:
+    return Check("policy", True, f"{len(services.policy.rules)} rules, digest {services.policy.digest[:16]}…")
+
+
+def _audit(services: "Services") -> Check:
+    from neural_trader_governance.audit.verify import verify_store
+
+    report = verify_store(services.home.desk_db, services.home.log_vkey.read_text(encoding="ascii"))
+    if report.ok:
+        return Check("audit", True, f"{report.size} entries verify, root {report.root[:16]}…")
+    first = report.problems[0]
+    return Check(
+        "audit", False, f"entry {first.seq}: {first.what}", "stop trading and keep the files as they are"
+    )
+
+
+def _assets() -> list[Check]:
+    from neural_trader_server.assets import check_assets
+
+    return [Check(item.name, item.ok, item.detail, item.next_step) for item in check_assets()]
+
+
+def _guarded(name: str, examine_one: "Callable[[Services], Check]", services: "Services") -> Check:
+    """Returns the finding, or the failure that kept us from it as one."""
+    try:
+        return examine_one(services)
+    except HostError as error:
+        return Check(name, False, error.what, error.next_step, host=True)
+    except NeuralTraderError as error:
+        return Check(name, False, error.what, error.next_step)

@@ -1,0 +1,172 @@
+"""`neural-trader orders`: what agents want to trade, and a person's answer."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio.to_thread
+import typer
+
+from neural_trader_server.cli.terminal import Json, call_tool, emit, group, out, show_table, with_desk
+
+if TYPE_CHECKING:
+    from neural_trader_server.app import Services
+
+app = group("orders", "Orders, and the previews that wait for a person.")
+
+PreviewId = Annotated[
+    str, typer.Argument(help="As orders_preview or `orders list` shows it, such as pv_3f9a2c11d0e4.")
+]
+
+
+@app.command("list")
+def list_orders(
+    state: Annotated[str | None, typer.Option(help="Only this state, such as filled.")] = None,
+    limit: Annotated[int, typer.Option(help="At most this many.", min=1, max=200)] = 20,
+    json_output: Json = False,
+) -> None:
+    """Show submitted orders, newest first, and the previews that wait for your approval."""
+
+    async def run(services: "Services") -> dict[str, Any]:
+        listed = await services.call("orders_list", state=state, limit=limit)
+        waiting = await anyio.to_thread.run_sync(services.inbox.pending)
+        return listed | {"awaiting_approval": [_waiting_row(preview) for preview in waiting]}
+
+    result = with_desk(run)
+    if json_output:
+        emit(result)
+        return
+    show_table(
+        "Orders",
+        ("id", "symbol", "side", "quantity", "type", "state", "filled", "price", "detail"),
+        (
+            (
+                row["client_order_id"],
+                row["symbol"],
+                row["side"],
+                row["quantity"],
+                row["type"],
+                row["state"],
+                row["filled_quantity"],
+                row["average_price"],
+                row["detail"],
+            )
+            for row in result["orders"]
+        ),
+    )
+    if result["awaiting_approval"]:
+        show_table(
+            "Waiting for your approval",
+            ("preview", "agent", "order", "notional USD", "expires", "reason"),
+            (
+                (
+                    row["preview_id"],
+                    row["agent"],
+                    f"{row['side']} {row['quantity']} {row['symbol']}",
+                    row["notional"],
+                    row["expires_at"],
+                    row["reason"],
+                )
+                for row in result["awaiting_approval"]
+            ),
+        )
+        out().print("Decide with: neural-trader orders approve PREVIEW_ID, or orders reject PREVIEW_ID")
+
+
+@app.command()
+def approve(preview_id: PreviewId, json_output: Json = False) -> None:
+    """Sign a preview with the approver's key and extend it to 15 minutes; it does not submit it."""
+    from neural_trader_governance.signing.keys import SigningKey
+
+    async def run(services: "Services") -> dict[str, Any]:
+        def sign() -> dict[str, Any]:
+            key = SigningKey.load(services.home.approver_key)
+            approval = services.inbox.approve(preview_id, key=key, person=services.person)
+            return approval.model_dump(mode="json")
+
+        return await anyio.to_thread.run_sync(sign)
+
+    approval = with_desk(run)
+    if json_output:
+        emit(approval)
+        return
+    out().print(
+        f"Approved {preview_id}, signed by {approval['approver']}: valid until {approval['expires_at']} while"
+        f" the price stays within {approval['price_low']} to {approval['price_high']} USD."
+        " Its agent may submit it now.",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def reject(
+    preview_id: PreviewId,
+    reason: Annotated[str, typer.Option(help="Why; it goes into the audit log.")] = "rejected by the person",
+    json_output: Json = False,
+) -> None:
+    """Refuse a preview for good."""
+
+    async def run(services: "Services") -> None:
+        def refuse() -> None:
+            services.inbox.reject(preview_id, person=services.person, reason=reason)
+
+        await anyio.to_thread.run_sync(refuse)
+
+    with_desk(run)
+    if json_output:
+        emit({"preview_id": preview_id, "state": "rejected"})
+    else:
+        out().print(f"Rejected {preview_id}.")
+
+
+@app.command()
+def cancel(
+    client_order_id: Annotated[str, typer.Argument(help="As `orders list` shows it.")],
+    json_output: Json = False,
+) -> None:
+    """Cancel a working order."""
+    result = call_tool("orders_cancel", client_order_id=client_order_id)
+    if json_output:
+        emit(result)
+    else:
+        out().print(f"{client_order_id} is {result['state']}.")
+
+
+@app.command()
+def reconcile(json_output: Json = False) -> None:
+    """Ask the venue about every unfinished order and book what it answers; nothing is sent again."""
+
+    async def run(services: "Services") -> list[dict[str, Any]]:
+        return [
+            {
+                "client_order_id": found.client_order_id,
+                "before": found.before.value,
+                "after": found.after.value,
+                "detail": found.detail,
+            }
+            for found in await services.desk.reconcile(services.person)
+        ]
+
+    settled = with_desk(run)
+    if json_output:
+        emit({"settled": settled})
+    elif not settled:
+        out().print("The desk and the venue agree; nothing had to be settled.")
+    else:
+        show_table("Settled", ("id", "before", "after", "detail"), (tuple(row.values()) for row in settled))
+
+
+def _waiting_row(preview: Any) -> dict[str, Any]:
+    """Returns a preview as its row (typed Any: the model's package is imported lazily)."""
+    from neural_trader_governance.terms.clocks import format_time
+    from neural_trader_governance.terms.money import format_decimal
+
+    return {
+        "preview_id": preview.preview_id,
+        "agent": preview.caller.agent,
+        "symbol": preview.intent.symbol,
+        "side": preview.intent.side,
+        "quantity": format_decimal(preview.intent.quantity),
+        "notional": format_decimal(preview.notional),
+        "reasons": [reason.model_dump() for reason in preview.verdict.reasons],
+        "reason": preview.intent.reason,
+        "expires_at": format_time(preview.expires_time),
+    }

@@ -1,0 +1,77 @@
+"""The root of the command line: every group and command, and how a failure ends the process."""
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from neural_trader_governance.errors import NeuralTraderError
+from neural_trader_server.cli import (
+    audit,
+    backtest,
+    data,
+    demo,
+    doctor,
+    features,
+    halt,
+    install,
+    memory,
+    orders,
+    policy,
+    sandbox,
+    serve,
+    setup,
+)
+from neural_trader_server.cli.terminal import fail
+
+app = typer.Typer(
+    name="neural-trader",
+    help="The trading desk that an AI agent can be trusted with: data, features, backtests, memory and"
+    " governed, audited orders, served over MCP. Begin with `neural-trader demo`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog="Home: NEURAL_TRADER_HOME, else the platform's data folder. Settings: NEURAL_TRADER_* or"
+    " config.toml in the home. Exit codes: 0 done, 1 failed or refused, 2 usage, 3 this host lacks what it"
+    " needs.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("neural-trader"))
+        raise typer.Exit
+
+
+@app.callback()
+def _root(  # pyright: ignore[reportUnusedFunction]  # registered by the decorator
+    _: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None: ...
+
+
+app.command()(demo.demo)
+app.command()(setup.setup)
+app.command()(setup.init)
+app.command()(serve.serve)
+app.command()(install.install)
+app.command()(doctor.doctor)
+app.add_typer(data.app)
+app.add_typer(features.app)
+app.add_typer(backtest.app)
+app.add_typer(sandbox.app)
+app.add_typer(orders.app)
+app.command()(halt.halt)
+app.command()(halt.resume)
+app.add_typer(policy.app)
+app.add_typer(audit.app)
+app.add_typer(memory.app)
+
+
+def main() -> None:
+    """Runs the command line; failures of our tree end in one line on stderr and their exit code."""
+    try:
+        app()
+    except NeuralTraderError as error:
+        sys.exit(fail(error))

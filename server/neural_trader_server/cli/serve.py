@@ -1,0 +1,56 @@
+"""`neural-trader serve`: the MCP server, over stdio or streamable HTTP."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class Transport(StrEnum):
+    """How messages travel."""
+
+    STDIO = "stdio"
+    HTTP = "http"
+
+
+def serve(
+    transport: Annotated[
+        Transport, typer.Option(help="stdio for a client that starts us, http for one that connects.")
+    ] = Transport.STDIO,
+    host: Annotated[
+        str, typer.Option(help="HTTP: a loopback address; there is no authentication yet.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="HTTP: port; 0 takes a free one.", min=0, max=65535)] = 8765,
+    toolsets: Annotated[
+        str | None,
+        typer.Option(
+            help="core, market, features, strategy, backtest, memory, portfolio, trading, audit, ui, with"
+            " commas between, or all. Default: all but trading. trading_halt is always served."
+        ),
+    ] = None,
+    read_only: Annotated[
+        bool,
+        typer.Option("--read-only", help="Serve no tool that writes, whatever the toolsets; only the halt."),
+    ] = False,
+) -> None:
+    """Serve the desk's tools to agents over MCP.
+
+    stdout carries the protocol, stderr the logs. A new home is initialised first.
+    Examples: neural-trader serve --toolsets all; neural-trader serve --transport http --port 8765
+    """
+    import anyio
+
+    from neural_trader_server.home import Home
+    from neural_trader_server.listening import require_loopback, serve_http, serve_stdio
+    from neural_trader_server.logs import configure_logs
+    from neural_trader_server.settings import load_settings
+
+    if transport is Transport.HTTP:
+        require_loopback(host)
+    home = Home.locate()
+    settings = load_settings(home)
+    configure_logs(settings.log_level, settings.log_format)
+    if transport is Transport.STDIO:
+        anyio.run(serve_stdio, home, settings, toolsets, read_only)
+    else:
+        anyio.run(serve_http, home, settings, toolsets, read_only, host, port)

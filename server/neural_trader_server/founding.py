@@ -1,0 +1,112 @@
+"""Founding: what turns an empty folder into the home of a desk, once, whoever comes first.
+
+Every step is skipped where its result exists, so that founding again changes nothing; keys and
+policies are never overwritten. A lock keeps two servers that start at once from founding twice.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from neural_trader_governance.errors import IntegrityError
+from neural_trader_governance.signing.keys import SigningKey
+from neural_trader_server.home import Home
+
+
+@dataclass(frozen=True, slots=True)
+class Founded:
+    """What a call of `found` made; empty where the home was whole."""
+
+    made: list[str] = field(default_factory=list[str])
+
+
+def is_founded(home: Home) -> bool:
+    """Tells, without opening anything, whether the home has its log, keys and policy."""
+    needed = (home.log_key, home.log_vkey, home.approver_key, home.approver_vkey, home.desk_db)
+    return all(path.exists() for path in (*needed, home.policy_file, home.policy_schema))
+
+
+@contextmanager
+def founding(home: Home) -> Generator[Founded]:
+    """Makes folders, keys and policy; the body then opens the log; the log's key becomes final after it.
+
+    The order matters: `log.key` appears only when the log that it signs exists. A home with a key
+    and no log has therefore lost its log, and starting a second history under the same key would
+    be the one thing that a log must never do.
+
+    Raises:
+        IntegrityError: the home has its log's key and no log.
+        ConfigurationError: the home cannot be written.
+    """
+    home.make()
+    with _locked(home.path / ".founding.lock"):
+        founded = Founded()
+        if home.log_key.exists() and not home.desk_db.exists():
+            raise IntegrityError(
+                "audit_log_missing",
+                f"{home.desk_db} is gone, and the key that signed it is still here",
+                "restore desk.db from a backup, or begin anew in another home (NEURAL_TRADER_HOME)",
+            )
+        _make_approver(home, founded)
+        _copy_policy(home, founded)
+        pending = home.log_key.with_name("log.key.new")
+        if not home.log_key.exists() and not pending.exists():
+            SigningKey.generate(f"neural-trader.local/desk/{secrets.token_hex(4)}").save(pending)
+        yield founded
+        if pending.exists():
+            _write_vkey(home.log_vkey, SigningKey.load(pending).vkey)
+            os.replace(pending, home.log_key)
+            founded.made.append("the log's key pair")
+        elif not home.log_vkey.exists():
+            _write_vkey(home.log_vkey, SigningKey.load(home.log_key).vkey)
+            founded.made.append("the log's verifier key")
+
+
+def log_signer(home: Home) -> SigningKey:
+    """Returns the log's key, also while the home is being founded."""
+    pending = home.log_key.with_name("log.key.new")
+    return SigningKey.load(pending if pending.exists() and not home.log_key.exists() else home.log_key)
+
+
+def _make_approver(home: Home, founded: Founded) -> None:
+    if not home.approver_key.exists():
+        SigningKey.generate(f"neural-trader.local/approver/{secrets.token_hex(4)}").save(home.approver_key)
+        founded.made.append("the approver's key pair")
+    if not home.approver_vkey.exists():
+        _write_vkey(home.approver_vkey, SigningKey.load(home.approver_key).vkey)
+
+
+def _copy_policy(home: Home, founded: Founded) -> None:
+    shipped = files("neural_trader_governance.policy")
+    for path in (home.policy_file, home.policy_schema):
+        if not path.exists():
+            _write_text(path, shipped.joinpath(path.name).read_text(encoding="utf-8"))
+            founded.made.append(f"policy/{path.name}")
+
+
+def _write_vkey(path: Path, vkey: str) -> None:
+    _write_text(path, vkey + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.part")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+@contextmanager
+def _locked(path: Path) -> Generator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

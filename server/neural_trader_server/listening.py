@@ -1,0 +1,107 @@
+"""Listening: the server's process life on stdio and on HTTP, from opening the desk to closing it."""
+
+import ipaddress
+import signal
+import socket
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.abc
+import structlog
+
+from neural_trader_governance.errors import ConfigurationError
+from neural_trader_server.app import build_server, open_desk
+from neural_trader_server.home import Home
+from neural_trader_server.settings import Settings
+
+if TYPE_CHECKING:
+    from neural_trader_server.app import Services
+
+log = structlog.get_logger(__name__)
+
+
+def require_loopback(host: str) -> None:
+    """Refuses to listen where strangers could reach an unauthenticated desk.
+
+    Raises:
+        ConfigurationError: the host is not a loopback address.
+    """
+    if host == "localhost":
+        return
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    except ValueError:
+        pass
+    raise ConfigurationError(
+        "public_bind_refused",
+        f"{host!r:.60} is not a loopback address, and the HTTP server has no authentication yet",
+        "use --host 127.0.0.1 and reach it through an SSH tunnel, or use stdio",
+    )
+
+
+@asynccontextmanager
+async def running(services: "Services") -> AsyncGenerator[anyio.abc.TaskGroup]:
+    """Keeps a desk's background work going: backtests, and the settling of orders left in doubt."""
+    await services.start()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(services.desk.keep_reconciled, services.caller)
+        yield tasks
+        tasks.cancel_scope.cancel()
+
+
+async def serve_stdio(home: Home, settings: Settings, toolsets: str | None, read_only: bool) -> None:
+    """Serves one client over stdin and stdout, until it closes stdin or a signal ends us."""
+    async with open_desk(home, settings) as services, running(services) as tasks:
+        server = build_server(services, toolsets=toolsets, read_only=read_only)
+        tasks.start_soon(_stop_on_signal, tasks.cancel_scope)
+        log.info("serving", transport="stdio", home=str(home.path))
+        await server.run_stdio_async()
+
+
+async def serve_http(
+    home: Home, settings: Settings, toolsets: str | None, read_only: bool, host: str, port: int
+) -> None:
+    """Serves MCP at `/mcp` and liveness at `/healthz` on a loopback address.
+
+    Raises:
+        ConfigurationError: the address is public or taken.
+    """
+    import uvicorn
+
+    require_loopback(host)
+    listener = _bind(host, port)
+    bound = int(listener.getsockname()[1])
+    async with open_desk(home, settings) as services, running(services):
+        server = build_server(services, toolsets=toolsets, read_only=read_only)
+        app = server.streamable_http_app(host=host)
+        # Our own logs say what happens; uvicorn's would write a second format, some of it to stdout.
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        log.info("serving", transport="http", url=f"http://{host}:{bound}/mcp", home=str(home.path))
+        await uvicorn.Server(config).serve(sockets=[listener])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            "port_unavailable",
+            f"{host}:{port} cannot be listened on ({error.strerror})",
+            "choose another --port, or 0 for a free one",
+        ) from error
+    return listener
+
+
+async def _stop_on_signal(scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            scope.cancel()
+            return

@@ -1,0 +1,121 @@
+"""`status_get`: what this desk is, before anything is asked of it."""
+
+from typing import Literal
+
+import anyio
+import anyio.to_thread
+from pydantic import BaseModel, Field
+
+from neural_trader_governance.errors import DataError
+from neural_trader_governance.halts import read_halt
+from neural_trader_governance.policy.engine import PolicyEngine
+from neural_trader_governance.store import Store
+from neural_trader_governance.terms.clocks import format_time
+from neural_trader_memory.memory import Memory
+from neural_trader_sandbox.port import Sandbox
+from neural_trader_tools.brokers.port import Broker
+from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.market.replay import ReplayClock
+
+
+class ClockStatus(BaseModel):
+    """Which time the market has here."""
+
+    kind: Literal["replay"] = Field(description="replay: archived prices, no live feed")
+    now: str | None = Field(description="Null while the archive is empty")
+
+
+class AuditStatus(BaseModel):
+    """Head of the signed log."""
+
+    size: int
+    root: str
+
+
+class SandboxStatus(BaseModel):
+    """Where strategies run, as canary attacks found it."""
+
+    backend: str
+    ok: bool
+    layers: list[str] = Field(description="Layers that hold")
+    missing: list[str] = Field(description="Layers that do not; nothing runs while there is one")
+
+
+class MemoryStatus(BaseModel):
+    """What holds and finds memories."""
+
+    backend: str
+    embedder: str
+    dimension: int
+
+
+class DataStatus(BaseModel):
+    """What the archive holds."""
+
+    symbols: int
+    newest: str | None
+
+
+class StatusResult(BaseModel):
+    """The state of the desk."""
+
+    mode: Literal["paper", "live"]
+    broker: str
+    clock: ClockStatus
+    halted: bool
+    halt_reason: str | None
+    policy_digest: str
+    audit: AuditStatus
+    sandbox: SandboxStatus
+    memory: MemoryStatus
+    data: DataStatus
+
+
+async def status_get(
+    store: Store,
+    policy: PolicyEngine,
+    broker: Broker,
+    archive: Archive,
+    replay: ReplayClock,
+    sandbox: Sandbox,
+    memory: Memory,
+) -> StatusResult:
+    """Show mode (paper or live), market clock, halt, policy, audit head, sandbox layers, memory and data."""
+    report = await sandbox.probe()
+    profile = memory.profile
+
+    def read() -> StatusResult:
+        head = store.head()
+        with store.read() as connection:
+            standing = read_halt(connection)
+        newest = archive.newest_known_time(tradable_only=False)
+        return StatusResult(
+            mode=broker.mode,
+            broker=broker.name,
+            clock=ClockStatus(kind="replay", now=_now(replay)),
+            halted=standing is not None,
+            halt_reason=standing.reason if standing else None,
+            policy_digest=policy.digest,
+            audit=AuditStatus(size=head.size, root=head.root_hex),
+            sandbox=SandboxStatus(
+                backend=report.backend,
+                ok=report.ok,
+                layers=[layer.name for layer in report.layers if layer.holds],
+                missing=[layer.name for layer in report.layers if not layer.holds],
+            ),
+            memory=MemoryStatus(
+                backend=profile.backend, embedder=profile.embedder, dimension=profile.dimension
+            ),
+            data=DataStatus(
+                symbols=len(archive.instruments()), newest=format_time(newest) if newest else None
+            ),
+        )
+
+    return await anyio.to_thread.run_sync(read)
+
+
+def _now(replay: ReplayClock) -> str | None:
+    try:
+        return format_time(replay.now())
+    except DataError:
+        return None
