@@ -124,7 +124,7 @@ def _csv(path: Path) -> PriceTable:
             delimiter = max(",;\t|", key=file.readline().count)
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True, skipinitialspace=True)
-            header = next(reader, [])
+            header = next(reader, list[str]())
             chosen, notes = _columns(header, path.name)
             for row in reader:
                 if len(row) == len(header):

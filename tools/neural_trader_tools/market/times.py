@@ -47,9 +47,11 @@ def parse_times(texts: pl.Series, zone: str = "UTC") -> pl.DataFrame:
     """
     text = pl.col("text")
     cells = pl.DataFrame({"text": texts.cast(pl.String).str.strip_chars()}).with_columns(
-        text.str.replace(r"Z$", "+00:00").str.replace(r"^(\S{10}) +", "${1}T").str.replace(r"([+-]\d\d)$", "${1}:00")
+        text.str.replace(r"Z$", "+00:00")
+        .str.replace(r"^(\S{10}) +", "${1}T")
+        .str.replace(r"(T.*[+-]\d\d)$", "${1}:00")
         .alias("iso")
-    )  # fmt: skip
+    )
     iso = pl.col("iso")
     compact = text.str.contains(r"^\d{8}$")
     slashed = text.str.contains(r"^\d{1,2}/\d{1,2}/\d{4}$")
