@@ -14,7 +14,7 @@ from neural_trader_governance.audit.checkpoints import Checkpoint, open_checkpoi
 from neural_trader_governance.audit.entries import AuditEntry, LoggedEntry
 from neural_trader_governance.errors import InputError, IntegrityError
 from neural_trader_governance.signing.keys import SigningKey
-from neural_trader_governance.terms.clocks import Clock
+from neural_trader_governance.terms.clocks import Clock, to_epoch_us
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS audit_entries (
@@ -181,9 +181,7 @@ class Appender:
 
 def index_columns(entry: LoggedEntry) -> tuple[int, str, str, str | None, str | None]:
     """Returns the columns that are derived from an entry, for search."""
-    moment = entry.ts
-    time_us = int(moment.timestamp()) * 1_000_000 + moment.microsecond
-    return time_us, entry.type.value, entry.agent, entry.symbol, entry.client_order_id
+    return to_epoch_us(entry.ts), entry.type.value, entry.agent, entry.symbol, entry.client_order_id
 
 
 def advance(connection: sqlite3.Connection, origin: str, signer: SigningKey, seen: Seal | None) -> Seal:
