@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what a service costs to import is paid when it is first use
     from neural_trader_tools.backtest.ledger import BacktestRecord
     from neural_trader_tools.backtest.run import Backtests
     from neural_trader_tools.brokers.port import Broker
+    from neural_trader_tools.core.sandbox_health import SandboxHealth
     from neural_trader_tools.market.archive import Archive
     from neural_trader_tools.market.replay import ReplayClock
     from neural_trader_tools.orders.desk import Desk
@@ -154,6 +155,13 @@ class Services:
         return open_sandbox("local", PRELOAD)
 
     @functools.cached_property
+    def sandbox_health(self) -> "SandboxHealth":
+        """What the sandbox's canaries found, kept for some minutes."""
+        from neural_trader_tools.core.sandbox_health import SandboxHealth
+
+        return SandboxHealth(self.sandbox)
+
+    @functools.cached_property
     def registry(self) -> "StrategyRegistry":
         """Saved strategies."""
         from neural_trader_tools.strategies.registry import StrategyRegistry
@@ -190,6 +198,7 @@ class Services:
         from neural_trader_sandbox.port import Sandbox
         from neural_trader_tools.backtest.run import Backtests
         from neural_trader_tools.brokers.port import Broker
+        from neural_trader_tools.core.sandbox_health import SandboxHealth
         from neural_trader_tools.market.archive import Archive
         from neural_trader_tools.market.replay import ReplayClock
         from neural_trader_tools.orders.desk import Desk
@@ -208,6 +217,7 @@ class Services:
             StrategyRegistry: self.registry,
             ReplayClock: self.replay,
             Sandbox: self.sandbox,
+            SandboxHealth: self.sandbox_health,
             Store: self.store,
         }
         return services

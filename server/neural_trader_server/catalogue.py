@@ -181,26 +181,53 @@ def build_tool(spec: ToolSpec, services: Mapping[type, object]) -> Tool:
         description=inspect.getdoc(function),
         annotations=spec.annotations(),
     )
-    tool.parameters = _without_titles(tool.parameters)
+    tool.parameters = shorten(tool.parameters, optional_means_absent=True)
     schema = tool.fn_metadata.output_schema
     if schema is not None:
-        tool.fn_metadata.output_schema = _without_titles(schema)
+        tool.fn_metadata.output_schema = shorten(schema)
     return tool
 
 
-def _without_titles(schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns the schema without pydantic's generated titles, which repeat the names in other letters."""
+def shorten(schema: dict[str, Any], *, optional_means_absent: bool = False) -> dict[str, Any]:
+    """Returns an equivalent schema with what an agent pays tokens for and learns nothing from removed.
 
-    def clean(node: Any, holds_names: bool = False) -> Any:
-        if isinstance(node, dict):
-            items = cast("dict[str, Any]", node).items()
-            return {
-                key: clean(value, key in {"properties", "$defs"} and not holds_names)
-                for key, value in items
-                if holds_names or key != "title"
-            }
-        if isinstance(node, list):
-            return [clean(item) for item in cast("list[Any]", node)]
+    Pydantic's generated titles repeat the names, a result model's docstring repeats the tool's; and a
+    union of plain types is said in one word list.
+
+    Args:
+        schema: As pydantic generates it.
+        optional_means_absent: For arguments: what may be null may also be left out, so null need not be
+            offered (it is still accepted).
+    """
+    body = {key: value for key, value in schema.items() if key != "description"}
+    return cast("dict[str, Any]", _shortened(body, False, optional_means_absent))
+
+
+def _shortened(node: Any, holds_names: bool, drop_null: bool) -> Any:
+    if isinstance(node, list):
+        return [_shortened(item, False, drop_null) for item in cast("list[Any]", node)]
+    if not isinstance(node, dict):
         return node
+    items = cast("dict[str, Any]", node).items()
+    short = {
+        key: _shortened(value, key in {"properties", "$defs"} and not holds_names, drop_null)
+        for key, value in items
+        if holds_names or key != "title"
+    }
+    return short if holds_names else _joined(short, drop_null)
 
-    return cast("dict[str, Any]", clean(schema))
+
+def _joined(short: dict[str, Any], drop_null: bool) -> dict[str, Any]:
+    """Says `anyOf` over null and plain types more shortly."""
+    options: list[dict[str, Any]] | None = short.get("anyOf")
+    if options is None:
+        return short
+    rest = {key: value for key, value in short.items() if key != "anyOf"}
+    if drop_null and rest.get("default", ...) is None:
+        options = [option for option in options if option != {"type": "null"}]
+        del rest["default"]
+    if len(options) == 1:
+        return options[0] | rest
+    if all(option.keys() == {"type"} and isinstance(option["type"], str) for option in options):
+        return {"type": [option["type"] for option in options]} | rest
+    return {"anyOf": options} | rest

@@ -14,6 +14,7 @@ from neural_trader_server.cli.terminal import (
     HOST_LACKS,
     Json,
     emit,
+    err,
     group,
     out,
     show_table,
@@ -131,7 +132,18 @@ async def _finish(services: "Services", started: dict[str, Any]) -> dict[str, An
 
 async def _import(services: "Services", file: Path | None, interval: str) -> str:
     """Reads the file into the archive of this run alone and returns its symbol."""
-    raise NotImplementedError
+    import anyio.to_thread
+
+    from neural_trader_tools.market.ingest import import_file
+
+    if file is None:
+        raise typer.BadParameter("give either --symbol (once or more) or --data FILE")
+    plain = "".join(letter for letter in file.stem.upper() if letter.isascii() and letter.isalnum())
+    symbol = plain[:16] or "DATA"
+    written = await anyio.to_thread.run_sync(import_file, services.archive, file, symbol, interval)
+    if written.rows_quarantined:
+        err().print(f"{written.rows_quarantined} rows of {file.name} were refused: {written.reasons}")
+    return symbol
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -1,5 +1,6 @@
 """`neural-trader data`: fill the archive, look at it, and move the replay clock."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio.to_thread
@@ -40,6 +41,74 @@ def fetch(
         emit({"written": rows})
     else:
         show_table("Written", ("symbol", "new rows", "revised rows"), (tuple(row.values()) for row in rows))
+
+
+@app.command("import")
+def import_prices(
+    file: Annotated[Path, typer.Argument(help="CSV or Parquet: time, open, high, low, close, volume.")],
+    symbol: Annotated[str, typer.Option(help="Ticker, such as AAPL.")],
+    interval: Annotated[str, typer.Option(help="Bar length.")] = "1d",
+    name: Annotated[str, typer.Option(help="The instrument's name, if it is new.")] = "",
+    calendar: Annotated[
+        str, typer.Option(help="MIC whose sessions date daily bars, 24/7, or auto.")
+    ] = "auto",
+    time_zone: Annotated[str, typer.Option(help="Zone of times without an offset.")] = "UTC",
+    source: Annotated[str, typer.Option(help="Where the file came from.")] = "",
+    licence: Annotated[str, typer.Option(help="Its terms.")] = "unknown: the importer's own file",
+    json_output: Json = False,
+) -> None:
+    """Import a file of bars; refused rows are kept aside with their reasons, nothing is dropped silently.
+
+    Example: neural-trader data import prices.csv --symbol AAPL --interval 1d
+    """
+    from neural_trader_tools.market.ingest import import_file
+
+    async def run(services: "Services") -> dict[str, Any]:
+        def work() -> dict[str, Any]:
+            report = import_file(
+                services.archive,
+                file,
+                symbol,
+                interval,
+                name=name,
+                calendar=calendar,
+                time_zone=time_zone,
+                source=source,
+                licence=licence,
+                clock=services.clock,
+            )
+            return report.model_dump(mode="json")
+
+        return await anyio.to_thread.run_sync(work)
+
+    report = with_desk(run)
+    if json_output:
+        emit(report)
+        return
+    show_table(
+        f"{report['file_name']} as {symbol} {interval}",
+        ("read", "new", "revised", "unchanged", "refused", "duplicates", "first", "last"),
+        [
+            (
+                report["rows_read"],
+                report["rows_new"],
+                report["rows_revised"],
+                report["rows_unchanged"],
+                report["rows_quarantined"],
+                report["duplicates"],
+                report["first"],
+                report["last"],
+            )
+        ],
+    )
+    for line in (*report["warnings"], *report["notes"]):
+        out().print(line, soft_wrap=True, markup=False)
+    if report["quarantined"]:
+        show_table(
+            f"Refused rows, all of them in the archive's {report['quarantine_file']}",
+            ("line", "reason"),
+            ((row["line"], row["reason"]) for row in report["quarantined"]),
+        )
 
 
 @app.command("list")

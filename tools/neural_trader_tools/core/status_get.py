@@ -12,8 +12,8 @@ from neural_trader_governance.policy.engine import PolicyEngine
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import format_time
 from neural_trader_memory.memory import Memory
-from neural_trader_sandbox.port import Sandbox
 from neural_trader_tools.brokers.port import Broker
+from neural_trader_tools.core.sandbox_health import SandboxHealth
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
 
@@ -77,11 +77,11 @@ async def status_get(
     broker: Broker,
     archive: Archive,
     replay: ReplayClock,
-    sandbox: Sandbox,
+    sandbox: SandboxHealth,
     memory: Memory,
 ) -> StatusResult:
     """Show mode (paper or live), market clock, halt, policy, audit head, sandbox layers, memory and data."""
-    report = await sandbox.probe()
+    report = await sandbox.report()
     profile = memory.profile
 
     def read() -> StatusResult:
