@@ -152,6 +152,8 @@ class Store:
                 self._writer.executescript("BEGIN IMMEDIATE;" + "".join(schemas))
                 log.begin_log(self._writer, self.origin, [self._signer])
                 self._writer.execute("COMMIT")
+                # Processes that were killed left their part of the write-ahead log behind.
+                self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 return
             except sqlite3.Error as error:
                 if self._writer.in_transaction:

@@ -77,9 +77,7 @@ async def audit_verify(
                 checkpoint=checkpoint,
                 vkey=store.vkey,
                 inclusion_proof=proof,
-                problems=[
-                    FoundProblem(seq=p.seq, what=p.what[:300]) for p in report.problems[:_PROBLEMS_SHOWN]
-                ],
+                problems=problems,
             )
 
     return await anyio.to_thread.run_sync(verify)

@@ -1,0 +1,124 @@
+"""What governance costs an order: the decision and the durable commit, beside the disk itself.
+
+The peer is a raw append of the same bytes (entry and checkpoint) with one fdatasync, on the same
+disk, measured alternately with ours: the floor that no log which survives a power cut can pass.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import quantiles
+
+import cedarpy
+from results import Case, write_results
+
+from neural_trader_governance.audit.entries import AuditEntry, EntryType
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.policy.contexts import PolicyContext
+from neural_trader_governance.policy.engine import POLICY_FILE, SCHEMA_FILE, SHIPPED_POLICY, PolicyEngine
+from neural_trader_governance.signing.keys import SigningKey
+from neural_trader_governance.store import Store
+from neural_trader_governance.terms.clocks import WallClock
+
+ROUNDS = 400
+BATCH = 64
+RAW = "append + fdatasync"
+CALLER = Caller("bench", "bench-bot")
+CONTEXT = PolicyContext(
+    action_mode="paper", live_enabled=False, halted=False, agent="bench-bot", agent_may_trade=True,
+    account="paper", symbol="AAPL", side="buy", order_type="market", time_in_force="day", tradable=True,
+    restricted=False, quantity_micros=100_000_000, notional_cents=400_000, limit_deviation_bps=0,
+    position_after_cents=400_000, gross_after_cents=400_000, short_after=False, equity_cents=10_000_000,
+    buying_power_cents=10_000_000, required_cash_cents=400_100, day_pnl_cents=0, orders_last_minute=1,
+    quote_known=True, quote_age_s=86_400, tainted=False, approved=False,
+)  # fmt: skip
+
+
+def alternate(
+    ours: Callable[[], object], peer: Callable[[], object], rounds: int
+) -> tuple[list[float], list[float]]:
+    """Returns the wall times of both in milliseconds, taken in turns so that load meets both alike."""
+    samples: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds + 20):
+        for action, times in zip((ours, peer), samples, strict=True):
+            start = time.perf_counter()
+            action()
+            times.append((time.perf_counter() - start) * 1e3)
+    return samples[0][20:], samples[1][20:]
+
+
+def cases(
+    name: str, peer_name: str, unit: str, pair: tuple[list[float], list[float]], per: float = 1.0
+) -> list[Case]:
+    """Returns the median and the 99th percentile of both as two cases."""
+    ours, peer = (quantiles(times, n=100) for times in pair)
+    scale = (1e3 if unit == "us" else 1.0) / per
+    return [
+        Case(f"{name}, {label}", ours[rank] * scale, peer[rank] * scale, peer_name, unit)
+        for label, rank in (("p50", 49), ("p99", 98))
+    ]
+
+
+def main() -> None:
+    # Beside the results, not in /tmp: that may be memory, where a sync costs nothing.
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as folder:
+        place = Path(folder)
+        key, engine = SigningKey.generate("bench/log"), PolicyEngine.load()
+        store = Store.open(place / "desk.db", origin="bench/log", signer=key, clock=WallClock())
+
+        def entry() -> AuditEntry:
+            payload = {"context": CONTEXT.model_dump(mode="json"), "decision": "allow"}
+            return AuditEntry.by(CALLER, EntryType.POLICY_DECISION, symbol="AAPL", payload=payload)
+
+        def commit(count: int = 1) -> None:
+            with store.unit() as unit:
+                for _ in range(count):
+                    unit.append(entry())
+
+        def decide_and_commit() -> None:
+            assert engine.decide(CONTEXT).decision == "allow"
+            commit()
+
+        commit()
+        with store.read() as connection:
+            (data,) = connection.execute("SELECT entry FROM audit_entries").fetchone()
+        raw_bytes = data + store.head().checkpoint.encode()
+        raw = os.open(place / "raw.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+        def sync(count: int = 1) -> None:
+            os.write(raw, raw_bytes * count)
+            os.fdatasync(raw)
+
+        texts = [(SHIPPED_POLICY / name).read_text() for name in (POLICY_FILE, SCHEMA_FILE)]
+        policies, schema = cedarpy.PolicySet.from_str(texts[0]), cedarpy.Schema.from_str(texts[1])
+        request = {
+            "principal": {"type": "Agent", "id": "bench-bot"},
+            "action": {"type": "Action", "id": "submit_order"},
+            "resource": {"type": "Account", "id": "paper"},
+            "context": CONTEXT.facts(),
+        }
+        found = [
+            *cases(
+                "policy decision", "Cedar alone, parsed handles", "us",
+                alternate(
+                    lambda: engine.decide(CONTEXT),
+                    lambda: cedarpy.is_authorized(request, policies, [], schema),
+                    ROUNDS,
+                ),
+            ),
+            *cases("durable commit of one entry", RAW, "ms", alternate(commit, sync, ROUNDS)),
+            *cases("decision + durable commit", RAW, "ms", alternate(decide_and_commit, sync, ROUNDS)),
+            *cases(
+                f"{BATCH} entries in one unit, per entry", f"append of {BATCH} + fdatasync", "us",
+                alternate(lambda: commit(BATCH), lambda: sync(BATCH), ROUNDS // 8), per=BATCH,
+            ),
+        ]  # fmt: skip
+        os.close(raw)
+        store.close()
+    write_results("gateway", found)
+
+
+if __name__ == "__main__":
+    main()
