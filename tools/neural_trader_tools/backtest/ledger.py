@@ -7,7 +7,7 @@ only when that process is gone.
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -166,7 +166,7 @@ class RunLedger:
         return [row[0] for row in rows]
 
     @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
+    def _connect(self) -> Generator[sqlite3.Connection]:
         connection = sqlite3.connect(self._path, timeout=10.0, isolation_level=None)
         try:
             connection.execute("PRAGMA journal_mode = WAL")

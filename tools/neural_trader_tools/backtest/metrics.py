@@ -1,7 +1,8 @@
 """Metrics: a result in numbers, each with its definition. Undefined is None, never 0 or infinity.
 
 Returns are equity at a close over equity at the close before, minus 1; the first bar has none. The
-risk-free rate is 0. Trades are closed round trips, from flat to flat. Ratios are fractions, durations are in bars.
+risk-free rate is 0. Trades are closed round trips, from flat to flat. Ratios are fractions,
+durations are in bars.
 """
 
 import math
@@ -196,9 +197,9 @@ def sharpe_error(returns: Floats) -> float | None:
     if sharpe is None:
         return None
     centred = returns - returns.mean()
-    variance = float(np.mean(centred**2))
-    skew = float(np.mean(centred**3)) / variance**1.5
-    kurtosis = float(np.mean(centred**4)) / variance**2
+    variance = float((centred**2).mean())
+    skew = float((centred**3).mean()) / variance**1.5
+    kurtosis = float((centred**4).mean()) / variance**2
     inner = 1.0 - skew * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2
     return math.sqrt(inner / (len(returns) - 1)) if inner > 0.0 else None
 
@@ -233,9 +234,7 @@ def find_warnings(replay: Replay, metrics: Metrics) -> list[str]:
         )
     rejected = sum(symbol.rejections for symbol in replay.symbols)
     if rejected:
-        warnings.append(
-            f"rejected: {rejected} orders were rejected: equity could not carry them, or nothing was left to trade."
-        )
+        warnings.append(f"rejected: {rejected} orders: equity could not carry them, or they came to nothing.")
     open_trades = sum(int(np.isnan(symbol.trades[:, 1]).sum()) for symbol in replay.symbols)
     if open_trades:
         warnings.append(

@@ -79,6 +79,14 @@ class Prices:
             *(getattr(self, name)[:count].copy() for name in VALUES),
         )
 
+    def tail(self, count: int) -> "Prices":
+        """Returns the last `count` bars."""
+        return Prices(
+            self.symbol,
+            self.times[-count:].copy(),
+            *(getattr(self, name)[-count:].copy() for name in VALUES),
+        )
+
     def frame(self) -> pl.DataFrame:
         """Returns the bars as strategies see them: time, open, high, low, close, volume."""
         return pl.DataFrame(

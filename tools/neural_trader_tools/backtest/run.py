@@ -211,7 +211,7 @@ class Backtests:
             identical=identical,
             detail=""
             if identical
-            else "The strategy is not deterministic (strategy_check tells), or the prices or the engine changed.",
+            else "The strategy is not deterministic, or the prices or the engine changed.",
         )
 
     def read_prices(self, request: BacktestRequest, as_of: "BacktestRecord | None" = None) -> "list[Prices]":

@@ -151,12 +151,13 @@ def raise_failure(result: SandboxResult) -> NoReturn:
     if error is not None and error.type == "StrategyFault" and len(parts) == 2 and "; " in parts[1]:
         what, next_step = parts[1].rsplit("; ", 1)
         if parts[0].replace("_", "").isalnum() and len(parts[0]) <= 40:
-            raise StrategyError(parts[0], what + line, next_step)
+            raise StrategyError(parts[0], what + line, next_step, line=error.line)
     name = "error" if error is None else error.type
     raise StrategyError(
         "strategy_failed",
         f"the strategy raised {name}: {message}{line}",
         "correct it, then run strategy_check",
+        line=None if error is None else error.line,
     )
 
 

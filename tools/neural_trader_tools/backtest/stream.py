@@ -5,7 +5,7 @@ claim a profit, a fill or a time: those are made by the trusted replay.
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,9 +112,10 @@ def check_orders(commands: Floats, bar_count: int) -> Floats:
     return np.array(commands, dtype=np.float64, order="C")
 
 
-def _refuse(bad: NDArray[np.bool_], reason: str) -> None:
-    if bad.any():
-        raise _forged(f"row {int(bad.argmax())} {reason}")
+def _refuse(bad: Any, reason: str) -> None:
+    rows: NDArray[np.bool_] = np.asarray(bad)
+    if rows.any():
+        raise _forged(f"row {int(rows.argmax())} {reason}")
 
 
 def _forged(reason: str) -> StrategyError:

@@ -9,7 +9,6 @@ import importlib
 import random
 import sys
 from collections.abc import Callable, Mapping
-from types import CodeType
 from typing import Any, Final, cast
 
 import numpy as np
@@ -35,8 +34,8 @@ def run_strategy(
     """Runs one strategy over the bars of one symbol. The entry point of the sandbox job.
 
     Args:
-        arguments: `source` (text), `params` (object), `settings` (object with cash, commission_bps, slippage_bps,
-            fill, lots), `seed` (int), and optionally `features`: the module whose
+        arguments: `source` (text), `params` (object), `settings` (object with cash, commission_bps,
+            slippage_bps, fill, lots), `seed` (int), and optionally `features`: the module whose
             `evaluate(expression, bars)` computes features.
         tables: `bars`: time, open, high, low, close, volume.
 
@@ -84,7 +83,7 @@ def load(source: str) -> dict[str, Any]:
     Raises:
         SyntaxError: the file is not Python.
     """
-    code = cast(CodeType, compile(source, FILENAME, "exec", dont_inherit=True))
+    code = compile(source, FILENAME, "exec", dont_inherit=True)
     guarded = dict(vars(builtins))
     guarded["__import__"] = _import
     namespace: dict[str, Any] = {"__name__": "strategy", "__builtins__": guarded, "Strategy": Strategy}

@@ -23,10 +23,10 @@ Trailing stops follow the extreme of *finished* bars, starting at the close of t
 Day orders end with the UTC day of the first bar on which they could fill.
 
 Costs: slippage worsens market, stop, trailing, stop-loss and target fills, never limits; commission is a
-part of the notional. Sizes: a target, like `fraction=`, is sized at the fill so that cost and commission together
-are target x equity, equity being marked at the fill's price. There is no leverage: a fill
-that leaves position and commission above equity is rejected. If equity falls to zero or
-below, the position is liquidated at the close and nothing trades any more.
+part of the notional. Sizes: a target, like `fraction=`, is sized at the fill so that cost and commission
+together are target x equity, equity being marked at the fill's price. There is no leverage: a fill that
+leaves position and commission above equity is rejected. If equity falls to zero or below, the
+position is liquidated at the close and nothing trades any more.
 """
 
 import math
@@ -81,13 +81,13 @@ def target_position(
     if wanted > held * price:
         size = max((wanted + held * price * commission) / (price * (1.0 + commission)), held, 0.0)
         if rules[WHOLE_LOTS] != 0.0:
-            size = max(math.floor(size + TOLERANCE), held, 0.0)
+            size = max(np.floor(size + TOLERANCE), held, 0.0)
         return sign * size, price
     price = market * (1.0 - sign * slippage)
     wanted = abs(target) * (cash + position * price)
     size = min(max((wanted - held * price * commission) / (price * (1.0 - commission)), 0.0), held)
     if rules[WHOLE_LOTS] != 0.0:
-        size = min(float(math.floor(size + TOLERANCE)), held)
+        size = min(float(np.floor(size + TOLERANCE)), held)
     return sign * size, price
 
 
@@ -158,7 +158,7 @@ def _fill(
         if book[row, SIZED_BY] == _FRACTION:
             size = max(size * (cash + held * price) / (price * (1.0 + commission)), 0.0)
         if rules[WHOLE_LOTS] != 0.0:
-            size = float(math.floor(size + TOLERANCE))
+            size = float(np.floor(size + TOLERANCE))
         if is_leg:
             size = min(size, max(-side * held, 0.0))
         traded = side * size
@@ -191,10 +191,11 @@ def _fill(
     fills[count, 6] = wanted
     account[FILLS] = count + 1
     _kill(book, row, _FILLED, states)
+    ended = held != 0.0 and wanted * held <= 0.0
     for other in range(int(account[BOOKED])):
-        if book[other, LEG] == 1.0 and book[other, ID] != DEAD:
-            if (wanted * held <= 0.0 and held != 0.0) or (is_leg and book[other, ID] == order):
-                book[other, ID] = DEAD
+        sibling = is_leg and book[other, ID] == order
+        if book[other, LEG] == 1.0 and (ended or sibling):
+            book[other, ID] = DEAD
     if not is_leg and wanted * side > 0.0 and kind != _BY_TARGET:
         size = min(abs(traded), abs(wanted))
         born = bar * 4.0 + phase
@@ -337,10 +338,13 @@ def match(
                 # only the legs of entries made in this pass; the low (high) came with the entry or after it
                 if born == IN_LIMITS and ((side > 0.0 and high >= stop) or (side < 0.0 and low <= stop)):
                     market = stop
-            elif math.isnan(stop) and born != IN_LIMITS:
-                if (side > 0.0 and low <= limit) or (side < 0.0 and high >= limit):
-                    gapped = born == AT_OPEN and side * (limit - open_) > 0.0
-                    market = open_ if gapped else limit
+            elif (
+                born != IN_LIMITS
+                and math.isnan(stop)
+                and side * (limit - (low if side > 0.0 else high)) >= 0.0
+            ):
+                gapped = born == AT_OPEN and side * (limit - open_) > 0.0
+                market = open_ if gapped else limit
             if not math.isnan(market):
                 _fill(bar, row, market, IN_LIMITS, rules, account, book, fills, states)
         row += 1

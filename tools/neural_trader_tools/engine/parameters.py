@@ -41,10 +41,10 @@ def function_parameters(function: Callable[..., Any]) -> tuple[dict[str, Paramet
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             takes_any = True
         elif position > 0 and parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
-            annotation = parameter.annotation
-            if annotation is MISSING and parameter.default is not MISSING:
-                annotation = type(parameter.default)
-            found[parameter.name] = Parameter(parameter.name, _kind(annotation), parameter.default)
+            kind = _kind(parameter.annotation)
+            if parameter.annotation is MISSING and parameter.default is not MISSING:
+                kind = _kind(type(parameter.default))
+            found[parameter.name] = Parameter(parameter.name, kind, parameter.default)
     return found, takes_any
 
 

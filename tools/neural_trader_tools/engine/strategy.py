@@ -21,9 +21,9 @@ Floats = NDArray[np.float64]
 
 
 class Bar(NamedTuple):
-    """One finished bar. `time` is its open (UTC), `index` its number from 0."""
+    """One finished bar. `time` is its open (UTC), `number` counts from 0."""
 
-    index: int
+    number: int
     time: datetime
     open: float
     high: float
@@ -36,7 +36,7 @@ class Fill(NamedTuple):
     """One execution. `quantity` is signed: negative sells; `reason` is one of `orders.REASONS`."""
 
     order_id: int
-    index: int
+    bar: int
     quantity: float
     price: float
     commission: float
@@ -293,7 +293,8 @@ class Strategy:
             order = "stop_loss < limit < take_profit" if side > 0 else "take_profit < limit < stop_loss"
             raise _invalid(f"levels {levels} do not satisfy {order}")
         row = _row(
-            o.ORDER, side=side, size=size, sized_by=o.QUANTITY if fraction is None else o.FRACTION, prices=prices,
+            o.ORDER, side=side, size=size, prices=prices,
+            sized_by=o.QUANTITY if fraction is None else o.FRACTION,
             time_in_force=o.DAY if time_in_force == "day" else o.GTC,
         )  # fmt: skip
         self._last_target = None

@@ -17,6 +17,7 @@ class Outline:
     Attributes:
         signals: Line of `def signals`, where there is one.
         classes: Names and lines of the classes that extend `Strategy` directly, in order.
+        has_classes: Whether there is any class; one may extend `Strategy` through another.
         parameters: Names of its parameters; None where reading alone cannot tell.
         imports: Modules it imports, with their lines.
         suspicions: Lines that look into the future, as far as reading can tell.
@@ -24,6 +25,7 @@ class Outline:
 
     signals: int | None
     classes: tuple[tuple[str, int], ...]
+    has_classes: bool
     parameters: frozenset[str] | None
     imports: tuple[tuple[str, int], ...]
     suspicions: tuple[int, ...]
@@ -62,9 +64,14 @@ def read_outline(source: str) -> Outline:
     return Outline(
         signals=functions[-1].lineno if functions else None,
         classes=tuple((node.name, node.lineno) for node in strategies),
+        has_classes=bool(defined),
         parameters=parameters,
         imports=tuple(sorted(imports, key=lambda item: item[1])),
-        suspicions=tuple(sorted({node.lineno for node in ast.walk(tree) if _looks_ahead(node)})),
+        suspicions=tuple(
+            sorted(
+                {node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call) and _looks_ahead(node)}
+            )
+        ),
     )
 
 
@@ -91,10 +98,8 @@ def _name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
-def _looks_ahead(node: ast.AST) -> bool:
+def _looks_ahead(node: ast.Call) -> bool:
     """True for `.shift(-n)`, `center=True` and the `backward` of fill_null."""
-    if not isinstance(node, ast.Call):
-        return False
     if isinstance(node.func, ast.Attribute) and node.func.attr == "shift":
         given = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "n")]
         if any(isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub) for value in given):

@@ -4,7 +4,7 @@ import ast
 import hashlib
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -137,7 +137,7 @@ class StrategyRegistry:
         return [_saved(row) for row in rows]
 
     @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
+    def _connect(self) -> Generator[sqlite3.Connection]:
         connection = sqlite3.connect(self._path, timeout=10.0, isolation_level=None)
         try:
             connection.row_factory = sqlite3.Row
