@@ -38,7 +38,9 @@ def attack(arguments: dict[str, Any], tables: dict[str, Any]) -> tuple[Any, dict
         "set uid": lambda: os.setuid(0),
         "host name": lambda: _expect(os.uname().nodename == "sandbox", "it is a name of its own"),
         "descriptors": _only_own_descriptors,
-        "environment": lambda: _expect(not set(os.environ) - set(arguments["environment"]), "it holds constants only"),
+        "environment": lambda: _expect(
+            not set(os.environ) - set(arguments["environment"]), "it holds constants only"
+        ),
         "memory": lambda: bytearray(arguments["memory_bytes"]),
         "file size": lambda: _write("/tmp/large", arguments["file_bytes"] + 4096),  # noqa: S108 - the guest's own tmpfs
         "files": lambda: [os.dup(3) for _ in range(arguments["open_files"] + 1)],

@@ -59,7 +59,7 @@ def unpack_json(payload: bytes | bytearray, depth_max: int) -> Any:
         FrameError: Not JSON, too deep, NaN or infinity, or text that is not valid Unicode.
     """
     try:
-        value: Any = json.loads(payload, parse_constant=_reject_constant)
+        value: Any = json.loads(payload.decode(), parse_constant=_reject_constant)
     except FrameError:
         raise
     except (ValueError, RecursionError) as error:
@@ -74,7 +74,9 @@ def _reject_constant(text: str) -> float:
 
 def _check_form(value: Any, depth_max: int) -> None:
     level: list[Any] = [value]
-    for _ in range(depth_max + 1):
+    for depth in range(depth_max + 1):
+        if depth == depth_max and any(isinstance(item, (dict, list)) for item in level):
+            break
         below: list[Any] = []
         for item in level:
             if isinstance(item, dict):

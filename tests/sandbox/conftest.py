@@ -1,7 +1,6 @@
 """One sandbox for all tests of this folder; a host without the layers skips them, and says why."""
 
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 
 import anyio
 import pytest

@@ -102,6 +102,8 @@ class LocalInstance:
                 except FrameError as error:
                     broken = str(error)
                 in_time = True
+            # a guest that answered and would not end was cut off by its nanny: the clock, not a result
+            in_time = in_time and time.monotonic() - started < limits.wall_time_s
             complete = answer.ended and broken is None and in_time
             if not complete and broken is None and in_time:
                 verdict = await self._verdict()
@@ -148,10 +150,12 @@ class LocalInstance:
             for table in job.tables.values():
                 await self._write(self._data, table)
         try:
-            while True:
+            while not answer.ended:
                 kind, size = frames.HEADER.unpack(await self._read(frames.HEADER.size))
                 answer.expect(kind, size)
                 answer.take(kind, await self._read(size))
+            await self._read(1)
+            raise FrameError("a byte after the last frame")
         except (EOFError, ConnectionError):
             return
 

@@ -38,8 +38,9 @@ def main(data: int, leash: int, proc: int, limits: dict[str, int], readable: lis
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _deny_for_guest()
         kernel.die_with_parent()
-        _keep(data, leash, proc)
+        _arrange(data, leash, proc)
         wire = DATA
+        kernel.close_from(PROC + 1)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # else /proc/self/uid_map belongs to root
         kernel.unshare(_NAMESPACES)
         kernel.map_identity(PROC, guest.UID, _OUTSIDE, _OUTSIDE)
@@ -74,8 +75,8 @@ def _deny_for_guest() -> None:
     kernel.denied_on_purpose.update(name.removeprefix("guest:") for name in prefixed)
 
 
-def _keep(data: int, leash: int, proc: int) -> None:
-    """Leave three descriptors open, whatever the zygote had; stdio becomes /dev/null."""
+def _arrange(data: int, leash: int, proc: int) -> None:
+    """Put the three descriptors that remain in their places; stdio becomes /dev/null."""
     spare = [os.dup(fd) for fd in (data, leash, proc)]
     high = [os.dup2(fd, 100 + i) for i, fd in enumerate(spare)]
     for target, fd in zip((DATA, LEASH, PROC), high, strict=True):
@@ -83,7 +84,6 @@ def _keep(data: int, leash: int, proc: int) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     for stdio in (0, 1, 2):
         os.dup2(null, stdio)
-    kernel.close_from(6)
 
 
 def _watch(child: int) -> NoReturn:

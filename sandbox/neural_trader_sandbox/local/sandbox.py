@@ -9,7 +9,6 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-import platformdirs
 import structlog
 
 from neural_trader_governance.errors import ConfigurationError, HostError, InputError
@@ -162,8 +161,9 @@ class LocalSandbox:
                 self._drain()
                 await anyio.to_thread.run_sync(self._zygote.close)
                 self._zygote = None
-            cache = self._cache_dir or Path(platformdirs.user_cache_dir("neural-trader")) / "sandbox"
-            self._zygote = await zygotes.start(self._preload, cache, self._deny, self._start_timeout_s)
+            self._zygote = await zygotes.start(
+                self._preload, self._cache_dir, self._deny, self._start_timeout_s
+            )
             return self._zygote
 
     def _spawn(self, zygote: zygotes.Zygote, limits: Limits) -> LocalInstance:

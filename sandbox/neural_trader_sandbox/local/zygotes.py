@@ -16,10 +16,11 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import platformdirs
 import structlog
 
-from neural_trader_governance.errors import HostError
-from neural_trader_sandbox.local.launcher import BOOTSTRAP, MESSAGE_BYTES
+from neural_trader_governance.errors import ConfigurationError, HostError
+from neural_trader_sandbox.local.launcher import BOOTSTRAP, MESSAGE_BYTES, NOBODY
 from neural_trader_sandbox.local.remedies import next_step
 from neural_trader_sandbox.local.visible import visible
 from neural_trader_sandbox.port import Limits
@@ -27,7 +28,6 @@ from neural_trader_sandbox.port import Limits
 _log = structlog.get_logger(__name__)
 _END_TIMEOUT_S = 10.0
 _ALWAYS = ("neural_trader_sandbox.script", "neural_trader_sandbox.canaries")
-_NOBODY = 65534
 
 
 def unavailable(primitive: str, reason: str) -> HostError:
@@ -144,13 +144,13 @@ async def start(preload: Sequence[str], cache: Path | None, deny: Sequence[str],
 def _launch(
     preload: Sequence[str], cache: Path | None, deny: Sequence[str], errors: int
 ) -> tuple[Zygote, socket.socket]:
-    seen = visible(preload)
+    seen, folder = visible(preload), prepare_cache(cache)
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     plan = {
         "preload": [*_ALWAYS, *preload],
         "visible": seen.paths,
         "sys_path": seen.sys_path,
-        "cache": None if cache is None else _prepare(cache),
+        "cache": None if folder is None else str(folder),
         "deny": list(deny),
     }
     command = [sys.executable, "-s", "-P", "-S", "-B", "-X", "utf8", "-c", BOOTSTRAP, seen.own_root]
@@ -196,10 +196,30 @@ async def _hear(control: socket.socket, timeout_s: float) -> dict[str, object]:
     return dict(json.loads(message)) if message else {}
 
 
-def _prepare(cache: Path) -> str:
-    """A folder that only the zygote's user can write: it holds compiled kernels."""
-    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if os.geteuid() == 0:
-        os.chown(cache, _NOBODY, _NOBODY)
-    os.chmod(cache, 0o700)
-    return str(cache)
+def prepare_cache(chosen: Path | None) -> Path | None:
+    """A folder that only the zygote's user can write: it holds compiled kernels.
+
+    Args:
+        chosen: The owner's choice. None: the user's cache folder, or no cache where there is none.
+
+    Raises:
+        ConfigurationError: The chosen folder cannot be made (`sandbox_cache_unusable`).
+    """
+    cache = chosen or Path(platformdirs.user_cache_dir("neural-trader")) / "sandbox"
+    try:
+        cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.geteuid() == 0:
+            os.chown(cache, NOBODY, NOBODY)
+        cache.chmod(0o700)
+    except OSError as error:
+        if chosen is None:
+            _log.warning(
+                "no cache folder: kernels are compiled at every start", path=str(cache), error=str(error)
+            )
+            return None
+        raise ConfigurationError(
+            "sandbox_cache_unusable",
+            f"the folder {cache} for compiled kernels cannot be used: {error.strerror}",
+            "choose a folder that this user owns",
+        ) from None
+    return cache.absolute()
