@@ -7,7 +7,7 @@ counted and dropped. Rows out of order are sorted and counted. A jump of more th
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -17,6 +17,7 @@ from neural_trader_tools.market.frames import PRICE_COLUMNS, VALUE_COLUMNS
 
 JUMP_MAX = 0.10
 WARNED_JUMPS = 5
+EARLIEST = datetime(1800, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ def _problem(now: datetime) -> pl.Expr:
     low, high = pl.col("low"), pl.col("high")
     checks = [
         (event.is_null(), "the time cannot be read, or does not exist in its time zone"),
+        (event < EARLIEST, "the time is before 1800"),
         *(
             (~pl.col(name).is_finite().fill_null(value=False), f"{name} is no finite number")
             for name in VALUE_COLUMNS

@@ -25,6 +25,8 @@ from neural_trader_tools.market.frames import UTC_MICROSECONDS
 
 CONTINUOUS = "24/7"
 NEW_YORK = "XNYS"
+CALENDAR_YEARS = (1900, 2100)
+"""Dates beyond these years are no session of any calendar; most are typing errors."""
 
 
 def session_times(dates: pl.Series, calendar: str = NEW_YORK) -> pl.DataFrame:
@@ -47,11 +49,13 @@ def session_times(dates: pl.Series, calendar: str = NEW_YORK) -> pl.DataFrame:
         pl.col("midnight").alias("event_time"),
         (pl.col("midnight") + pl.duration(days=1)).alias("known_time"),
     ]
-    if calendar == CONTINUOUS or days.is_empty():
+    years = days.get_column("date").dt.year()
+    known = years.filter(years.is_between(*CALENDAR_YEARS))
+    if calendar == CONTINUOUS:
         return days.select(*by_rule, pl.lit(True).alias("is_session"))
-    first, last = days.select(
-        pl.col("date").min().dt.year().alias("first"), pl.col("date").max().dt.year().alias("last")
-    ).row(0)
+    if known.is_empty():
+        return days.select(*by_rule, pl.lit(False).alias("is_session"))
+    first, last = known.sort().item(0), known.sort().item(-1)
     sessions = _sessions(calendar, first, last)
     joined = days.join(sessions, on="date", how="left", maintain_order="left")
     return joined.select(
