@@ -231,6 +231,10 @@ class Services:
     async def call(self, name: str, **arguments: object) -> dict[str, Any]:
         """Calls a tool in this process and returns its result, as an agent would see it.
 
+        Args:
+            name: The tool's.
+            arguments: Its arguments; those that are None are left to their defaults.
+
         Raises:
             NeuralTraderError: as the tool does.
         """
@@ -238,7 +242,8 @@ class Services:
 
         await self.start()
         spec = next(spec for spec in CATALOGUE if spec.name == name)
-        answer = await bind(spec.load(), self.provided())(**arguments)
+        given = {key: value for key, value in arguments.items() if value is not None}
+        answer = await bind(spec.load(), self.provided())(**given)
         return dict(answer.structured_content or {})
 
     async def aclose(self) -> None:

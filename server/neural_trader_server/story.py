@@ -28,9 +28,10 @@ FEATURES = [
     "sma(20)",
     "ema(20)",
     "rsi(14)",
-    "macd(12,26,9)",
+    "macd(12,26,9).line",
     "atr(14)",
-    "bollinger(20,2)",
+    "bbands(20,2).upper",
+    "bbands(20,2).lower",
     "volatility(20)",
     "zscore(20)",
 ]
@@ -142,7 +143,8 @@ async def read_prices(stage: Stage) -> Facts:
         "market_get_bars",
         symbol=SYMBOL,
         start="2012-09-01",
-        columns=["time", "close", "volume"],
+        columns=["close"],
+        limit=150,
     )
     closes = bars["columns"]["close"]
     expect(
@@ -157,7 +159,7 @@ async def compute_features(stage: Stage) -> Facts:
     """Step 3: features of those prices."""
     result = await ask(stage.client, "features_compute", symbol=SYMBOL, features=FEATURES, start="2012-01-01")
     latest = result["latest"]
-    for name in ("sma", "ema", "rsi", "macd", "atr", "bollinger", "volatility", "zscore"):
+    for name in ("sma", "ema", "rsi", "macd", "atr", "bbands", "volatility", "zscore"):
         values = [value for key, value in latest.items() if key.startswith(name)]
         expect(
             bool(values) and all(value is not None for value in values), f"{name} has a value", latest=latest
@@ -200,7 +202,7 @@ async def remember(stage: Stage) -> Facts:
         if metrics
         else "This host lacks a sandbox layer, so the AAPL moving-average strategy could not be backtested."
     )
-    written = await ask(stage.client, "memory_write", kind="episode", text=text, symbols=[SYMBOL])
+    written = await ask(stage.client, "memory_write", kind="backtest", text=text, symbols=[SYMBOL])
     found = await ask(stage.client, "memory_search", query=PARAPHRASE, k=5)
     ids = [hit["memory_id"] for hit in found["hits"]]
     texts = [hit["text"] for hit in found["hits"]]

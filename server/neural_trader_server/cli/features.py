@@ -21,9 +21,9 @@ def list_features(
         return
     show_table(
         "Features",
-        ("name", "parameters", "inputs", "lookback bars", "source"),
+        ("example", "title", "outputs", "lookback bars", "source"),
         (
-            (row["name"], row["params"], ", ".join(row["inputs"]), row["lookback_bars"], row["source"])
+            (row["example"], row["title"], ", ".join(row["outputs"]), row["lookback_bars"], row["source"])
             for row in result["features"]
         ),
     )

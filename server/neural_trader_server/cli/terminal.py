@@ -38,7 +38,8 @@ def out() -> "Console":
     """Returns the console of answers for people (stdout)."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    # A pipe has no width of its own: 80 columns would fold identifiers that scripts look for.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 @functools.cache
