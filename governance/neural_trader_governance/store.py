@@ -12,7 +12,6 @@ sync is fail-stop: an fsync error is reported once and later syncs "succeed", so
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Self
 
 import structlog
 
-from neural_trader_governance import halts
+from neural_trader_governance import database, halts
 from neural_trader_governance.audit import log
 from neural_trader_governance.audit.entries import AuditEntry
 from neural_trader_governance.audit.log import Head, Receipt
@@ -30,17 +29,7 @@ from neural_trader_governance.terms.clocks import Clock
 
 __all__ = ["Head", "Receipt", "Store", "Unit"]
 
-BUSY_TIMEOUT_S = 30.0
 _COMMITS_PER_CHECKPOINT = 250
-# Result codes after which nothing that SQLite says about durability can be relied on.
-_FATAL = {
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_CANTOPEN,
-}
 
 _log = structlog.get_logger(__name__)
 
@@ -104,10 +93,11 @@ class Store:
         self._holder: int | None = None
         self._pid = os.getpid()
         self._failure: str | None = None
+        self._seen: log.Seal
         self._commits = 0
         self._closed = False
-        self._idle: list[sqlite3.Connection] = []
-        self._writer = _connect(path)
+        self._writer = database.connect(path)
+        self._readers = database.Readers(path)
 
     @classmethod
     def open(
@@ -136,34 +126,23 @@ class Store:
             ) from error
         try:
             store._prepare([log.SCHEMA, halts.SCHEMA, *schemas])
-            with store.read() as connection:
-                store._seen = log.advance(connection, origin, signer, None)
         except BaseException:
             store.close()
             raise
         return store
 
     def _prepare(self, schemas: Sequence[str]) -> None:
-        deadline = time.monotonic() + BUSY_TIMEOUT_S
-        while True:
-            try:
-                if self._writer.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                    self._writer.execute("PRAGMA journal_mode = WAL")
-                self._writer.executescript("BEGIN IMMEDIATE;" + "".join(schemas))
-                log.begin_log(self._writer, self.origin, [self._signer])
-                self._writer.execute("COMMIT")
-                # Processes that were killed left their part of the write-ahead log behind.
-                self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                return
-            except sqlite3.Error as error:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
-                # Turning WAL on does not wait for the busy handler while others open the same file.
-                if not _is_busy(error) or time.monotonic() > deadline:
-                    raise StorageError(
-                        "store_unavailable", f"{self.path} cannot be prepared ({error})", "check the file"
-                    ) from error
-                time.sleep(0.01)
+        def begin() -> None:
+            # In the schemas' own transaction: a log that is not ours is left as it was.
+            log.begin_log(self._writer, self.origin, [self._signer])
+            self._seen = log.advance(self._writer, self.origin, self._signer, None)
+
+        try:
+            database.prepare(self._writer, "".join(schemas), begin)
+        except sqlite3.Error as error:
+            raise StorageError(
+                "store_unavailable", f"{self.path} cannot be prepared ({error})", "check the file"
+            ) from error
 
     @contextmanager
     def unit(self) -> Generator[Unit, None, None]:
@@ -203,10 +182,10 @@ class Store:
         try:
             self._writer.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
-            if _is_busy(error):
+            if database.is_busy(error):
                 raise StorageError(
                     "store_busy",
-                    f"another process held the log for {BUSY_TIMEOUT_S:.0f} s",
+                    f"another process held the log for {database.BUSY_TIMEOUT_S:.0f} s",
                     "try again; nothing was written",
                 ) from error
             raise self._latch(error) from error
@@ -214,7 +193,7 @@ class Store:
     def _roll_back(self, error: BaseException) -> None:
         with suppress(sqlite3.Error):
             self._writer.execute("ROLLBACK")
-        if isinstance(error, sqlite3.Error) and _primary_code(error) in _FATAL:
+        if isinstance(error, sqlite3.Error) and database.is_fatal(error):
             raise self._latch(error) from error
 
     def _commit(self) -> None:
@@ -226,12 +205,11 @@ class Store:
             raise self._latch(error) from error
         self._commits += 1
         if self._commits % _COMMITS_PER_CHECKPOINT == 0:
-            # SQLite's automatic WAL checkpoint swallows sync errors; ours does not.
             try:
-                self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                database.checkpoint(self._writer)
             except sqlite3.Error as error:
-                if not _is_busy(error):
-                    self._latch(error)
+                # This unit is durable in the write-ahead log; the next one is refused.
+                self._latch(error)
 
     def _latch(self, error: sqlite3.Error) -> StorageError:
         self._failure = str(error)
@@ -264,21 +242,13 @@ class Store:
         """
         if self._closed or os.getpid() != self._pid:
             self._check_usable()
-        connection = self._idle.pop() if self._idle else _connect(self.path, query_only=True)
         try:
-            connection.execute("BEGIN")
-            yield connection
+            with self._readers.transaction() as connection:
+                yield connection
         except sqlite3.Error as error:
             raise StorageError(
                 "audit_read_failed", f"the store could not be read ({error})", "run `neural-trader doctor`"
             ) from error
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            if self._closed:
-                connection.close()
-            else:
-                self._idle.append(connection)
 
     def head(self) -> Head:
         """Returns the newest signed checkpoint."""
@@ -312,33 +282,20 @@ class Store:
                 target.close()
 
     def close(self) -> None:
-        """Closes every idle connection; a reader in flight closes its own when it ends."""
-        self._closed = True
+        """Closes the store; a unit of another thread ends first, a reader in flight may finish.
+
+        Raises:
+            StorageError: this thread is inside a unit.
+        """
+        if self._holder == threading.get_ident():
+            raise StorageError("nested_unit", "this thread is inside a unit", "close the store after it")
         with self._lock, suppress(sqlite3.Error):
+            self._closed = True
             self._writer.close()
-        while self._idle:
-            self._idle.pop().close()
+        self._readers.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
-    if query_only:
-        connection.execute("PRAGMA query_only = ON")
-    return connection
-
-
-def _primary_code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return _primary_code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}

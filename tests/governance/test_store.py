@@ -131,6 +131,15 @@ def test_a_log_of_another_key_is_refused(open_store: OpenStore, record: Record) 
         open_store(signer=SigningKey.generate("desk.example/log"))
 
 
+def test_a_refused_log_is_left_as_it_was(open_store: OpenStore, record: Record, tmp_path: Path) -> None:
+    store = open_store()
+    record(store)
+    with pytest.raises(IntegrityError):
+        open_store(signer=SigningKey.generate("desk.example/log"), schemas=[ORDERS])
+    with store.read() as connection:
+        assert connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'orders'").fetchone() is None
+
+
 def test_a_log_of_another_origin_is_refused(open_store: OpenStore, record: Record) -> None:
     record(open_store())
     with pytest.raises(IntegrityError, match="foreign_checkpoint"):

@@ -64,6 +64,24 @@ def test_exports_grow_in_steps_into_what_one_export_writes(
     assert all(".p/" in name for name in grown.keys() - whole.keys())
 
 
+def test_an_export_that_stops_before_its_checkpoint_leaves_the_old_one_whole(
+    store: Store, caller: Caller, tmp_path: Path
+) -> None:
+    _fill(store, caller, 100)
+    export(store, tmp_path / "out")
+    _fill(store, caller, 300)
+    obstacle = tmp_path / "out" / ".checkpoint.new"
+    obstacle.mkdir()
+    with pytest.raises(StorageError, match="export_failed"):
+        export(store, tmp_path / "out")
+    report = verify_export(tmp_path / "out", store.vkey)
+    assert (report.ok, report.size) == (True, 100)
+    obstacle.rmdir()
+    export(store, tmp_path / "out")
+    report = verify_export(tmp_path / "out", store.vkey)
+    assert (report.ok, report.size) == (True, 400)
+
+
 def test_every_flipped_byte_of_an_export_is_noticed_and_entries_are_named(
     store: Store, caller: Caller, tmp_path: Path
 ) -> None:
