@@ -1,11 +1,14 @@
 """`neural-trader policy`: what the rules are, and whether a new set of rules is usable."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neural_trader_server.cli.terminal import Json, emit, group, out, show_table
+from neural_trader_server.cli.terminal import Json, emit, group, out, show_table, with_desk
+
+if TYPE_CHECKING:
+    from neural_trader_server.app import Services
 
 app = group("policy", "The rules that every order is judged by.")
 
@@ -36,3 +39,30 @@ def check(
         f"{file.name}: usable", ("rule", "effect", "class", "source"), (tuple(row.values()) for row in rules)
     )
     out().print(f"digest {engine.digest}")
+
+
+@app.command()
+def explain(
+    preview_id: Annotated[str, typer.Argument(help="As orders_preview or `orders list` shows it.")],
+    json_output: Json = False,
+) -> None:
+    """Show what policy said of a preview: the decision, and every rule that decided."""
+    from neural_trader_tools.orders.previews import find_preview
+
+    async def run(services: "Services") -> dict[str, Any]:
+        with services.store.read() as connection:
+            preview = find_preview(connection, preview_id)
+        return {"preview_id": preview_id, "state": preview.state.value} | preview.verdict.model_dump(
+            mode="json"
+        )
+
+    result = with_desk(run)
+    if json_output:
+        emit(result)
+        return
+    out().print(f"{preview_id} is {result['state']}; policy said: {result['decision']}")
+    show_table(
+        "Deciding rules",
+        ("rule", "message", "next step"),
+        ((reason["rule"], reason["message"], reason["next_step"]) for reason in result["reasons"]),
+    )

@@ -1,28 +1,59 @@
 """`neural-trader setup` and `init`: what must be there before anything else works."""
 
-from typing import Annotated
-
-import typer
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from neural_trader_server.cli.terminal import Json, emit, err, out
 
+if TYPE_CHECKING:
+    from neural_trader_sandbox.port import SandboxReport
 
-def setup(
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say only what went wrong.")] = False,
-) -> None:
-    """Fetch what a plain pip install cannot bring: sample data packages and the embedder's weights.
 
-    Everything is pinned by hash. A second time nothing is fetched.
+def setup(json_output: Json = False) -> None:
+    """Fetch what a plain pip install cannot bring, and prepare the sandbox.
+
+    Sample data and the embedder's weights are pinned by hash; the sandbox's kernels are compiled once. A second
+    time nothing is fetched. A sandbox layer that this host lacks is named, and does not fail the set-up.
     """
     from neural_trader_server.assets import install_assets
 
     def progress(line: str, done: float) -> None:
-        if not quiet:
-            err().print(f"{done:4.0%} {line}", soft_wrap=True)
+        err().print(f"{done:4.0%} {line}", soft_wrap=True)
 
-    install_assets(progress)
-    if not quiet:
-        out().print("Everything that neural-trader needs is installed. Next: neural-trader demo")
+    outcomes = install_assets(progress)
+    report = _warm_sandbox()
+    missing = [layer.name for layer in report.layers if not layer.holds]
+    if json_output:
+        emit({"ok": True, "assets": [asdict(outcome) for outcome in outcomes], "sandbox_missing": missing})
+        return
+    for outcome in outcomes:
+        state = "installed" if outcome.installed else "was there"
+        out().print(f"{outcome.name} {outcome.version}: {state}", soft_wrap=True)
+    if missing:
+        out().print(
+            f"[yellow]This host lacks sandbox layers: {', '.join(missing)}; see neural-trader doctor[/]"
+        )
+    out().print("Ready. Next: neural-trader demo")
+
+
+def _warm_sandbox() -> "SandboxReport":
+    """Starts the sandbox that servers will start, so that its kernels are compiled before anybody waits."""
+    import anyio
+
+    from neural_trader_sandbox.backends import open_sandbox
+    from neural_trader_server.app import PRELOAD
+    from neural_trader_server.logs import configure_logs
+
+    configure_logs("error")
+
+    async def probe() -> "SandboxReport":
+        sandbox = open_sandbox("local", PRELOAD)
+        try:
+            return await sandbox.probe()
+        finally:
+            await sandbox.aclose()
+
+    return anyio.run(probe)
 
 
 def init(json_output: Json = False) -> None:
