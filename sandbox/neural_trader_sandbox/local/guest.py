@@ -133,7 +133,7 @@ class _Captured(io.TextIOBase):
             self._left -= len(data)
             self._pending.append(data)
             self._pending_bytes += len(data)
-            if self._pending_bytes > 4096 or "\n" in text:
+            if self._pending_bytes > 4096 or "\n" in text or self._left == 0:
                 self.flush()
         return len(text)
 

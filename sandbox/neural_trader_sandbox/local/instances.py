@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import time
+from collections.abc import Callable
 from typing import Final
 
 import anyio
@@ -44,16 +45,30 @@ class LocalInstance:
         limits: Its kernel limits are in force already; the others are checked here.
         data: Non-blocking stream to the guest: nothing on it can be trusted after the ready frame.
         leash: Non-blocking stream to the nanny; closing it kills the guest.
+        forget: Called once with the id when the instance is over.
     """
 
-    def __init__(self, instance_id: str, limits: Limits, data: socket.socket, leash: socket.socket) -> None:
+    def __init__(
+        self,
+        instance_id: str,
+        limits: Limits,
+        data: socket.socket,
+        leash: socket.socket,
+        forget: Callable[[str], object],
+    ) -> None:
         self._id = instance_id
         self._limits = limits
+        self._forget = forget
         self._data = data
         self._leash = leash
         self._layers: tuple[str, ...] = ()
         self._is_spent = False
+        self._is_running = False
         self._is_killed = False
+
+    def adopt(self, limits: Limits) -> None:
+        """Take other limits of time and output; those that the kernel enforces are set for good."""
+        self._limits = limits
 
     @property
     def instance_id(self) -> str:
@@ -81,15 +96,15 @@ class LocalInstance:
             refused = read(RefusedFrame, payload, 4)
             raise unavailable(refused.primitive, refused.reason)
 
-    async def run(self, job: Job, limits: Limits | None = None) -> SandboxResult:
+    async def run(self, job: Job) -> SandboxResult:
         """Run the job; the instance is spent afterwards. See `port.SandboxInstance.run`."""
-        limits = limits or self._limits
+        limits = self._limits
         if self._is_spent:
             raise InputError(
                 "sandbox_instance_spent", "an instance runs one job only", "create another instance"
             )
         message = pack_job(job, limits)
-        self._is_spent = True
+        self._is_spent = self._is_running = True
         started = time.monotonic()
         answer = Answer(limits)
         broken: str | None = None
@@ -131,7 +146,10 @@ class LocalInstance:
     async def kill(self) -> None:
         """End the child now; a run in progress answers ``killed``."""
         self._is_killed = self._is_spent = True
-        for end in (self._leash, self._data):
+        if not self._is_running:
+            self.close()
+            return
+        for end in (self._leash, self._data):  # wakes the run, which closes them itself
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
         await anyio.lowlevel.checkpoint()
@@ -139,8 +157,10 @@ class LocalInstance:
     def close(self) -> None:
         """Let go of the leash: the nanny kills whatever still runs. Harmless when repeated."""
         self._is_spent = True
+        self._is_running = False
         self._leash.close()
         self._data.close()
+        self._forget(self._id)
 
     async def _converse(self, message: bytes, job: Job, limits: Limits, answer: Answer) -> None:
         """Hand over, then read to the end of the stream."""

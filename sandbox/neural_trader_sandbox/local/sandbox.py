@@ -63,7 +63,7 @@ class LocalSandbox:
         return await probe.probe(self)
 
     async def create(self, limits: Limits = Limits()) -> LocalInstance:  # noqa: B008 - a frozen value
-        """A locked child with these limits; give it back with `LocalInstance.kill`.
+        """A locked child with these limits; one that runs no job is given back with `kill`.
 
         Raises:
             HostError: This host lacks a layer (`sandbox_unavailable`).
@@ -72,7 +72,7 @@ class LocalSandbox:
         _check_limits(limits)
         for attempt in range(_ATTEMPTS):
             zygote = await self._running_zygote()
-            instance = self._take_warm(limits)
+            instance = warm = self._take_warm(limits)
             try:
                 if instance is None:
                     instance = self._spawn(zygote, limits)
@@ -80,11 +80,13 @@ class LocalSandbox:
             except (EOFError, ConnectionError, OSError) as error:
                 _log.warning("sandbox child ended before its job", attempt=attempt, error=str(error))
                 if instance is not None:
-                    self._forget(instance)
+                    instance.close()
+                if warm is None:  # a fresh child too: its zygote is ending, though its launcher still stands
+                    await self._discard(zygote)
                 continue
             except BaseException:
                 if instance is not None:
-                    self._forget(instance)
+                    instance.close()
                 raise
             return instance
         raise zygotes.unavailable("start", f"{_ATTEMPTS} children in a row ended before they were ready")
@@ -115,9 +117,9 @@ class LocalSandbox:
                 backend=BACKEND,
             )
         try:
-            return await instance.run(job, limits)
+            return await instance.run(job)
         finally:
-            self._forget(instance)
+            instance.close()
             self._refill(limits)
 
     async def open_stream(self, job: Job, limits: Limits = Limits()) -> SandboxStream:  # noqa: B008 - a frozen value
@@ -134,6 +136,8 @@ class LocalSandbox:
 
     async def kill(self, instance_id: str | None = None) -> None:
         """End one instance, or every one; an unknown id is one that has ended already."""
+        if instance_id is None:
+            self._drain()
         chosen = list(self._live.values()) if instance_id is None else [self._live.get(instance_id)]
         for instance in chosen:
             if instance is not None:
@@ -141,7 +145,6 @@ class LocalSandbox:
 
     async def aclose(self) -> None:
         """End everything and give every process and descriptor back; a later call starts afresh."""
-        self._drain()
         await self.kill()
         zygote, self._zygote = self._zygote, None
         if zygote is not None:
@@ -158,23 +161,30 @@ class LocalSandbox:
                 return self._zygote
             if self._zygote is not None:
                 _log.warning("sandbox zygote ended; starting another", pid=self._zygote.pid)
-                self._drain()
-                await anyio.to_thread.run_sync(self._zygote.close)
-                self._zygote = None
+                await self._discard(self._zygote)
             self._zygote = await zygotes.start(
                 self._preload, self._cache_dir, self._deny, self._start_timeout_s
             )
             return self._zygote
 
+    async def _discard(self, zygote: zygotes.Zygote) -> None:
+        if zygote is self._zygote:
+            self._zygote = None
+            self._drain()
+            await anyio.to_thread.run_sync(zygote.close)
+
     def _spawn(self, zygote: zygotes.Zygote, limits: Limits) -> LocalInstance:
         data, leash = zygote.spawn(limits)
-        instance = LocalInstance(f"local-{next(self._numbers)}", limits, data, leash)
+        name = f"local-{next(self._numbers)}"
+        instance = LocalInstance(name, limits, data, leash, lambda done: self._live.pop(done, None))
         self._live[instance.instance_id] = instance
         return instance
 
     def _take_warm(self, limits: Limits) -> LocalInstance | None:
         if self._pool and self._pool_key == _kernel_limits(limits):
-            return self._pool.popleft()
+            instance = self._pool.popleft()
+            instance.adopt(limits)
+            return instance
         return None
 
     def _refill(self, limits: Limits) -> None:
@@ -194,11 +204,7 @@ class LocalSandbox:
 
     def _drain(self) -> None:
         while self._pool:
-            self._forget(self._pool.popleft())
-
-    def _forget(self, instance: LocalInstance) -> None:
-        self._live.pop(instance.instance_id, None)
-        instance.close()
+            self._pool.popleft().close()
 
 
 def _kernel_limits(limits: Limits) -> Limits:

@@ -143,6 +143,25 @@ async def test_an_instance_runs_one_job_only(sandbox: LocalSandbox) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_warm_instance_obeys_the_limits_it_is_created_with(sandbox: LocalSandbox) -> None:
+    await sandbox.run(script("result = 1"))  # leaves warm children with the default limits
+    instance = await sandbox.create(Limits(wall_time_s=0.3, output_bytes=10))
+    result = await instance.run(script("print('x' * 100)\nwhile True: pass"))
+    assert result.status == "timeout"
+    assert result.stdout == "x" * 10 + "\n[cut at 10 bytes]"
+    assert result.wall_ms < 5_000
+
+
+@pytest.mark.anyio
+async def test_an_idle_instance_can_be_killed_and_the_pool_recovers(sandbox: LocalSandbox) -> None:
+    idle = await sandbox.create()
+    await sandbox.kill()
+    with pytest.raises(InputError, match="sandbox_instance_spent"):
+        await idle.run(script("result = 1"))
+    assert (await sandbox.run(script("result = 2"))).value == 2
+
+
+@pytest.mark.anyio
 async def test_a_run_that_is_killed_says_so(sandbox: LocalSandbox) -> None:
     instance = await sandbox.create()
     results: list[SandboxResult] = []
