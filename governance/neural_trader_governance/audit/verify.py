@@ -137,7 +137,7 @@ def _check_bundles(folder: Path, checkpoint: Checkpoint, problems: list[Problem]
                 problems.append(Problem(seq, f"{name} ends within the entry"))
                 return hashes
             data, offset = bundle[offset + 2 : end], end
-            fault = _entry_fault(data, seq, checkpoint.origin)
+            _, fault = _read_entry(data, seq, checkpoint.origin)
             if fault is not None:
                 problems.append(Problem(seq, fault))
             hashes.append(merkle.leaf_hash(data))
@@ -223,14 +223,13 @@ class _Walk:
         if not isinstance(data, bytes) or not isinstance(stored_leaf, bytes):
             self.problem(seq, "the entry's row is damaged")
             return False
-        fault = _entry_fault(data, seq, self._origin)
+        entry, fault = _read_entry(data, seq, self._origin)
         if merkle.leaf_hash(data) != stored_leaf:
-            self.problem(
-                seq, "the entry's bytes do not match its leaf hash" + (f"; {fault}" if fault else "")
-            )
+            what = "the entry's bytes do not match its leaf hash"
+            self.problem(seq, f"{what}; {fault}" if fault else what)
         elif fault is not None:
             self.problem(seq, fault)
-        elif index != _as_bytes(log.index_columns(LoggedEntry.decode(data))):
+        elif entry is None or index != _as_bytes(log.index_columns(entry)):
             self.problem(seq, "the search columns differ from the entry")
         # On from the stored hash: one altered entry is one problem, not every entry after it.
         self._frontier, completed = merkle.extend(seq, self._frontier, stored_leaf)
@@ -254,16 +253,17 @@ class _Walk:
             )
 
 
-def _entry_fault(data: bytes, seq: int, origin: str | None) -> str | None:
+def _read_entry(data: bytes, seq: int, origin: str | None) -> tuple[LoggedEntry | None, str | None]:
+    """Returns the entry, and what is wrong with it as number `seq` of this log."""
     try:
         entry = LoggedEntry.decode(data)
     except IntegrityError as error:
-        return error.what
+        return None, error.what
     if entry.seq != seq:
-        return f"the entry says that it is number {entry.seq}"
+        return entry, f"the entry says that it is number {entry.seq}"
     if origin is not None and entry.origin != origin:
-        return f"the entry belongs to the log {entry.origin!r:.80}"
-    return None
+        return entry, f"the entry belongs to the log {entry.origin!r:.80}"
+    return entry, None
 
 
 def _as_bytes(columns: tuple[object, ...]) -> tuple[object, ...]:
