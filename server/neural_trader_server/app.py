@@ -258,16 +258,18 @@ class Services:
         if "store" in vars(self):
             self.store.close()
 
+    def record(self, caller: Caller, entry_type: EntryType, **fields: object) -> None:
+        """Appends one entry to the audit log, in a transaction of its own."""
+        with self.store.unit() as unit:
+            unit.append(AuditEntry.by(caller, entry_type, **fields))
+
     async def _record_backtest(self, run: "BacktestRecord") -> None:
         """Puts a completed run on the record: its id, its strategy and the digest that verifies it."""
-
-        def commit() -> None:
-            caller = Caller(principal=self.settings.principal, agent=run.agent)
-            payload = {"run_id": run.run_id, "strategy_id": run.request.strategy_id, "digest": run.digest}
-            with self.store.unit() as unit:
-                unit.append(AuditEntry.by(caller, EntryType.BACKTEST_RESULT, payload=payload))
-
-        await anyio.to_thread.run_sync(commit)
+        caller = Caller(principal=self.settings.principal, agent=run.agent)
+        payload = {"run_id": run.run_id, "strategy_id": run.request.strategy_id, "digest": run.digest}
+        await anyio.to_thread.run_sync(
+            functools.partial(self.record, caller, EntryType.BACKTEST_RESULT, payload=payload)
+        )
 
 
 @asynccontextmanager

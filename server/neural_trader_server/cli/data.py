@@ -30,11 +30,15 @@ def fetch(
     from neural_trader_tools.market.providers.sample import fetch_sample
 
     async def run(services: "Services") -> list[dict[str, Any]]:
-        written = await anyio.to_thread.run_sync(fetch_sample, services.archive, services.clock)
-        return [
-            {"symbol": one.symbol, "rows_new": one.rows_new, "rows_revised": one.rows_revised}
-            for one in written
-        ]
+        def work() -> list[dict[str, Any]]:
+            rows = [
+                {"symbol": one.symbol, "rows_new": one.rows_new, "rows_revised": one.rows_revised}
+                for one in fetch_sample(services.archive, services.clock)
+            ]
+            _on_record(services, {"provider": provider, "written": rows}, None)
+            return rows
+
+        return await anyio.to_thread.run_sync(work)
 
     rows = with_desk(run)
     if json_output:
@@ -77,7 +81,10 @@ def import_prices(
                 licence=licence,
                 clock=services.clock,
             )
-            return report.model_dump(mode="json")
+            document = report.model_dump(mode="json")
+            kept = ("symbol", "interval", "file_name", "rows_new", "rows_revised", "rows_quarantined")
+            _on_record(services, {name: document[name] for name in kept}, symbol)
+            return document
 
         return await anyio.to_thread.run_sync(work)
 
@@ -197,6 +204,12 @@ def step(
         }
 
     _show_clock(with_desk(run), json_output)
+
+
+def _on_record(services: "Services", payload: dict[str, Any], symbol: str | None) -> None:
+    from neural_trader_governance.audit.entries import EntryType
+
+    services.record(services.person, EntryType.DATA_IMPORT, symbol=symbol, payload=payload)
 
 
 def _show_clock(result: dict[str, Any], json_output: bool) -> None:

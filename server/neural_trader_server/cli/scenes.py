@@ -115,9 +115,7 @@ def _order(facts: Facts) -> list[RenderableType]:
     what = f"{preview['side']} {preview['quantity']} {preview['symbol']}"
     return [
         Text(f"{what}, about {preview['estimate']['notional']} USD: {preview['verdict']['decision']}"),
-        Text(
-            f"{order['client_order_id']} {order['state']} at {order['average_price']} USD; {order['detail']}"
-        ),
+        Text(f"{order['client_order_id']} {order['state']} at {order['average_price']} USD"),
         Text(f"the same preview again: {facts['second_submission']}", "dim"),
         table,
     ]

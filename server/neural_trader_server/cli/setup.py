@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 def setup(json_output: Json = False) -> None:
     """Fetch what a plain pip install cannot bring, and prepare the sandbox.
 
-    Sample data and the embedder's weights are pinned by hash; the sandbox's kernels are compiled once. A second
-    time nothing is fetched. A sandbox layer that this host lacks is named, and does not fail the set-up.
+    Sample data and the embedder's weights are pinned by hash; the sandbox's kernels are compiled once. A
+    second time nothing is fetched. A sandbox layer that this host lacks is named, and fails nothing.
     """
     from neural_trader_server.assets import install_assets
 
