@@ -14,7 +14,7 @@ def read_a_key():
         path = real_import("os").path
         if path.isfile(home):
             return open(home, "rb").read(16)
-        found = [name for name in real_import("os").listdir(home)]
+        found = real_import("os").listdir(home)
         if found:
             return found[0]
     raise FileNotFoundError("nothing to read")
@@ -35,8 +35,8 @@ def read_the_environment():
     return secrets
 
 
-def signals(bars):
-    stopped = []
+def signals(bars: object):
+    stopped: list[str] = []
     for attempt in (read_a_key, read_the_environment, open_a_socket, start_a_process):
         try:
             loot = attempt()

@@ -1,6 +1,7 @@
 """Buys what fell too fast, sells when it has recovered, and caps the loss of each trade."""
 
 from neural_trader_tools.engine import Strategy
+from neural_trader_tools.engine.strategy import Bar
 
 
 class RsiReversion(Strategy):
@@ -12,7 +13,7 @@ class RsiReversion(Strategy):
     def on_start(self):
         self.feature("rsi(14)")
 
-    def on_bar(self, bar):
+    def on_bar(self, bar: Bar):
         rsi = self.feature("rsi(14)")[-1]
         if rsi != rsi:  # NaN: still warming up
             return

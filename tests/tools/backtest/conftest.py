@@ -2,14 +2,18 @@
 
 import gzip
 from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from neural_trader_governance.terms.clocks import SimulatedClock
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.market.providers.sample import fetch_sample
 
 PRELOAD = [
     "numpy",
@@ -54,6 +58,14 @@ def daily() -> Callable[[str], pl.DataFrame]:
         )
 
     return read
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """The archive of the sample prices; read only."""
+    archive = Archive(tmp_path_factory.mktemp("archive"))
+    fetch_sample(archive, SimulatedClock(datetime(2020, 1, 1, tzinfo=UTC)))
+    return archive
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from neural_trader_tools.engine import kernel
 from neural_trader_tools.engine import orders as o
 
@@ -291,9 +292,13 @@ def test_random_streams_keep_the_books_and_never_look_ahead(
 ) -> None:
     bars = np.array([(bar[0], max(bar), min(bar), bar[3]) for bar in data])
     stream = np.full((len(rows), 11), np.nan)
-    for number, (bar, side, size, kind, one, two, bracket, tif) in enumerate(sorted(rows, key=lambda r: r[0])):
+    for number, (bar, side, size, kind, one, two, bracket, tif) in enumerate(
+        sorted(rows, key=lambda r: r[0])
+    ):
         stream[number, [o.BAR, o.ACTION, o.SIDE, o.SIZE, o.SIZED_BY, o.TIME_IN_FORCE]] = (
-            (bar, o.TARGET, 0, side * size / 40, 0, 0) if kind == "target" else (bar, o.ORDER, side, size, 0, tif)
+            (bar, o.TARGET, 0, side * size / 40, 0, 0)
+            if kind == "target"
+            else (bar, o.ORDER, side, size, 0, tif)
         )
         if kind in ("limit", "stop_limit"):
             stream[number, o.LIMIT] = one
@@ -309,11 +314,13 @@ def test_random_streams_keep_the_books_and_never_look_ahead(
         kept = np.ascontiguousarray(stream[stream[:, 0] < count])
         account, fills = np.zeros(kernel.ACCOUNT_SIZE), np.zeros((2 * len(kept) + 1, 7))
         equity, positions = np.empty(count), np.empty(count)
-        columns = [np.ascontiguousarray(bars[:count, c]) for c in range(4)]
+        open_, high, low, close = (np.ascontiguousarray(bars[:count, c]) for c in range(4))
         days = np.arange(count, dtype=np.int64)
         rules = np.array([0.001, 0.0, 0.0, float(at_close)])
         states = np.zeros(len(kept), dtype=np.int64)
-        kernel.play(*columns, days, kept, 1000.0, rules, account, fills, equity, positions, states)
+        kernel.play(
+            open_, high, low, close, days, kept, 1000.0, rules, account, fills, equity, positions, states
+        )
         return fills[: int(account[kernel.FILLS])], equity, positions
 
     fills, equity, positions = run(19)

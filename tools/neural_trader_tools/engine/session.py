@@ -44,9 +44,9 @@ class Session:
         self._bar = -1
         self._rows = 0
         self._first_row = 0
-        self._commands = np.empty((64, len(o.COLUMNS)))
-        self._states = np.zeros(64, dtype=np.int64)
-        self.fills = np.empty((129, len(o.FILL_COLUMNS)))
+        self._commands: Floats = np.empty((64, len(o.COLUMNS)))
+        self._states: NDArray[np.int64] = np.zeros(64, dtype=np.int64)
+        self.fills: Floats = np.empty((129, len(o.FILL_COLUMNS)))
         self._account = np.zeros(kernel.ACCOUNT_SIZE)
         self._account[kernel.CASH] = cash
         self._book = np.empty((o.WORKING_MAX, kernel.BOOK_SIZE))

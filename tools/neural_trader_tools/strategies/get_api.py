@@ -9,18 +9,20 @@ from neural_trader_tools.engine.faults import did_you_mean
 
 TOPICS: Final[dict[str, str]] = {
     "overview": """\
-A strategy is one Python file with either a function `signals(bars, **params)` (topic `signals`) or a class that
-extends `Strategy` (topic `class`). It runs in a sandbox: no files, network or processes; importable are numpy,
-polars, math, statistics, datetime, a few of the standard library, and neural_trader_tools.features.
-A decision on a bar fills at the next bar's open (fill="close": at the bar's own close).
-What leaves the sandbox is decisions; a trusted engine plays them. Workflow: strategy_save, strategy_check
-(look-ahead!), backtest_start, backtest_get. Other topics: orders, features, rules, metrics.
+A strategy is one Python file with either a function `signals(bars, **params)` (topic `signals`) or a
+class that extends `Strategy` (topic `class`). It runs in a sandbox: no files, network or processes;
+importable are numpy, polars, math, statistics, datetime, a few of the standard library, and
+neural_trader_tools.features. A decision on a bar fills at the next bar's open (fill="close": at the bar's
+own close). What leaves the sandbox is decisions; a trusted engine plays them. Workflow: strategy_save,
+strategy_check (look-ahead!), backtest_start, backtest_get. Other topics: orders, features, rules,
+metrics.
 """,
     "signals": """\
-`signals` gets all bars as a polars.DataFrame (time, open, high, low, close, volume) and returns the target exposure
-of each bar, -1 … 1, as polars.Series or numpy.ndarray. NaN or null keeps the last target; a trade happens only when
-the target changes. Use what was known on the bar only: rolling windows and positive shifts, no `shift(-1)`, no
-centered windows, no mean over the whole column. Called once per symbol.
+`signals` gets all bars as a polars.DataFrame (time, open, high, low, close, volume) and returns the
+target exposure of each bar, -1 … 1, as polars.Series or numpy.ndarray. NaN or null keeps the last target;
+a trade happens only when the target changes. Use what was known on the bar only: rolling windows and
+positive shifts, no `shift(-1)`, no centered windows, no mean over the whole column. Called once per
+symbol.
 
 ```python
 import polars as pl
@@ -31,7 +33,8 @@ def signals(bars: pl.DataFrame, fast: int = 20, slow: int = 50) -> pl.Series:
 ```
 """,
     "class": """\
-Annotated class attributes are parameters. `Strategy` is predefined. on_bar sees bars up to the one that just closed.
+Annotated class attributes are parameters. `Strategy` is predefined. on_bar sees bars up to the one that
+just closed.
 
 ```python
 class Breakout(Strategy):
@@ -50,21 +53,26 @@ class Breakout(Strategy):
     def on_fill(self, fill):
         self.last_price = fill.price
 ```
-bar: number, time, open, high, low, close, volume. self.bars.close and the like: numpy arrays up to and including this
-bar. self.cash, self.equity, self.position.quantity (negative: short), self.orders (waiting). on_start() comes first.
+bar: number, time, open, high, low, close, volume. self.bars.close and the like: numpy arrays up to and
+including this bar. self.cash, self.equity, self.position.quantity (negative: short), self.orders
+(waiting). on_start() comes first.
 """,
     "orders": """\
-self.buy / self.sell(quantity= units | fraction= of equity, limit=, stop=, trail=, take_profit=, stop_loss=,
-time_in_force="gtc"|"day"); self.target(exposure); self.close(); self.cancel(order). Without a price it is a market
-order; limit and stop together are a stop-limit; trail is the distance of a trailing stop and stands alone;
-take_profit and stop_loss are prices that protect the filled position, one cancels the other.
+self.buy / self.sell(quantity= units | fraction= of equity, limit=, stop=, trail=, take_profit=,
+stop_loss=, time_in_force="gtc"|"day"); self.target(exposure); self.close(); self.cancel(order). Without a
+price it is a market order; limit and stop together are a stop-limit; trail is the distance of a trailing
+stop and stands alone; take_profit and stop_loss are prices that protect the filled position, one cancels
+the other.
 
 ```python
 class Pullback(Strategy):
     def on_bar(self, bar):
         if self.position.quantity == 0 and not self.orders:
             self.entry = self.buy(
-                fraction=0.5, limit=bar.close * 0.98, take_profit=bar.close * 1.04, stop_loss=bar.close * 0.95,
+                fraction=0.5,
+                limit=bar.close * 0.98,
+                take_profit=bar.close * 1.04,
+                stop_loss=bar.close * 0.95,
             )
         elif self.orders and bar.number % 5 == 0:
             self.cancel(self.entry)
@@ -75,32 +83,33 @@ class Pullback(Strategy):
 ```
 """,
     "features": """\
-In a class, self.feature("rsi(14)") gives the feature's values up to this bar (numpy; NaN while warming up);
-features_search lists them. Name it in on_start to compute it early.
+In a class, self.feature("rsi(14)") gives the feature's values up to this bar (numpy; NaN while warming
+up); features_search lists them. Name it in on_start to compute it early.
 
 ```python
 class Reversion(Strategy):
-    low: float = 30.0
+    low: float = 45.0
 
     def on_start(self):
         self.feature("rsi(14)")
 
     def on_bar(self, bar):
         rsi = self.feature("rsi(14)")[-1]
-        self.target(1.0 if rsi < self.low else 0.0 if rsi > 60 else float("nan"))
+        self.target(1.0 if rsi < self.low else 0.0 if rsi > 55 else float("nan"))
 ```
 """,
     "rules": """\
-Buy limit: min(open, limit); buy stop: max(open, stop) (gaps cost); sells mirrored. Stop-loss and take-profit reached in
-one bar: the stop-loss. Trailing stops follow finished bars. Slippage worsens market and stop fills, commission is bps
-of the notional. Targets and fractions are sized at the fill, commission included. No leverage: what equity cannot
-carry is rejected (a warning tells). Several symbols: equal capital, one run each. Cash 100000, costs 0 by default.
+Buy limit: min(open, limit); buy stop: max(open, stop) (gaps cost); sells mirrored. Stop-loss and
+take-profit reached in one bar: the stop-loss. Trailing stops follow finished bars. Slippage worsens
+market and stop fills, commission is bps of the notional. Targets and fractions are sized at the fill,
+commission included. No leverage: what equity cannot carry is rejected (a warning tells). Several symbols:
+equal capital, one run each. Cash 100000, costs 0 by default.
 """,
     "metrics": """\
-Returns per bar, 252 daily bars a year, risk-free 0; trades are round trips from flat to flat; ratios are fractions,
-durations bars; undefined is null. deflated_sharpe_ratio is the probability that the Sharpe ratio is not the luck of
-the best of all `trials` on this data: every different backtest on the same symbols counts. Trust nothing below 30
-trades, or with a deflated Sharpe ratio below 0.95.
+Returns per bar, 252 daily bars a year, risk-free 0; trades are round trips from flat to flat; ratios are
+fractions, durations bars; undefined is null. deflated_sharpe_ratio is the probability that the Sharpe
+ratio is not the luck of the best of all `trials` on this data: every different backtest on the same
+symbols counts. Trust nothing below 30 trades, or with a deflated Sharpe ratio below 0.95.
 """,
 }
 
@@ -114,10 +123,17 @@ class StrategyApi(BaseModel):
 
 
 async def strategy_get_api(
-    *, topic: Annotated[str, Field(description="overview, signals, class, orders, features, rules, metrics or all")] = "overview"
+    *,
+    topic: Annotated[
+        str, Field(description="overview, signals, class, orders, features, rules, metrics or all")
+    ] = "overview",
 ) -> StrategyApi:
     """Returns how to write a strategy, with runnable examples. Read `overview`, then `signals` or `class`."""
     if topic != "all" and topic not in TOPICS:
-        raise InputError("unknown_topic", f"there is no topic {topic!r:.40}", did_you_mean(topic, [*TOPICS, "all"]))
-    text = "\n".join(f"# {name}\n{part}" for name, part in TOPICS.items()) if topic == "all" else TOPICS[topic]
+        raise InputError(
+            "unknown_topic", f"there is no topic {topic!r:.40}", did_you_mean(topic, [*TOPICS, "all"])
+        )
+    text = (
+        "\n".join(f"# {name}\n{part}" for name, part in TOPICS.items()) if topic == "all" else TOPICS[topic]
+    )
     return StrategyApi(topic=topic, text=text, topics=list(TOPICS))

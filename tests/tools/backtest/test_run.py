@@ -1,0 +1,284 @@
+"""The service and its tools, on a real archive, in the real sandbox."""
+
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from neural_trader_governance.errors import DataError, InputError, NeuralTraderError
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.terms.clocks import SimulatedClock
+from neural_trader_sandbox.local.sandbox import LocalSandbox
+from neural_trader_tools.artifacts import Artifacts
+from neural_trader_tools.backtest.cancel import backtest_cancel
+from neural_trader_tools.backtest.check import strategy_check
+from neural_trader_tools.backtest.get import backtest_get
+from neural_trader_tools.backtest.ledger import BacktestRecord, RunLedger
+from neural_trader_tools.backtest.run import Backtests
+from neural_trader_tools.backtest.settings import BacktestRequest
+from neural_trader_tools.backtest.start import backtest_start
+from neural_trader_tools.backtest.verify import backtest_verify
+from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.strategies.registry import StrategyRegistry
+
+pytestmark = pytest.mark.anyio
+
+CALLER = Caller("desk", "tester")
+CROSS = """
+import polars as pl
+def signals(bars, fast: int = 20, slow: int = 50):
+    close = bars["close"]
+    return (close.rolling_mean(fast) > close.rolling_mean(slow)).cast(pl.Float64)
+"""
+
+
+@pytest.fixture
+async def backtests(sandbox: LocalSandbox, tmp_path: Path, archive: Archive) -> AsyncGenerator[Backtests]:
+    clock = SimulatedClock(datetime(2014, 1, 1, tzinfo=UTC))
+    service = Backtests(
+        archive,
+        sandbox,
+        StrategyRegistry(tmp_path / "research.db", clock),
+        Artifacts(tmp_path / "artifacts"),
+        tmp_path / "research.db",
+        clock,
+    )
+    async with service:
+        yield service
+
+
+async def finish(backtests: Backtests, **arguments: Any) -> Any:
+    given: dict[str, Any] = {"symbols": ["MSFT"], "source": CROSS, **arguments}
+    started = await backtest_start(backtests, CALLER, **given)
+    return await backtest_get(backtests, run_id=started.run_id, wait_s=60)
+
+
+async def test_a_saved_strategy_is_backtested_and_verified(backtests: Backtests, tmp_path: Path) -> None:
+    saved = backtests.registry.save("cross", CROSS)
+    done = await finish(
+        backtests, source=None, strategy_id=saved.strategy_id, symbols=["MSFT", "AAPL"], params={"fast": 10}
+    )
+    assert (done.state, done.error, done.progress) == ("completed", None, 1.0)
+    assert done.metrics["trade_count"] > 10
+    artifacts = Artifacts(tmp_path / "artifacts")
+    equity = artifacts.get(done.handles.equity)
+    assert equity["equity"][-1] == done.metrics["equity_final"]
+    assert set(artifacts.get(done.handles.trades)["symbol"]) == {"MSFT", "AAPL"}
+    verified = await backtest_verify(backtests, run_id=done.run_id)
+    assert verified.identical
+    assert verified.digest_expected == verified.digest_recomputed == done.digest
+
+
+async def test_every_different_configuration_is_a_trial(backtests: Backtests) -> None:
+    trials = [(await finish(backtests, params={"fast": fast})).metrics["trials"] for fast in (10, 15, 15, 20)]
+    assert trials == [1, 2, 2, 3]
+    other = await finish(backtests, symbols=["AAPL"])
+    assert other.metrics["trials"] == 1
+
+
+async def test_a_failing_strategy_fails_its_run_with_the_reason(backtests: Backtests) -> None:
+    done = await finish(backtests, source="def signals(bars):\n    return bars['nope']\n")
+    assert done.state == "failed"
+    assert "line 2" in done.error
+    with pytest.raises(InputError, match="run_not_completed"):
+        await backtest_verify(backtests, run_id=done.run_id)
+
+
+async def test_a_run_can_be_canceled(backtests: Backtests) -> None:
+    started = await backtest_start(backtests, CALLER, symbols=["MSFT"], source="while True: pass\n")
+    canceled = await backtest_cancel(backtests, run_id=started.run_id)
+    assert canceled.state == "canceled"
+    assert (await backtest_get(backtests, run_id=started.run_id)).state == "canceled"
+
+
+async def test_unverifiable_chance_is_found_by_verify(backtests: Backtests) -> None:
+    chance = (
+        "import datetime, polars as pl\n"
+        "def signals(bars):\n"
+        "    x = datetime.datetime.now().microsecond % 997\n"
+        "    return pl.Series([x / 1000] * bars.height)\n"
+    )
+    done = await finish(backtests, source=chance)
+    assert not (await backtest_verify(backtests, run_id=done.run_id)).identical
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({"symbols": ["MFST"]}, "unknown_symbol"),
+        ({"symbols": ["\u041cSFT"]}, "unknown_symbol"),
+        ({"symbols": []}, "invalid_symbols"),
+        ({"symbols": ["MSFT", "MSFT"]}, "duplicate_symbols"),
+        ({"start": "2012-01-01", "end": "2011-01-01"}, "reversed_dates"),
+        ({"start": "1950-01-01", "end": "1951-01-01"}, "no_bars"),
+        ({"start": "yesterday"}, "invalid_time"),
+        ({"interval": "daily"}, "invalid_interval"),
+        ({"source": None, "strategy_id": "f" * 64}, "unknown_strategy"),
+        ({"source": None, "strategy_id": "…"}, "unknown_strategy"),
+        ({"source": None}, "strategy_ambiguous"),
+        ({"strategy_id": "f" * 64}, "strategy_ambiguous"),
+        ({"source": "def signals(bars:\n"}, "syntax_error"),
+        ({"source": "  "}, "source_empty"),
+        ({"source": "#" * 200_000}, "source_too_large"),
+        ({"params": {"fsat": 10}}, "unknown_parameter"),
+        ({"cash": float("nan")}, "invalid_cash"),
+        ({"cash": -5}, "invalid_cash"),
+        ({"cash": "1e40"}, "invalid_cash"),
+        ({"cash": "lots"}, "invalid_cash"),
+        ({"commission_bps": -1}, "invalid_commission_bps"),
+        ({"slippage_bps": float("inf")}, "invalid_slippage_bps"),
+        ({"fill": "open"}, "invalid_fill"),
+        ({"lots": "round"}, "invalid_lots"),
+        ({"convention": "vectorbt"}, "unsupported_convention"),
+        ({"seed": -1}, "invalid_seed"),
+    ],
+)
+async def test_bad_input_is_refused_at_the_start(backtests: Backtests, arguments: Any, code: str) -> None:
+    with pytest.raises(NeuralTraderError) as caught:
+        await finish(backtests, **arguments)
+    assert caught.value.code == code
+    assert str(caught.value).startswith(f"{code}: ")
+
+
+async def test_unknown_runs_and_bad_waits_are_refused(backtests: Backtests) -> None:
+    for call in (backtest_get, backtest_cancel, backtest_verify):
+        with pytest.raises(InputError, match="unknown_run"):
+            await call(backtests, run_id="bt-nothing")
+    for wait_s in (float("nan"), -1.0, 61.0):
+        with pytest.raises(InputError, match="invalid_wait_s"):
+            await backtest_get(backtests, run_id="bt-nothing", wait_s=wait_s)
+
+
+async def test_runs_of_a_dead_server_are_interrupted(tmp_path: Path) -> None:
+    import sqlite3
+
+    ledger = RunLedger(tmp_path / "research.db")
+    now = datetime(2014, 1, 1, tzinfo=UTC)
+    for run_id in ("bt-mine", "bt-orphan"):
+        request = BacktestRequest(source=CROSS, symbols=("MSFT",))
+        ledger.put(
+            BacktestRecord(run_id=run_id, request=request, state="running", created_time=now, as_of=now)
+        )
+    with sqlite3.connect(tmp_path / "research.db") as connection:
+        connection.execute("UPDATE backtest_runs SET owner = '1:999999999999' WHERE run_id = 'bt-orphan'")
+    connection.close()
+    assert ledger.interrupt_orphans(now) == ["bt-orphan"]
+    assert ledger.get("bt-orphan").state == "interrupted"
+    assert ledger.get("bt-mine").state == "running"
+
+
+HONEST = [
+    CROSS,
+    "class A(Strategy):\n"
+    "  def on_bar(self, bar):\n"
+    "    f = self.feature('rsi(14)')[-1]\n"
+    "    self.target(1.0 if f < 40 else 0.0 if f > 60 else float('nan'))\n",
+]
+PEEKING = {
+    "shift": "import polars as pl\n"
+    "def signals(bars):\n"
+    "    c = bars['close']\n"
+    "    return (c.shift(-1) > c).cast(pl.Float64)\n",
+    "filled": "import polars as pl\n"
+    "def signals(bars):\n"
+    "    c = bars['close']\n"
+    "    return (c.shift(-1) > c).cast(pl.Float64).fill_null(0.0)\n",
+    "centered": "import polars as pl\n"
+    "def signals(bars):\n"
+    "    c = bars['close']\n"
+    "    return (c > c.rolling_mean(21, center=True)).cast(pl.Float64)\n",
+    "normalised": "import polars as pl\n"
+    "def signals(bars):\n"
+    "    c = bars['close']\n"
+    "    return ((c - c.mean()) / c.std() > 0).cast(pl.Float64)\n",
+    "last": "import polars as pl\n"
+    "def signals(bars):\n"
+    "    return (bars['close'] < bars['close'][-1]).cast(pl.Float64)\n",
+    "reversed": "import polars as pl\n"
+    "def signals(bars):\n"
+    "    c = bars['close']\n"
+    "    return (c.reverse().cum_max().reverse() > c * 1.1).cast(pl.Float64)\n",
+    "base": "class A(Strategy):\n"
+    "  def on_bar(self, bar):\n"
+    "    close = self.bars._columns['close']\n"
+    "    nxt = close[min(bar.number + 1, len(close) - 1)]\n"
+    "    self.target(1.0 if nxt > bar.close else 0.0)\n",
+}
+
+
+@pytest.mark.parametrize("source", HONEST)
+async def test_an_honest_strategy_passes_the_check(backtests: Backtests, source: str) -> None:
+    checked = await strategy_check(backtests, source=source, symbol="MSFT")
+    assert checked.ok, checked.problems
+    assert checked.look_ahead.checked_cuts >= 5
+
+
+@pytest.mark.parametrize("name", PEEKING)
+async def test_looking_ahead_is_caught(backtests: Backtests, name: str) -> None:
+    checked = await strategy_check(backtests, source=PEEKING[name], symbol="MSFT")
+    assert [problem.code for problem in checked.problems] == ["look_ahead"]
+    violation = checked.look_ahead.violations[0]
+    assert violation.bar < violation.cut
+    assert violation.before != violation.after
+    if name in ("shift", "filled", "centered"):
+        assert checked.problems[0].line == 4
+
+
+async def test_chance_is_caught(backtests: Backtests) -> None:
+    source = (
+        "import datetime, polars as pl\n"
+        "def signals(bars):\n"
+        "    return pl.Series([datetime.datetime.now().microsecond / 1e6] * bars.height)\n"
+    )
+    checked = await strategy_check(backtests, source=source, symbol="MSFT")
+    assert [problem.code for problem in checked.problems] == ["not_deterministic"]
+
+
+async def test_seeded_chance_is_allowed(backtests: Backtests) -> None:
+    source = (
+        "import random\n"
+        "class A(Strategy):\n"
+        "  def on_bar(self, bar):\n"
+        "    self.target(round(random.random(), 1))\n"
+    )
+    assert (await strategy_check(backtests, source=source, symbol="MSFT")).ok
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "line"),
+    [
+        ("def signals(bars:\n", "syntax_error", 1),
+        ("import os\nimport requests\ndef signals(bars): pass\n", "import_unavailable", 1),
+        ("x = 1\n", "no_strategy", None),
+        ("def signals(bars): pass\nclass A(Strategy): pass\n", "several_strategies", 2),
+        ("def signals(bars):\n    y = 1\n    return y / 0\n", "strategy_failed", 3),
+        ("def signals(bars):\n    return bars['close']\n", "target_out_of_range", None),
+    ],
+)
+async def test_problems_name_their_line(
+    backtests: Backtests, source: str, code: str, line: int | None
+) -> None:
+    checked = await strategy_check(backtests, source=source, symbol="MSFT")
+    assert not checked.ok
+    assert (checked.problems[0].code, checked.problems[0].line) == (code, line)
+
+
+async def test_check_needs_bars_of_that_interval(backtests: Backtests) -> None:
+    with pytest.raises(DataError, match="no_data"):
+        await strategy_check(backtests, source=CROSS, interval="1m")
+    assert (await strategy_check(backtests, source=CROSS)).ok
+
+
+async def test_leaving_the_service_ends_its_runs(
+    sandbox: LocalSandbox, tmp_path: Path, archive: Archive
+) -> None:
+    clock = SimulatedClock(datetime(2014, 1, 1, tzinfo=UTC))
+    path = tmp_path / "research.db"
+    service = Backtests(archive, sandbox, StrategyRegistry(path), Artifacts(tmp_path / "a"), path, clock)
+    with anyio.fail_after(20):
+        async with service:
+            started = await backtest_start(service, CALLER, symbols=["MSFT"], source="while True: pass\n")
+    assert RunLedger(path).get(started.run_id).state == "canceled"
