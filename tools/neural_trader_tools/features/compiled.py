@@ -44,6 +44,7 @@ def kernel(function: Callable[Parameters, Result]) -> Callable[Parameters, Resul
             )
         return cast("Result", machine(*ready))
 
+    call.machine = machine  # type: ignore[attr-defined] (for tests and for callers inside numba)
     return call
 
 

@@ -18,42 +18,48 @@ import numpy as np
 from neural_trader_tools.features.compiled import Floats, jit, kernel
 
 
+@jit
+def _before(values: Floats, window: int) -> Floats:
+    """The value `window` bars back, NaN where a gap lies between."""
+    out = np.full(values.size, np.nan)
+    run = 0
+    for i in range(values.size):
+        run = run + 1 if math.isfinite(values[i]) else 0
+        if run > window:
+            out[i] = values[i - window]
+    return out
+
+
 @kernel
 def returns(price: Floats, window: int) -> Floats:
-    """Simple return over `window` bars: p[i] / p[i - window] - 1."""
-    out = np.full(price.size, np.nan)
-    for i in range(window, price.size):
-        if price[i - window] != 0.0:
-            out[i] = price[i] / price[i - window] - 1.0
+    """Simple return over `window` bars: p[i] / p[i - window] - 1; NaN where the price was 0."""
+    out = _before(price, window)
+    for i in range(price.size):
+        out[i] = price[i] / out[i] - 1.0 if out[i] != 0.0 else np.nan
     return out
 
 
 @kernel
 def log_returns(price: Floats, window: int) -> Floats:
     """Log return over `window` bars: ln(p[i] / p[i - window]); NaN where a price is not positive."""
-    out = np.full(price.size, np.nan)
-    for i in range(window, price.size):
-        if price[i] > 0.0 and price[i - window] > 0.0:
-            out[i] = math.log(price[i] / price[i - window])
+    out = _before(price, window)
+    for i in range(price.size):
+        out[i] = math.log(price[i] / out[i]) if price[i] > 0.0 and out[i] > 0.0 else np.nan
     return out
 
 
 @kernel
 def momentum(price: Floats, window: int) -> Floats:
     """Difference over `window` bars: p[i] - p[i - window]."""
-    out = np.full(price.size, np.nan)
-    for i in range(window, price.size):
-        out[i] = price[i] - price[i - window]
-    return out
+    return price - _before(price, window)
 
 
 @kernel
 def roc(price: Floats, window: int) -> Floats:
     """Rate of change in percent: 100 (p[i] / p[i - window] - 1)."""
-    out = np.full(price.size, np.nan)
-    for i in range(window, price.size):
-        if price[i - window] != 0.0:
-            out[i] = (price[i] / price[i - window] - 1.0) * 100.0
+    out = _before(price, window)
+    for i in range(price.size):
+        out[i] = (price[i] / out[i] - 1.0) * 100.0 if out[i] != 0.0 else np.nan
     return out
 
 
@@ -115,13 +121,15 @@ def ema(values: Floats, window: int) -> Floats:
 def _moments(values: Floats, window: int) -> tuple[Floats, Floats]:
     """Mean and sum of squared deviations of the last `window` values.
 
-    Both slide by Welford's update, and start anew from the window itself every 1,024 bars so that
-    rounding never accumulates; a deviation below what rounding can resolve is 0.
+    Both slide by Welford's update. Where the rounding of former, larger sums could show (the sum fell to
+    a ten-thousandth of its peak, or 1,024 bars have passed), the window itself is summed anew. A
+    deviation below what a double resolves is 0.
     """
     mean = np.full(values.size, np.nan)
     squares = np.full(values.size, np.nan)
     average = 0.0
     spread = 0.0
+    peak = 0.0
     run = 0
     for i in range(values.size):
         x = values[i]
@@ -131,7 +139,13 @@ def _moments(values: Floats, window: int) -> tuple[Floats, Floats]:
         run += 1
         if run < window:
             continue
-        if run == window or run % 1024 == 0:
+        if run > window:
+            old = values[i - window]
+            former = average
+            average += (x - old) / window
+            spread += (x - old) * (x - average + old - former)
+            peak = max(peak, spread)
+        if run == window or run % 1024 == 0 or spread < 1e-4 * peak:
             average = 0.0
             for j in range(i - window + 1, i + 1):
                 average += values[j]
@@ -139,14 +153,9 @@ def _moments(values: Floats, window: int) -> tuple[Floats, Floats]:
             spread = 0.0
             for j in range(i - window + 1, i + 1):
                 spread += (values[j] - average) ** 2
-        else:
-            old = values[i - window]
-            former = average
-            average += (x - old) / window
-            spread += (x - old) * (x - average + old - former)
+            peak = spread
         mean[i] = average
-        floor = window * (1e-12 * average) ** 2
-        squares[i] = spread if spread > floor else 0.0
+        squares[i] = spread if spread > window * (1e-14 * average) ** 2 else 0.0
     return mean, squares
 
 
