@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TypeVar
 
 import numpy as np
+from anyio import to_thread
 from pydantic import JsonValue
 
 from neural_trader_governance.errors import InputError
@@ -270,9 +271,7 @@ class Memory:
         if not found.texts:
             return []
         asked = (await self._embedder.embed([query]))[0]
-        scores = ranking.fuse(
-            ranking.score_vectors(asked, found.vectors), ranking.score_words(query, found.texts)
-        )
+        scores = await to_thread.run_sync(ranking.score, query, asked, found.texts, found.vectors)
         # Candidates come oldest first: of equal scores, the later position is the newer memory.
         best: list[int] = np.lexsort((np.arange(len(scores)), scores))[::-1][:k].tolist()
         stored = await self._table.fetch(scope, [found.memory_ids[at] for at in best])

@@ -6,13 +6,15 @@ moment kept four). Here the statistics are those of the candidates, which the ca
 `as_of`: what is not among them cannot be felt.
 """
 
+import functools
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from neural_trader_memory.embedders.port import Vectors
 
 Scores = NDArray[np.float64]
 """One score a candidate."""
@@ -38,7 +40,19 @@ _STOP_WORDS = frozenset(
 
 def split_words(text: str) -> list[str]:
     """Returns the lower-case words of a text, without stop words, with plain English endings cut."""
-    return [_stem(word) for word in _WORD.findall(text.lower()) if word not in _STOP_WORDS]
+    return [term for term in map(_reduce, _WORD.findall(text.lower())) if term]
+
+
+def score(query: str, asked: Vectors, texts: Sequence[str], vectors: Vectors) -> Scores:
+    """Returns how well each candidate answers, 0 to 1.
+
+    Args:
+        query: What is looked for.
+        asked: The query's vector, shape (dimension,).
+        texts: The candidates' texts.
+        vectors: The candidates' vectors, row for row.
+    """
+    return fuse(score_vectors(asked, vectors), score_words(query, texts))
 
 
 def score_words(query: str, texts: Sequence[str]) -> Scores:
@@ -47,15 +61,15 @@ def score_words(query: str, texts: Sequence[str]) -> Scores:
     Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with the
     non-negative inverse document frequency that Lucene uses.
     """
-    documents = [Counter(split_words(text)) for text in texts]
-    lengths = np.array([document.total() for document in documents], np.float64)
+    documents = [split_words(text) for text in texts]
+    lengths = np.array([len(document) for document in documents], np.float64)
     scores = np.zeros(len(texts), np.float64)
     if not len(texts) or not lengths.any():
         return scores
     norms = BM25_K1 * (1 - BM25_B + BM25_B * lengths / lengths.mean())
     most = 0.0
     for word in dict.fromkeys(split_words(query)):
-        counts = np.array([document[word] for document in documents], np.float64)
+        counts = np.array([document.count(word) for document in documents], np.float64)
         holding = int(np.count_nonzero(counts))
         rarity = math.log(1 + (len(texts) - holding + 0.5) / (holding + 0.5))
         most += rarity * (BM25_K1 + 1)
@@ -63,7 +77,7 @@ def score_words(query: str, texts: Sequence[str]) -> Scores:
     return scores / most if most else scores
 
 
-def score_vectors(query: NDArray[np.float32], vectors: NDArray[np.float32]) -> Scores:
+def score_vectors(query: Vectors, vectors: Vectors) -> Scores:
     """Returns the cosine of each row with the query, negative ones as 0; all are unit vectors."""
     # float64 keeps the sum's rounding, which may depend on memory layout, below the decimals that are kept.
     return np.clip(vectors.astype(np.float64) @ query.astype(np.float64), 0.0, 1.0)
@@ -77,7 +91,11 @@ def fuse(by_vector: Scores, by_words: Scores) -> Scores:
     return np.round(VECTOR_WEIGHT * by_vector + (1 - VECTOR_WEIGHT) * by_words, SCORE_DECIMALS)
 
 
-def _stem(word: str) -> str:
+@functools.lru_cache(maxsize=50_000)
+def _reduce(word: str) -> str:
+    """Returns the word without its ending, or "" for a stop word; a vocabulary is small beside its texts."""
+    if word in _STOP_WORDS:
+        return ""
     for ending in ("ing", "ed", "es", "s"):
         if word.endswith(ending) and len(word) - len(ending) >= 4:
             return word.removesuffix(ending)

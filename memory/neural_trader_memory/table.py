@@ -239,8 +239,10 @@ def locate(uri: str) -> str:
 
 def _check_scope(rows: Any, scope: Scope) -> None:
     # The condition was already applied by the store: this is the second lock on the door.
-    agents, moments = rows.column("agent").to_pylist(), rows.column("known_time").to_pylist()
-    if any(agent != scope.agent for agent in agents) or any(moment > scope.as_of for moment in moments):
+    if not len(rows):
+        return
+    newest: datetime = importlib.import_module("pyarrow.compute").max(rows.column("known_time")).as_py()
+    if rows.column("agent").unique().to_pylist() != [scope.agent] or newest > scope.as_of:
         raise IntegrityError(
             "memory_scope_broken",
             "the store returned a row outside the agent's namespace or after as_of",
