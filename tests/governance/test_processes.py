@@ -1,6 +1,7 @@
 """Many processes on one home, and processes that die: one log, nothing acknowledged is lost."""
 
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -103,4 +104,32 @@ def test_one_process_dies_and_another_carries_on_at_once(
     assert survivor.returncode == 0
     acknowledged = _acknowledged(head + killed) | _acknowledged(lived)
     assert len(_acknowledged(lived)) == 60
+    _check(database, signer.vkey, acknowledged)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace injects the disk's failures; install it")
+@pytest.mark.parametrize(
+    ("fault", "first"),
+    [
+        ("fdatasync:error=EIO", 25),
+        ("fdatasync:error=ENOSPC", 30),
+        ("pwrite64:error=EIO", 150),
+        ("pwrite64:error=ENOSPC", 151),
+    ],
+)
+def test_one_failed_write_or_sync_stops_the_store_for_good(
+    tmp_path: Path, key: Path, signer: SigningKey, fault: str, first: int
+) -> None:
+    database = tmp_path / "desk.db"
+    trace = ["strace", "-f", "-qq", "-o", str(tmp_path / "trace"), "-e", f"trace={fault.split(':')[0]}"]
+    command = [*trace, "-e", f"inject={fault}:when={first}"]
+    command += [sys.executable, str(APPENDER), str(database), str(key), "victim", "100000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if "ptrace" in done.stderr.lower() and not done.stdout:
+        pytest.skip(f"this host does not let strace attach: {done.stderr.strip()[:200]}")
+    # Injected once: every later call would succeed, which is what makes it dangerous.
+    said = done.stderr.splitlines()[-1]
+    assert (done.returncode, said) == (3, " ".join(["audit_write_failed"] * 4))
+    acknowledged = _acknowledged(done.stdout)
+    assert acknowledged
     _check(database, signer.vkey, acknowledged)
