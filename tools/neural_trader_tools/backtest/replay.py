@@ -89,6 +89,13 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
     )
 
 
+def warm_up() -> None:
+    """Compiles the trusted engine, or loads it from numba's cache; `setup` calls it so that no backtest waits."""
+    line = np.ones(3)
+    prices = Prices("X", np.arange(3, dtype=np.int64), line, line, line, line, line)
+    replay_symbol("signals", np.array([1.0, 0.0, 1.0]), prices, Settings(), 1.0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Replay:
     """A whole backtest: every symbol with its equal share of the cash.

@@ -436,6 +436,7 @@ def play(
     for cell in range(ACCOUNT_SIZE):
         account[cell] = 0.0
     account[CASH] = cash
+    at_close = rules[FILL_AT_CLOSE] != 0.0
     row = 0
     for bar in range(close.shape[0]):
         if account[BOOKED] > 0.0:
@@ -443,7 +444,10 @@ def play(
         while row < commands.shape[0] and commands[row, 0] == bar:
             submit(bar, row, commands[row], close[bar], bar_days, rules, account, book, states)
             row += 1
-        equity[bar] = finish(bar, close[bar], rules, account, book, fills, states)
+        value = account[CASH] + account[POSITION] * close[bar]
+        if value <= 0.0 or (at_close and account[BOOKED] > 0.0):  # else there is nothing to finish
+            value = finish(bar, close[bar], rules, account, book, fills, states)
+        equity[bar] = value
         positions[bar] = account[POSITION]
         if account[OVERFLOW] != 0.0:
             return
