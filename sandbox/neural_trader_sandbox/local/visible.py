@@ -60,15 +60,17 @@ def visible(preload: Sequence[str]) -> Visible:
             roots.append(os.path.dirname(location))
             packages.append(location)
     own_root = roots[0]
-    wide = [p for p in (*standard, *sites, *packages) if _holds_home(p)]
+    libraries = os.path.join(sys.base_exec_prefix, "lib")  # conda keeps libpython and its BLAS there
+    shown = dict.fromkeys([*_SYSTEM, libraries, *standard, *sites, *packages])
+    paths = [path for path in shown if os.path.exists(path)]
+    wide = [path for path in paths if _holds_home(path)]
     if wide:
         raise ConfigurationError(
             "sandbox_path_too_wide",
             f"the sandbox would show {wide[0]}, which holds a home folder",
-            "install the packages in a virtual environment in a folder of its own",
+            "install the packages in a virtual environment, in a folder that holds no home",
         )
     order = [*standard, *dict.fromkeys(path for path in [*sites, *roots] if path not in standard)]
-    paths = dict.fromkeys(path for path in [*_SYSTEM, *standard, *sites, *packages] if os.path.exists(path))
     return Visible(tuple(paths), tuple(order), own_root)
 
 
