@@ -188,8 +188,8 @@ class Memory:
     async def keep(self, draft: Draft, *, audit_seq: int | None = None, audit_hash: str = "") -> Memorized:
         """Appends a draft; every process on this store sees it when this returns.
 
-        Not guaranteed: that it survives a power cut in the next seconds, since LanceDB promises no sync of
-        its files. The audit entry does survive, and names what is missing.
+        Not guaranteed: that it survives a power cut in the next seconds, since LanceDB does not sync its
+        files (0.40: no fsync in a trace). The audit entry does survive, and names what is missing.
 
         Args:
             draft: From `draft`.
