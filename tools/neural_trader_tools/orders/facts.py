@@ -94,7 +94,7 @@ def gather(
         buying_power_cents=cents_down(portfolio.buying_power),
         required_cash_cents=cents_up(required),
         day_pnl_cents=cents_down(portfolio.day_pnl),
-        orders_last_minute=_orders_since(connection, intent.agent, now - timedelta(minutes=1)),
+        orders_last_minute=_orders_since(connection, intent.agent, now - timedelta(minutes=1)) + 1,
         quote_known=quote is not None,
         quote_age_s=max(0, int((replay.now() - quote.event_time).total_seconds())) if quote else 0,
         tainted=False,
