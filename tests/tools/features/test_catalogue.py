@@ -23,6 +23,8 @@ from neural_trader_tools.features.definitions import DEFINITIONS
         ("macd(5, slow=10).signal", "macd(5,10,9).signal"),
         ("bbands(20,2).upper", "bbands(20,2).upper"),
         ("bbands(width=2.5).percent_b", "bbands(20,2.5).percent_b"),
+        ("volatility(20, 365.2425)", "volatility(20,365.2425)"),
+        ("volatility(20, 1000000)", "volatility(20,1000000)"),
         ("obv", "obv"),
         ("obv()", "obv"),
     ],

@@ -40,7 +40,7 @@ class Feature:
     @property
     def expression(self) -> str:
         """The canonical spelling, which names the same values whoever wrote it."""
-        written = ",".join(f"{argument:g}" for argument in self.arguments)
+        written = ",".join(f"{argument:.15g}" for argument in self.arguments)
         call = f"{self.definition.name}({written})" if written else self.definition.name
         several = len(self.definition.outputs) > 1
         return f"{call}.{self.definition.outputs[self.output]}" if several else call
@@ -107,6 +107,11 @@ def evaluate(expression: str, bars: pl.DataFrame) -> NDArray[np.float64]:
         ValueError: a mistake in the expression, or a column is missing.
     """
     return parse(expression).compute(bars)
+
+
+def warm_up() -> None:
+    """Loads every kernel's machine code: what a sandbox does before it forks its children."""
+    importlib.import_module(KERNELS).warm_up()
 
 
 def _bound(definition: Definition, text: str) -> tuple[int | float, ...]:
