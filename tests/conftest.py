@@ -1,6 +1,9 @@
 """Fixtures that every test may use."""
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: two threads of it starve a busy machine
 
 import pytest
 

@@ -77,24 +77,26 @@ async def submit_until_killed(server: Server, kill_after: int) -> list[str]:
     """Submits previews side by side; kills the server after some answers; returns the acknowledged ids."""
     acknowledged: list[str] = []
 
-    async with Client(server.url) as client:
-        previews = [
-            await call(client, "orders_preview", symbol="AAPL", side="buy", quantity="1", reason="kill test")
-            for _ in range(ORDERS)
-        ]
+    async def submit(client: Client, preview_id: str) -> None:
+        answer = await call(client, "orders_submit", preview_id=preview_id)
+        acknowledged.append(answer["client_order_id"])
+        if len(acknowledged) >= kill_after:
+            server.kill()
 
-        async def submit(preview_id: str) -> None:
-            try:
-                answer = await call(client, "orders_submit", preview_id=preview_id)
-            except Exception:  # the server died under us; what was not acknowledged may or may not exist
-                return
-            acknowledged.append(answer["client_order_id"])
-            if len(acknowledged) >= kill_after:
-                server.kill()
-
-        async with anyio.create_task_group() as group:
-            for preview in previews:
-                group.start_soon(submit, preview["preview_id"])
+    try:
+        async with Client(server.url) as client:
+            previews = [
+                await call(
+                    client, "orders_preview", symbol="AAPL", side="buy", quantity="1", reason="kill test"
+                )
+                for _ in range(ORDERS)
+            ]
+            async with anyio.create_task_group() as group:
+                for preview in previews:
+                    group.start_soon(submit, client, preview["preview_id"])
+    except* Exception as failures:  # the client dies with the server; anything earlier is a real failure
+        if server.process.poll() is None:
+            raise failures from None
     return acknowledged
 
 

@@ -19,7 +19,13 @@ import structlog
 
 from neural_trader_governance.approvals import verify_approval
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
-from neural_trader_governance.errors import NetworkError, RiskError
+from neural_trader_governance.errors import (
+    IntegrityError,
+    NetworkError,
+    NeuralTraderError,
+    RiskError,
+    StorageError,
+)
 from neural_trader_governance.halts import read_halt
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.policy.engine import PolicyEngine, Verdict
@@ -172,10 +178,20 @@ class Desk:
         return await self.broker.order(order.client_order_id)
 
     async def keep_reconciled(self, caller: Caller, *, every_s: float = 5.0) -> None:
-        """Reconciles at once and then for ever; run it in a task group of the server's lifespan."""
+        """Reconciles at once and then for ever; run it in a task group of the server's lifespan.
+
+        Raises:
+            StorageError: the log cannot be written any more; the process must stop.
+            IntegrityError: a venue's answer contradicts what was ordered; the process must stop.
+        """
         while True:
-            for found in await self.reconcile(caller):
-                _log.info("reconcile.settled", client_order_id=found.client_order_id, state=found.after)
+            try:
+                for found in await self.reconcile(caller):
+                    _log.info("reconcile.settled", client_order_id=found.client_order_id, state=found.after)
+            except (StorageError, IntegrityError):
+                raise
+            except NeuralTraderError as error:  # such as prices that went missing: a later round may succeed
+                _log.error("reconcile.failed", error=str(error))
             await anyio.sleep(every_s)
 
     async def _submit(self, preview_id: str, caller: Caller) -> Submission:
