@@ -136,6 +136,21 @@ def test_an_entry_that_gaps_beyond_its_own_stop_loss_leaves_at_the_open(play: An
     assert played.told == [(1, 2.0, 7.0, "limit"), (1, -2.0, 7.0, "stop_loss")]
 
 
+@pytest.mark.parametrize("entry", [{"stop": 11.0}, {"limit": 9.0}, {"trail": 1.0}, {}])
+def test_a_stop_loss_on_the_wrong_side_of_the_entry_earns_nothing(play: Any, row: Any, entry: Any) -> None:
+    """Found by hypothesis: the leg filled at its level, a price that was never traded."""
+    played = play([FLAT, (10, 12, 8, 10), FLAT, FLAT], [row(0, 1, 2, stop_loss=1000.0, **entry)])
+    assert len(played.fills) == 2
+    assert played.fills[0, 3] == played.fills[1, 3]
+    assert played.equity[-1] == 1000.0
+
+
+@pytest.mark.parametrize("entry", [{"stop": 11.0}, {}])
+def test_a_take_profit_below_the_entry_fills_at_the_entry(play: Any, row: Any, entry: Any) -> None:
+    played = play([FLAT, (10, 12, 10, 10)], [row(0, 1, 2, take_profit=1.0, **entry)])
+    assert played.fills[0, 3] == played.fills[1, 3]
+
+
 def test_bracket_legs_gap_like_stops_and_limits(play: Any, row: Any) -> None:
     order = row(0, 1, 2, take_profit=12, stop_loss=8)
     assert play([FLAT, FLAT, (7, 7, 6, 7)], [order]).told[1] == (2, -2.0, 7.0, "stop_loss")

@@ -16,7 +16,8 @@ So a buy limit fills at min(open, limit), a buy stop at max(open, stop), and a d
 fills before the open of bar i+1, or the close of bar i where that was asked for.
 
 Brackets: a filled entry leaves a take-profit and a stop-loss on the position, one cancels the other, they
-only reduce, and they end when the position is closed or reversed. In the entry's own bar the
+only reduce, and they end when the position is closed or reversed. A leg that the entry's
+own price is already beyond fills at that price, not at its level. In the entry's own bar the
 stop-loss counts as hit if the range touches it; a take-profit does not count after an entry by a limit
 inside the bar, because the favourable price may have come first.
 Trailing stops follow the extreme of *finished* bars, starting at the close of the deciding bar.
@@ -48,8 +49,10 @@ ACCOUNT_SIZE = 7
 COMMISSION, SLIPPAGE, WHOLE_LOTS, FILL_AT_CLOSE = 0, 1, 2, 3
 
 # book: one row for each waiting order or bracket leg
-ID, KIND, SIDE, SIZE, SIZED_BY, LIMIT, STOP, TRAIL, TAKE_PROFIT, STOP_LOSS, LAST_DAY, LEG, BORN = range(13)
-BOOK_SIZE = 13
+ID, KIND, SIDE, SIZE, SIZED_BY, LIMIT, STOP, TRAIL, TAKE_PROFIT, STOP_LOSS, LAST_DAY, LEG, BORN, ORIGIN = (
+    range(14)
+)
+BOOK_SIZE = 14
 DEAD = -1.0
 AT_OPEN, IN_STOPS, IN_LIMITS = 0, 1, 2
 TOLERANCE = 1e-9
@@ -107,6 +110,7 @@ def _add_leg(
     size: float,
     level: float,
     born: float,
+    origin: float,
     account: Floats,
     book: Floats,
 ) -> None:
@@ -125,6 +129,7 @@ def _add_leg(
     book[count, LIMIT if kind == _PROFIT else STOP] = level
     book[count, LEG] = 1.0
     book[count, BORN] = born
+    book[count, ORIGIN] = origin
     account[BOOKED] = count + 1
 
 
@@ -201,9 +206,9 @@ def _fill(
         born = bar * 4.0 + phase
         stop_loss, take_profit = book[row, STOP_LOSS], book[row, TAKE_PROFIT]
         if not math.isnan(stop_loss):
-            _add_leg(order, _LOSS, -side, size, stop_loss, born, account, book)
+            _add_leg(order, _LOSS, -side, size, stop_loss, born, market, account, book)
         if not math.isnan(take_profit):
-            _add_leg(order, _PROFIT, -side, size, take_profit, born, account, book)
+            _add_leg(order, _PROFIT, -side, size, take_profit, born, market, account, book)
 
 
 @compiled
@@ -321,8 +326,8 @@ def match(
                     book[row, BORN] = bar * 4.0 + IN_LIMITS
                 else:
                     market = stop
-                    if book[row, BORN] == bar * 4.0 + AT_OPEN and side * (open_ - stop) > 0.0:
-                        market = open_  # the entry itself gapped through its stop-loss
+                    if book[row, BORN] >= bar * 4.0 and side * (book[row, ORIGIN] - stop) > 0.0:
+                        market = book[row, ORIGIN]  # the entry was already beyond its stop-loss
                     _fill(bar, row, market, IN_STOPS, rules, account, book, fills, states)
         row += 1
 
@@ -337,14 +342,14 @@ def match(
             if kind == _LOSS:
                 # only the legs of entries made in this pass; the low (high) came with the entry or after it
                 if born == IN_LIMITS and ((side > 0.0 and high >= stop) or (side < 0.0 and low <= stop)):
-                    market = stop
+                    market = stop if side * (book[row, ORIGIN] - stop) <= 0.0 else book[row, ORIGIN]
             elif (
                 born != IN_LIMITS
                 and math.isnan(stop)
                 and side * (limit - (low if side > 0.0 else high)) >= 0.0
             ):
-                gapped = born == AT_OPEN and side * (limit - open_) > 0.0
-                market = open_ if gapped else limit
+                beyond = born >= 0.0 and side * (limit - book[row, ORIGIN]) > 0.0
+                market = book[row, ORIGIN] if beyond else limit
             if not math.isnan(market):
                 _fill(bar, row, market, IN_LIMITS, rules, account, book, fills, states)
         row += 1
