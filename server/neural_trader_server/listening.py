@@ -1,5 +1,6 @@
 """Listening: the server's process life on stdio and on HTTP, from opening the desk to closing it."""
 
+import contextlib
 import ipaddress
 import signal
 import socket
@@ -17,6 +18,8 @@ from neural_trader_server.home import Home
 from neural_trader_server.settings import Settings
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from neural_trader_server.app import Services
 
 log = structlog.get_logger(__name__)
@@ -74,13 +77,17 @@ async def serve_http(
     require_loopback(host)
     listener = _bind(host, port)
     bound = int(listener.getsockname()[1])
-    async with open_desk(home, settings) as services, running(services):
+    async with open_desk(home, settings) as services, running(services) as tasks:
         server = build_server(services, toolsets=toolsets, read_only=read_only)
         app = server.streamable_http_app(host=host)
         # Our own logs say what happens; uvicorn's would write a second format, some of it to stdout.
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
         log.info("serving", transport="http", url=f"http://{host}:{bound}/mcp", home=str(home.path))
-        await uvicorn.Server(config).serve(sockets=[listener])
+        http = uvicorn.Server(config)
+        # uvicorn would raise the signal again once it has stopped, and so end us before the desk is closed.
+        http.capture_signals = contextlib.nullcontext  # pyright: ignore[reportAttributeAccessIssue]  # same call
+        tasks.start_soon(_end_http_on_signal, http)
+        await http.serve(sockets=[listener])
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -89,6 +96,7 @@ def _bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(128)  # who connects before the first request is served waits, and is not refused
     except OSError as error:
         listener.close()
         raise ConfigurationError(
@@ -100,8 +108,18 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 async def _stop_on_signal(scope: anyio.CancelScope) -> None:
+    await _signal()
+    scope.cancel()
+
+
+async def _end_http_on_signal(server: "uvicorn.Server") -> None:
+    await _signal()
+    server.should_exit = True
+
+
+async def _signal() -> None:
+    """Returns when somebody asks the process to end."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async for number in signals:
             log.info("stopping", signal=signal.Signals(number).name)
-            scope.cancel()
             return
