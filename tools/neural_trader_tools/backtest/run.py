@@ -19,13 +19,13 @@ from neural_trader_sandbox.port import Sandbox
 from neural_trader_tools.artifacts import Artifacts
 from neural_trader_tools.backtest.ledger import OPEN_STATES, BacktestRecord, Handles, RunLedger, data_key
 from neural_trader_tools.backtest.settings import BacktestRequest
-from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.strategies.outline import check_parameters
 from neural_trader_tools.strategies.registry import StrategyRegistry, check_source
 
 if TYPE_CHECKING:  # they import polars and numpy; the server's start does not pay for that
     from neural_trader_tools.backtest.prices import Prices
     from neural_trader_tools.backtest.simulation import Simulation
+    from neural_trader_tools.market.archive import Archive
 
 _log = structlog.get_logger(__name__)
 AT_ONCE: Final = 2
@@ -61,7 +61,7 @@ class Backtests:
 
     def __init__(
         self,
-        archive: Archive,
+        archive: "Archive",
         sandbox: Sandbox,
         registry: StrategyRegistry,
         artifacts: Artifacts,
