@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from neural_trader_governance.errors import InputError
 from neural_trader_governance.identity import Caller
@@ -11,6 +11,16 @@ from neural_trader_governance.terms.clocks import format_time
 from neural_trader_governance.terms.money import format_decimal
 from neural_trader_governance.terms.orders import OrderIntent
 from neural_trader_tools.orders.desk import Desk
+
+
+def _refuse_truth(value: object) -> object:
+    if isinstance(value, bool):  # Python would take True for 1
+        raise ValueError("write the number as a decimal string such as '12.50'")
+    return value
+
+
+Number = Annotated[str | int | float, BeforeValidator(_refuse_truth)]
+"""A decimal string; a JSON number is accepted where it is exact."""
 
 
 class Estimate(BaseModel):
@@ -56,14 +66,14 @@ async def orders_preview(
     *,
     symbol: Annotated[str, Field(description="Ticker, such as AAPL")],
     side: Annotated[str, Field(description="buy or sell")],
-    quantity: Annotated[str | int | float, Field(description="Units, as a decimal string")],
+    quantity: Annotated[Number, Field(description="Units, as a decimal string")],
     reason: Annotated[str, Field(description="Why; goes into the audit log")],
     type: Annotated[str, Field(description="market, limit, stop or stop_limit")] = "market",  # noqa: A002 - contract
-    limit_price: Annotated[str | int | float | None, Field(description="For limit and stop_limit")] = None,
-    stop_price: Annotated[str | int | float | None, Field(description="For stop and stop_limit")] = None,
-    trail: Annotated[str | int | float | None, Field(description="Not available yet")] = None,
-    take_profit: Annotated[str | int | float | None, Field(description="Not available yet")] = None,
-    stop_loss: Annotated[str | int | float | None, Field(description="Not available yet")] = None,
+    limit_price: Annotated[Number | None, Field(description="For limit and stop_limit")] = None,
+    stop_price: Annotated[Number | None, Field(description="For stop and stop_limit")] = None,
+    trail: Annotated[Number | None, Field(description="Not available yet")] = None,
+    take_profit: Annotated[Number | None, Field(description="Not available yet")] = None,
+    stop_loss: Annotated[Number | None, Field(description="Not available yet")] = None,
     time_in_force: Annotated[str, Field(description="day or gtc")] = "day",
     account: Annotated[str, Field(description="Account name")] = "paper",
     strategy_id: Annotated[str | None, Field(description="Strategy behind the order")] = None,
