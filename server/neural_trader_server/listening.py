@@ -57,11 +57,12 @@ async def running(services: "Services") -> AsyncGenerator[anyio.abc.TaskGroup]:
 
 async def serve_stdio(home: Home, settings: Settings, toolsets: str | None, read_only: bool) -> None:
     """Serves one client over stdin and stdout, until it closes stdin or a signal ends us."""
-    async with open_desk(home, settings) as services, running(services) as tasks:
+    async with open_desk(home, settings) as services:
         server = build_server(services, toolsets=toolsets, read_only=read_only)
-        tasks.start_soon(_stop_on_signal, tasks.cancel_scope)
-        log.info("serving", transport="stdio", home=str(home.path))
-        await server.run_stdio_async()
+        async with running(services) as tasks:
+            tasks.start_soon(_stop_on_signal, tasks.cancel_scope)
+            log.info("serving", transport="stdio", home=str(home.path))
+            await server.run_stdio_async()
 
 
 async def serve_http(
@@ -77,17 +78,18 @@ async def serve_http(
     require_loopback(host)
     listener = _bind(host, port)
     bound = int(listener.getsockname()[1])
-    async with open_desk(home, settings) as services, running(services) as tasks:
+    async with open_desk(home, settings) as services:
         server = build_server(services, toolsets=toolsets, read_only=read_only)
         app = server.streamable_http_app(host=host)
         # Our own logs say what happens; uvicorn's would write a second format, some of it to stdout.
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-        log.info("serving", transport="http", url=f"http://{host}:{bound}/mcp", home=str(home.path))
         http = uvicorn.Server(config)
         # uvicorn would raise the signal again once it has stopped, and so end us before the desk is closed.
         http.capture_signals = contextlib.nullcontext  # pyright: ignore[reportAttributeAccessIssue]  # same call
-        tasks.start_soon(_end_http_on_signal, http)
-        await http.serve(sockets=[listener])
+        async with running(services) as tasks:
+            tasks.start_soon(_end_http_on_signal, http)
+            log.info("serving", transport="http", url=f"http://{host}:{bound}/mcp", home=str(home.path))
+            await http.serve(sockets=[listener])
 
 
 def _bind(host: str, port: int) -> socket.socket:

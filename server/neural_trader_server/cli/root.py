@@ -75,3 +75,13 @@ def main() -> None:
         app()
     except NeuralTraderError as error:
         sys.exit(fail(error))
+    except BaseExceptionGroup as errors:  # a task group wraps even a single failure
+        ours, others = errors.split(NeuralTraderError)
+        if ours is None or others is not None:
+            raise
+        sys.exit(fail(_first(ours)))
+
+
+def _first(errors: BaseExceptionGroup[NeuralTraderError]) -> NeuralTraderError:
+    inner = errors.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
