@@ -49,7 +49,9 @@ def write_results(name: str, cases: list[Case]) -> Path:
     rows: list[dict[str, object]] = []
     for case in cases:
         ratio = case.peer / case.ours
-        table.add_row(case.case, f"{case.ours:.4g}", f"{case.peer:.4g} ({case.peer_name})", case.unit, f"{ratio:.2f}")
+        table.add_row(
+            case.case, f"{case.ours:.4g}", f"{case.peer:.4g} ({case.peer_name})", case.unit, f"{ratio:.2f}"
+        )
         rows.append({**asdict(case), "ratio": round(ratio, 4)})
     Console().print(table)
     machine = {
