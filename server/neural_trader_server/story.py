@@ -56,8 +56,10 @@ LESSON = (
     "Sharpe ratio {sharpe:.2f}, worst drawdown {drawdown:.0%}, {trades} trades."
 )
 PARAPHRASE = "did following the trend with moving averages pay off for Apple?"
-SMALL, LARGE, TOO_LARGE = 5, 400, 3000
-"""Units: 5 AAPL are small; 400 MSFT are above the approval limit of 10,000 USD; 3,000 above 50,000 USD."""
+SMALL_USD, LARGE_USD, TOO_LARGE_USD = Decimal(2_150), Decimal(11_200), Decimal(84_000)
+"""Policy allows the first, holds the second for a person (over 10,000) and denies the third (over 50,000)."""
+FRESH_S = 432_000
+"""Age from which policy calls a price stale."""
 
 
 @dataclass(slots=True)
@@ -67,6 +69,8 @@ class Stage:
     client: Client
     home: Home
     lacking: list[str] = field(default_factory=list[str])
+    prices: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
+    """Of what may be traded: the tradable instruments whose price is fresh at the replay clock."""
     facts: dict[str, Facts] = field(default_factory=dict[str, Facts])
 
 
@@ -152,6 +156,8 @@ async def read_prices(stage: Stage) -> Facts:
     )
     quotes = await ask(stage.client, "market_get_quotes", symbols=[SYMBOL, "MSFT", "IBM"])
     expect(len(quotes["quotes"]) == 3, "three quotes answer", quotes=quotes)
+    stage.prices = await _fresh_prices(stage.client, quotes["quotes"])
+    expect(bool(stage.prices), "something tradable has a fresh price", quotes=quotes)
     return {"instruments": found["instruments"], "bars": bars, "quotes": quotes["quotes"]}
 
 
@@ -212,8 +218,10 @@ async def remember(stage: Stage) -> Facts:
 
 async def trade(stage: Stage) -> Facts:
     """Step 6: preview, verdict, submission, fill, portfolio."""
-    side = await _side(stage.client, SYMBOL, SMALL)
-    preview = await _preview(stage.client, SYMBOL, side, SMALL, "demo: a small order that policy allows")
+    symbol, price = next(iter(stage.prices.items()))
+    quantity = max(1, int(SMALL_USD / price))
+    side = await _side(stage.client, symbol, quantity)
+    preview = await _preview(stage.client, symbol, side, quantity, "demo: a small order that policy allows")
     expect(
         preview["verdict"]["decision"] == "allow", "policy allows the small order", verdict=preview["verdict"]
     )
@@ -222,20 +230,22 @@ async def trade(stage: Stage) -> Facts:
     again = await refusal(stage.client, "orders_submit", preview_id=preview["preview_id"])
     portfolio = await ask(stage.client, "portfolio_get")
     held = {row["symbol"]: Decimal(row["quantity"]) for row in portfolio["positions"]}
-    expect((held.get(SYMBOL, Decimal(0)) >= SMALL) == (side == "buy"), "the portfolio shows it", held=held)
+    expect((held.get(symbol, Decimal(0)) >= quantity) == (side == "buy"), "the portfolio shows it", held=held)
     return {"preview": preview, "order": order, "second_submission": again, "portfolio": portfolio}
 
 
 async def meet_the_rules(stage: Stage) -> Facts:
     """Step 7: a denial, an approval by a person's signature, and a thief in the sandbox."""
     client = stage.client
-    denied = await _preview(client, "MSFT", "buy", TOO_LARGE, "demo: an order that is far too large")
+    symbol, price = list(stage.prices.items())[-1]
+    too_large, large = int(TOO_LARGE_USD / price) + 1, int(LARGE_USD / price) + 1
+    denied = await _preview(client, symbol, "buy", too_large, "demo: an order that is far too large")
     rules = [reason["rule"] for reason in denied["verdict"]["reasons"]]
     expect(denied["verdict"]["decision"] == "deny" and "max_notional" in rules, "it is denied", denied=denied)
     denial = await refusal(client, "orders_submit", preview_id=denied["preview_id"])
 
-    side = await _side(client, "MSFT", LARGE)
-    waiting = await _preview(client, "MSFT", side, LARGE, "demo: an order that a person must approve")
+    side = await _side(client, symbol, large)
+    waiting = await _preview(client, symbol, side, large, "demo: an order that a person must approve")
     expect(waiting["verdict"]["decision"] == "needs_approval", "it waits", verdict=waiting["verdict"])
     too_early = await refusal(client, "orders_submit", preview_id=waiting["preview_id"])
     expect(too_early.startswith("approval_required:"), "it may not be submitted yet", error=too_early)
@@ -336,6 +346,20 @@ async def _run(client: Client, **arguments: object) -> Facts:
             run = await ask(client, "backtest_get", run_id=started["run_id"], wait_s=20)
             if run["state"] not in {"queued", "running", "pending"}:
                 return run | {"run_id": started["run_id"]}
+
+
+async def _fresh_prices(client: Client, quotes: list[Facts]) -> dict[str, Decimal]:
+    """Returns the demo's two symbols where their prices are fresh, else what else is tradable and fresh.
+
+    Imported data may have moved the replay clock past the sample's last day.
+    """
+    fresh = {row["symbol"]: Decimal(row["last"]) for row in quotes[:2] if row["age_s"] <= FRESH_S}
+    if fresh:
+        return fresh
+    listed = await ask(client, "market_search", limit=100)
+    tradable = [row["symbol"] for row in listed["instruments"] if row["tradable"]][:20]
+    others = await ask(client, "market_get_quotes", symbols=tradable)
+    return {row["symbol"]: Decimal(row["last"]) for row in others["quotes"] if row["age_s"] <= FRESH_S}
 
 
 async def _side(client: Client, symbol: str, quantity: int) -> str:
