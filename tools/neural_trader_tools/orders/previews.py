@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from neural_trader_governance.policy.engine import Verdict
-
 from neural_trader_governance.approvals import Approval
 from neural_trader_governance.errors import RiskError
 from neural_trader_governance.identity import Caller
+from neural_trader_governance.policy.engine import Verdict
 from neural_trader_governance.signing.canonical import canonical_bytes
 from neural_trader_governance.terms.clocks import format_time, parse_time
 from neural_trader_governance.terms.money import format_decimal
