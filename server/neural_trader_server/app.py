@@ -253,6 +253,12 @@ class Services:
             await self.sandbox.aclose()
         self.close()
 
+    async def abandon(self) -> None:
+        """Gives back what would outlive this process; for an end that cannot wait for tasks to unwind."""
+        if "sandbox" in vars(self):
+            await self.sandbox.aclose()
+        self.close()
+
     def close(self) -> None:
         """Closes the store, which is all that `found` opens."""
         if "store" in vars(self):

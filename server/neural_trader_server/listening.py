@@ -2,6 +2,8 @@
 
 import contextlib
 import ipaddress
+import logging
+import os
 import signal
 import socket
 from collections.abc import AsyncGenerator
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     import uvicorn
 
     from neural_trader_server.app import Services
+
+END_WITHIN_S = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +64,7 @@ async def serve_stdio(home: Home, settings: Settings, toolsets: str | None, read
     async with open_desk(home, settings) as services:
         server = build_server(services, toolsets=toolsets, read_only=read_only)
         async with running(services) as tasks:
-            tasks.start_soon(_stop_on_signal, tasks.cancel_scope)
+            tasks.start_soon(_end_stdio_on_signal, services)
             log.info("serving", transport="stdio", home=str(home.path))
             await server.run_stdio_async()
 
@@ -109,9 +113,17 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _stop_on_signal(scope: anyio.CancelScope) -> None:
+async def _end_stdio_on_signal(services: "Services") -> None:
+    """Ends the process at once: the SDK's reader sits in a read of stdin that nothing can interrupt.
+
+    What is lost is what a SIGKILL loses, which the desk is built for: nothing acknowledged. Children that
+    would outlive us are ended first, and a transaction under way is waited for.
+    """
     await _signal()
-    scope.cancel()
+    with anyio.move_on_after(END_WITHIN_S, shield=True):
+        await services.abandon()
+    logging.shutdown()
+    os._exit(0)
 
 
 async def _end_http_on_signal(server: "uvicorn.Server") -> None:
