@@ -161,6 +161,53 @@ async def test_policy_is_asked_again_at_submit(floor: Any, intent: Build) -> Non
     assert len(await desk.orders()) == 2
 
 
+async def test_a_denial_at_submit_is_remembered_with_its_reasons(floor: Any, intent: Build) -> None:
+    desk = floor.desk()
+    await desk.submit((await desk.preview(intent(), floor.agent)).preview_id, floor.agent)
+    sale = await desk.preview(intent(side="sell"), floor.agent)
+    twin = await desk.preview(intent(side="sell"), floor.agent)
+    await desk.submit(sale.preview_id, floor.agent)
+    with pytest.raises(RiskError, match=r"^denied: .*short"):
+        await desk.submit(twin.preview_id, floor.agent)
+    with pytest.raises(RiskError, match=r"^preview_denied: .*short"):
+        await desk.submit(twin.preview_id, floor.agent)
+
+
+async def test_an_order_that_grew_beyond_the_limit_since_its_preview_waits_for_a_person(
+    make_floor: Callable[..., Any], intent: Build
+) -> None:
+    floor = make_floor(datetime(2012, 1, 24, 21, 0, tzinfo=UTC))  # AAPL rises 6 % on the next day
+    desk = floor.desk()
+    close = floor.replay.quote("AAPL").last
+    preview = await desk.preview(intent(quantity=str(int(9_900 / close))), floor.agent)
+    assert preview.verdict.decision == "allow"
+    floor.replay.step()
+    with pytest.raises(RiskError, match="approval_required"):
+        await desk.submit(preview.preview_id, floor.agent)
+    assert [waiting.preview_id for waiting in floor.inbox.pending()] == [preview.preview_id]
+    floor.inbox.approve(preview.preview_id, key=floor.key, person=floor.person)
+    assert (await desk.submit(preview.preview_id, floor.agent)).order.state == OrderState.FILLED
+
+
+async def test_an_approval_is_void_once_the_price_has_left_its_band(
+    make_floor: Callable[..., Any], intent: Build
+) -> None:
+    floor = make_floor(datetime(2012, 1, 24, 21, 0, tzinfo=UTC))
+    desk = floor.desk()
+    preview = await desk.preview(intent(quantity="40"), floor.agent)
+    floor.inbox.approve(preview.preview_id, key=floor.key, person=floor.person)
+    floor.replay.step()
+    with pytest.raises(RiskError, match="approval_price_moved"):
+        await desk.submit(preview.preview_id, floor.agent)
+
+
+async def test_a_cancel_that_overtakes_its_order_bars_it(floor: Any, intent: Build) -> None:
+    report = await floor.broker.cancel("nt_overtaken")
+    assert report.state == "canceled"
+    late = await floor.broker.submit("nt_overtaken", intent())
+    assert (late.state, late.fills) == ("canceled", ())
+
+
 async def test_working_buys_reserve_cash_until_they_end(
     make_floor: Callable[..., Any], intent: Build
 ) -> None:

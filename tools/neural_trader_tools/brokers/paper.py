@@ -27,7 +27,7 @@ from typing import Literal
 import anyio.to_thread
 import polars as pl
 
-from neural_trader_governance.errors import DataError, ExecutionError
+from neural_trader_governance.errors import DataError
 from neural_trader_governance.terms.clocks import Clock, format_time, parse_time
 from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.market import Bar, interval_duration
@@ -130,7 +130,7 @@ class PaperBroker:
         return await anyio.to_thread.run_sync(self._order, client_order_id)
 
     async def cancel(self, client_order_id: str) -> BrokerReport:
-        """Cancels a working order; a finished one is reported as it is."""
+        """Cancels a working order; a finished one is reported as it is, an unknown id is barred."""
         return await anyio.to_thread.run_sync(self._cancel, client_order_id)
 
     async def close_unknown(self, client_order_id: str) -> BrokerReport:
@@ -178,9 +178,7 @@ class PaperBroker:
             )
             if match.price is not None:
                 self._fill(connection, client_order_id, intent, match, now)
-            report = self._report(connection, client_order_id)
-        assert report is not None  # noqa: S101 - inserted above, in the same transaction
-        return report
+            return self._known_report(connection, client_order_id)
 
     def _order(self, client_order_id: str) -> BrokerReport | None:
         with self._transaction() as connection:
@@ -189,32 +187,27 @@ class PaperBroker:
 
     def _cancel(self, client_order_id: str) -> BrokerReport:
         with self._transaction() as connection:
+            self._bar(connection, client_order_id, "canceled", "canceled before it arrived")
             self._match_later_bars(connection, client_order_id)
             connection.execute(
                 "UPDATE venue_orders SET state = 'canceled', detail = 'canceled on request'"
                 " WHERE client_order_id = ? AND state = 'accepted'",
                 (client_order_id,),
             )
-            report = self._report(connection, client_order_id)
-        if report is None:
-            raise ExecutionError(
-                "unknown_order",
-                f"the paper venue knows no order {client_order_id}",
-                "run: neural-trader orders reconcile",
-            )
-        return report
+            return self._known_report(connection, client_order_id)
+
+    def _bar(self, connection: sqlite3.Connection, client_order_id: str, state: str, detail: str) -> None:
+        """Records an id that the venue never saw, so that a late submit of it is refused; else nothing."""
+        connection.execute(
+            "INSERT OR IGNORE INTO venue_orders VALUES (?, NULL, ?, ?, ?, 0)",
+            (client_order_id, state, detail, format_time(self._replay.now())),
+        )
 
     def _close_unknown(self, client_order_id: str) -> BrokerReport:
         with self._transaction() as connection:
-            connection.execute(
-                "INSERT OR IGNORE INTO venue_orders"
-                " VALUES (?, NULL, 'rejected', 'never reached the venue', ?, 0)",
-                (client_order_id, format_time(self._replay.now())),
-            )
+            self._bar(connection, client_order_id, "rejected", "never reached the venue")
             self._match_later_bars(connection, client_order_id)
-            report = self._report(connection, client_order_id)
-        assert report is not None  # noqa: S101 - inserted or present, in the same transaction
-        return report
+            return self._known_report(connection, client_order_id)
 
     def _match_later_bars(self, connection: sqlite3.Connection, client_order_id: str) -> None:
         """Plays the bars that became known since the order was accepted; the same bars, the same result."""
@@ -302,6 +295,11 @@ class PaperBroker:
         connection.execute(
             "UPDATE venue_orders SET state = 'filled' WHERE client_order_id = ?", (client_order_id,)
         )
+
+    def _known_report(self, connection: sqlite3.Connection, client_order_id: str) -> BrokerReport:
+        report = self._report(connection, client_order_id)
+        assert report is not None  # noqa: S101 - the caller wrote it in this transaction
+        return report
 
     def _report(self, connection: sqlite3.Connection, client_order_id: str) -> BrokerReport | None:
         row = connection.execute(

@@ -44,7 +44,7 @@ class Broker(Protocol):
         ...
 
     async def cancel(self, client_order_id: str) -> BrokerReport:
-        """Cancels what is still working and returns the state afterwards."""
+        """Cancels what is still working and returns the state afterwards; an unknown id is barred."""
         ...
 
     async def close_unknown(self, client_order_id: str) -> BrokerReport:

@@ -20,6 +20,8 @@ import structlog
 from neural_trader_governance.approvals import verify_approval
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import (
+    DataError,
+    ExecutionError,
     IntegrityError,
     NetworkError,
     NeuralTraderError,
@@ -155,8 +157,8 @@ class Desk:
                 continue  # another process may be between its commit and its broker call
             try:
                 report = await self._look_up(order)
-            except NetworkError as error:
-                _log.warning("reconcile.unreachable", client_order_id=order.client_order_id, error=str(error))
+            except (NetworkError, ExecutionError, DataError) as error:  # the others may still be settled
+                _log.warning("reconcile.unanswered", client_order_id=order.client_order_id, error=str(error))
                 continue
             if report is None:
                 _log.error("reconcile.missing_at_venue", client_order_id=order.client_order_id)
@@ -171,9 +173,8 @@ class Desk:
     async def _look_up(self, order: Order) -> BrokerReport | None:
         if order.state in {OrderState.SUBMITTED, OrderState.UNKNOWN}:
             return await self.broker.close_unknown(order.client_order_id)
-        if (
-            order.state == OrderState.PENDING_CANCEL
-        ):  # the process that asked may have died before the venue heard
+        if order.state == OrderState.PENDING_CANCEL:
+            # Who asked may have died before the venue heard of it; asking twice changes nothing.
             return await self.broker.cancel(order.client_order_id)
         return await self.broker.order(order.client_order_id)
 
@@ -255,27 +256,29 @@ class Desk:
                 )
             instrument = self.archive.instrument(preview.intent.symbol)
             facts = self._gather(connection, preview.intent, tradable=instrument.tradable)
-            approved = self._verify_approval(connection, preview, facts.price, now)
-            if approved:
+            if self._verify_approval(connection, preview, facts.price, now):
                 facts = facts.with_approval()
             verdict = self.policy.decide(facts.context)
             if verdict.decision == "needs_approval":
-                raise RiskError(
+                if preview.state == OrderState.PREVIEWED:  # it was allowed, and no longer is without a person
+                    self._judge_again(unit, preview, facts, verdict, caller)
+                    unit.append(self._entry(EntryType.APPROVAL_REQUEST, preview, caller, {}))
+                refusal = RiskError(
                     "approval_required",
-                    f"{preview_id} needs a person: {'; '.join(reason.message for reason in verdict.reasons)}",
+                    f"{preview_id} needs a person: {_messages(verdict)}",
                     f"ask an approver to run: neural-trader orders approve {preview_id}",
                     preview_id=preview_id,
                 )
-            decision_seq = self._append_decision(unit, preview, facts, verdict, caller)
-            if verdict.decision == "deny":
-                previews.update_preview(connection, preview_id, state=OrderState.DENIED)
+            elif verdict.decision == "deny":
+                self._judge_again(unit, preview, facts, verdict, caller)
                 refusal = RiskError(
                     "denied",
-                    f"policy denied {preview_id}: {'; '.join(reason.message for reason in verdict.reasons)}",
+                    f"policy denied {preview_id}: {_messages(verdict)}",
                     "; ".join(reason.next_step for reason in verdict.reasons),
                     reasons=[reason.model_dump() for reason in verdict.reasons],
                 )
             else:
+                decision_seq = self._append_decision(unit, preview, facts, verdict, caller)
                 client_order_id = self.new_id("nt")
                 entry = self._entry(EntryType.ORDER_INTENT, preview, caller, {"decision_seq": decision_seq})
                 seq = unit.append(entry.model_copy(update={"client_order_id": client_order_id}))
@@ -297,6 +300,21 @@ class Desk:
         if refusal is not None:
             raise refusal
         return client_order_id, unit.receipt(seq)
+
+    def _judge_again(
+        self, unit: Unit, preview: Preview, facts: Facts, verdict: Verdict, caller: Caller
+    ) -> None:
+        self._append_decision(unit, preview, facts, verdict, caller)
+        waits = verdict.decision == "needs_approval"
+        previews.judge_again(
+            unit.connection,
+            preview.preview_id,
+            state=OrderState.AWAITING_APPROVAL if waits else OrderState.DENIED,
+            verdict=verdict,
+            price=facts.price,
+            notional=facts.notional,
+            expires_time=self.clock.now() + APPROVAL_TTL if waits else preview.expires_time,
+        )
 
     def _commit_cancel(self, client_order_id: str, caller: Caller) -> bool:
         with self.store.unit() as unit:
@@ -396,3 +414,7 @@ class Desk:
     def _read(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
         with self.store.read() as connection:
             return query(connection)
+
+
+def _messages(verdict: Verdict) -> str:
+    return "; ".join(reason.message for reason in verdict.reasons)

@@ -171,6 +171,31 @@ def update_preview(
     )
 
 
+def judge_again(
+    connection: sqlite3.Connection,
+    preview_id: str,
+    *,
+    state: OrderState,
+    verdict: Verdict,
+    price: Decimal,
+    notional: Decimal,
+    expires_time: datetime,
+) -> None:
+    """Replaces a preview's verdict, and the prices that it was given on, by newer ones."""
+    connection.execute(
+        "UPDATE previews SET state = ?, verdict = ?, price = ?, notional = ?, expires_time = ?"
+        " WHERE preview_id = ?",
+        (
+            state,
+            verdict.model_dump_json(),
+            format_decimal(price),
+            format_decimal(notional),
+            format_time(expires_time),
+            preview_id,
+        ),
+    )
+
+
 def insert_approval(connection: sqlite3.Connection, preview_id: str, approval: Approval) -> None:
     """Stores a signed approval; a nonce can be stored once."""
     connection.execute(
