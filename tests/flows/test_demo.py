@@ -18,7 +18,8 @@ from neural_trader_server.cli.doctor import examine
 from neural_trader_server.home import Home
 from neural_trader_server.listening import running
 from neural_trader_server.settings import Settings
-from neural_trader_server.story import STEPS, Stage
+from neural_trader_server.stage import Stage
+from neural_trader_server.story import STEPS
 
 NAMES = ["status", "prices", "features", "backtest", "memory", "order", "rules", "audit"]
 

@@ -13,7 +13,8 @@ from neural_trader_server.app import build_server, open_desk
 from neural_trader_server.home import Home
 from neural_trader_server.listening import running
 from neural_trader_server.settings import Settings
-from neural_trader_server.story import STEPS, Stage
+from neural_trader_server.stage import Stage
+from neural_trader_server.story import STEPS
 
 pytestmark = pytest.mark.anyio
 

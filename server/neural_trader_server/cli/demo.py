@@ -11,7 +11,7 @@ from neural_trader_server.cli.terminal import FAILED, HOST_LACKS, Json, emit, er
 
 if TYPE_CHECKING:
     from neural_trader_server.home import Home
-    from neural_trader_server.story import Stage
+    from neural_trader_server.stage import Stage
 
 
 def demo(json_output: Json = False) -> None:
@@ -76,7 +76,8 @@ async def _tell(home: "Home", quiet: bool) -> list[dict[str, Any]]:
     from mcp import Client, StdioServerParameters, stdio_client
 
     from neural_trader_server.cli.scenes import show
-    from neural_trader_server.story import STEPS, Stage
+    from neural_trader_server.stage import Stage
+    from neural_trader_server.story import STEPS
 
     environment = {key: value for key, value in os.environ.items() if key.startswith("NEURAL_TRADER_")}
     server = StdioServerParameters(
