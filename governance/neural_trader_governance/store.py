@@ -117,7 +117,10 @@ class Store:
             IntegrityError: its last checkpoint is not signed by this key, or does not match it.
         """
         try:
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            # Never open and close a file that SQLite may have open in this process: POSIX drops the whole
+            # process's locks with the descriptor, and the next process to leave would delete a live WAL.
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             sync_folder(path.parent)
             store = cls(path, origin=origin, signer=signer, clock=clock)
         except (OSError, sqlite3.Error) as error:
