@@ -17,6 +17,7 @@ import anyio.to_thread
 import structlog
 
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
+from neural_trader_governance.audit.log import read_entry
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.signing.keys import VerifyingKey
 from neural_trader_governance.store import Store
@@ -138,6 +139,7 @@ class Services:
             replay=self.replay,
             clock=self.clock,
             approver=VerifyingKey.parse(self.home.approver_vkey.read_text(encoding="ascii")),
+            restricted_symbols=self.settings.restricted_symbols,
         )
 
     @functools.cached_property
@@ -226,6 +228,7 @@ class Services:
         """Starts what lives in the background; `aclose` ends it. A second time does nothing."""
         if not self._started:
             self._started = True
+            await anyio.to_thread.run_sync(self._record_policy)
             await self._background.enter_async_context(self.backtests)
 
     async def call(self, name: str, **arguments: object) -> dict[str, Any]:
@@ -268,6 +271,18 @@ class Services:
         """Appends one entry to the audit log, in a transaction of its own."""
         with self.store.unit() as unit:
             unit.append(AuditEntry.by(caller, entry_type, **fields))
+
+    def _record_policy(self) -> None:
+        """Puts the policy on the record if it is another than the one activated last."""
+        activated = EntryType.POLICY_ACTIVATE
+        with self.store.unit() as unit:
+            query = "SELECT max(seq) FROM audit_entries WHERE type = ?"
+            seq = unit.connection.execute(query, (activated,)).fetchone()[0]
+            before = None if seq is None else read_entry(unit.connection, seq).payload.get("policy_digest")
+            if before != self.policy.digest:
+                payload = {"policy_digest": self.policy.digest, "replaces": before}
+                unit.append(AuditEntry.by(self.person, activated, payload=payload))
+                log.warning("policy_changed", policy_digest=self.policy.digest, replaces=before)
 
     async def _record_backtest(self, run: "BacktestRecord") -> None:
         """Puts a completed run on the record: its id, its strategy and the digest that verifies it."""

@@ -1,6 +1,5 @@
 """Settings: `NEURAL_TRADER_*` variables over `config.toml` in the home, over the defaults here."""
 
-from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,7 +12,7 @@ from pydantic_settings import (
 )
 
 from neural_trader_governance.errors import ConfigurationError
-from neural_trader_governance.terms.clocks import UtcTime
+from neural_trader_governance.terms.instruments import Symbol
 
 if TYPE_CHECKING:
     from neural_trader_server.home import Home
@@ -33,14 +32,12 @@ class Settings(BaseSettings):
     )
     principal: str = Field(default="owner", max_length=80, description="The person whom the agent serves")
     paper_cash_usd: Decimal = Field(default=Decimal(100_000), gt=0, le=Decimal(1_000_000_000))
-    replay_start: UtcTime = Field(
-        default=datetime.fromisoformat("2013-03-01T00:00:00+00:00"),
-        description="Where the replay clock of a new home stands",
+    restricted_symbols: frozenset[Symbol] = Field(
+        default=frozenset(), description='What no agent may trade, such as ["GME"]'
     )
     tool_deadline_s: float = Field(
         default=120.0, gt=0, le=3600, description="The longest a tool call may take"
     )
-    backtest_wall_time_s: float = Field(default=60.0, gt=0, le=3600)
 
 
 def load_settings(home: "Home") -> Settings:

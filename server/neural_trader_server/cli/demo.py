@@ -52,6 +52,7 @@ def _prepare(home: "Home") -> None:
     """
     import anyio
 
+    from neural_trader_governance.audit.entries import EntryType
     from neural_trader_governance.errors import ConfigurationError
     from neural_trader_server.app import open_desk
     from neural_trader_server.assets import check_assets
@@ -67,7 +68,9 @@ def _prepare(home: "Home") -> None:
             symbols = {instrument.symbol for instrument in services.archive.instruments()}
             if not {"AAPL", "MSFT", "IBM"} <= symbols:
                 err().print("Reading real sample prices into the archive …")
-                fetch_sample(services.archive, services.clock)
+                written = [one.symbol for one in fetch_sample(services.archive, services.clock)]
+                payload = {"provider": "sample", "symbols": written}
+                services.record(services.person, EntryType.DATA_IMPORT, payload=payload)
 
     anyio.run(prepare)
 

@@ -24,7 +24,7 @@ class ComputedFeatures(Term):
 
     symbol: str
     interval: str
-    handle: str | None = Field(description="For artifact_read and artifact_query; null where no bar matched")
+    handle: str | None = Field(description="For artifact_read; null where no bar matched")
     latest: dict[str, float | None] = Field(description="By feature, at latest_time; null where undefined")
     latest_time: UtcTime | None = Field(description="Open of the newest bar")
     row_count: int

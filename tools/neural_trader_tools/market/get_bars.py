@@ -32,7 +32,7 @@ class BarsResult(Term):
     as_of: UtcTime | None = Field(description="Only what was known then is here; null: everything")
     columns: dict[str, list[str | float | None]] = Field(description="time (the bar's open) and its values")
     row_count: int = Field(description="Bars asked for; the handle holds all of them")
-    handle: str | None = Field(description="For artifact_read and artifact_query; null where no bar matched")
+    handle: str | None = Field(description="For artifact_read; null where no bar matched")
     data_version: str | None = Field(default=None, description="Digest of the series (detailed)")
     dataset: str | None = Field(default=None, description="Data set of the series (detailed)")
     note: str | None = None
@@ -110,7 +110,7 @@ def _note(archive: Archive, symbol: str, rows: int, limit: int, window: ReadWind
     if rows > limit:
         return (
             f"showing the newest {limit} of {rows} bars; narrow with start, end or columns,"
-            " or read the handle with artifact_read or artifact_query"
+            " or read the handle with artifact_read"
         )
     if rows:
         return None
