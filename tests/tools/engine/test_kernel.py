@@ -232,6 +232,16 @@ def test_a_reversal_is_one_fill_and_two_trades(play: Any) -> None:
     assert first[7] + second[7] == pytest.approx(played.equity[-1] - 1000)
 
 
+def test_a_short_bought_back_beyond_its_equity_is_ruin_too(play: Any, row: Any) -> None:
+    bars = [FLAT, FLAT, (25, 25, 25, 25), FLAT]
+    rows = [row(0, -1, 100), row(0, 1, 100, stop=12.0), row(2, 1, 1, limit=9), row(3, 1, 1)]
+    played = play(bars, rows)
+    assert played.told == [(1, -100.0, 10.0, "market"), (2, 100.0, 25.0, "stop")]
+    assert played.equity.tolist() == [1000, 1000, -500, -500]
+    assert played.states == ["filled", "filled", "canceled", "rejected"]
+    assert played.account[kernel.RUINED] == 1.0
+
+
 def test_a_short_that_loses_everything_is_liquidated_and_trades_no_more(play: Any) -> None:
     bars = [FLAT, FLAT, (25, 25, 25, 25), FLAT, FLAT]
     played = play(bars, targets=[-1, -1, 0, 1, 1])

@@ -26,8 +26,8 @@ Day orders end with the UTC day of the first bar on which they could fill.
 Costs: slippage worsens market, stop, trailing, stop-loss and target fills, never limits; commission is a
 part of the notional. Sizes: a target, like `fraction=`, is sized at the fill so that cost and commission
 together are target x equity, equity being marked at the fill's price. There is no leverage: a fill that
-leaves position and commission above equity is rejected. If equity falls to zero or below, the
-position is liquidated at the close and nothing trades any more.
+leaves position and commission above equity is rejected. If equity is zero or below at a close, what is held
+is liquidated there and nothing trades any more.
 """
 
 import math
@@ -381,21 +381,24 @@ def finish(
             if book[row, ID] != DEAD and (book[row, KIND] == _MARKET or book[row, KIND] == _BY_TARGET):
                 _fill(bar, row, close, IN_LIMITS, rules, account, book, fills, states)
     equity = account[CASH] + account[POSITION] * close
-    if equity <= 0.0 and account[POSITION] != 0.0:
-        position = account[POSITION]
-        cost = abs(position) * close * rules[COMMISSION]
-        account[CASH] += position * close - cost
-        account[POSITION] = 0.0
-        number = int(account[FILLS])
-        fills[number, 0] = bar
-        fills[number, 1] = -1.0
-        fills[number, 2] = -position
-        fills[number, 3] = close
-        fills[number, 4] = cost
-        fills[number, 5] = _LIQUIDATION
-        fills[number, 6] = 0.0
-        account[FILLS] = number + 1
+    if (
+        equity <= 0.0 and account[RUINED] == 0.0
+    ):  # a stop that a gap jumped may have left no position, and debt
         account[RUINED] = 1.0
+        position = account[POSITION]
+        if position != 0.0:
+            cost = abs(position) * close * rules[COMMISSION]
+            account[CASH] += position * close - cost
+            account[POSITION] = 0.0
+            number = int(account[FILLS])
+            fills[number, 0] = bar
+            fills[number, 1] = -1.0
+            fills[number, 2] = -position
+            fills[number, 3] = close
+            fills[number, 4] = cost
+            fills[number, 5] = _LIQUIDATION
+            fills[number, 6] = 0.0
+            account[FILLS] = number + 1
         for row in range(int(account[BOOKED])):
             if book[row, ID] != DEAD:
                 _kill(book, row, _CANCELED, states)
