@@ -201,6 +201,38 @@ PEEKING = {
     "def signals(bars):\n"
     "    c = bars['close']\n"
     "    return (c.reverse().cum_max().reverse() > c * 1.1).cast(pl.Float64)\n",
+    "resampled": "import polars as pl\n"
+    "def signals(bars):\n"
+    "    month = bars.select(c=pl.col('close').last().over(pl.col('time').dt.truncate('1mo')))['c']\n"
+    "    return (month > bars['close']).cast(pl.Float64)\n",
+    "sorted": "import numpy as np\n"
+    "def signals(bars):\n"
+    "    c = bars['close'].to_numpy()\n"
+    "    ahead = np.append(c[5:], [c[-1]] * 5) / c\n"
+    "    target = np.zeros(len(c))\n"
+    "    target[np.argsort(ahead)[-len(c) // 4 :]] = 1.0\n"
+    "    return target\n",
+    "global": "SEEN = {}\n"
+    "class A(Strategy):\n"
+    "  def on_start(self):\n"
+    "    SEEN['close'] = self._desk._columns['close'].tolist()\n"
+    "  def on_bar(self, bar):\n"
+    "    rest = SEEN['close'][bar.number + 1 :]\n"
+    "    self.target(1.0 if rest and rest[0] > bar.close else 0.0)\n",
+    "counted": "import numpy as np\n"
+    "def signals(bars):\n"
+    "    return (np.arange(len(bars)) >= len(bars) - 50).astype(float)\n",
+    "closure": "import numpy as np\n"
+    "def signals(bars):\n"
+    "    c = bars['close'].to_list()\n"
+    "    def decide(i):\n"
+    "        return float(max(c[i : i + 3]) > c[i])\n"
+    "    return np.array([decide(i) for i in range(len(c))])\n",
+    "fitted": "import numpy as np\n"
+    "def signals(bars):\n"
+    "    c = bars['close'].to_numpy()\n"
+    "    slope, start = np.polyfit(np.arange(len(c)), c, 1)\n"
+    "    return (c < start + slope * np.arange(len(c))).astype(float)\n",
     "base": "class A(Strategy):\n"
     "  def on_bar(self, bar):\n"
     "    close = self.bars._columns['close']\n"
