@@ -7,7 +7,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from neural_trader_governance.terms.clocks import UtcTime
 from neural_trader_governance.terms.instruments import Symbol
-from neural_trader_governance.terms.money import NANO, QUANTITY_MAX, DecimalText, price_tick
+from neural_trader_governance.terms.money import MONEY_MAX, NANO, QUANTITY_MAX, DecimalText, price_tick
 from neural_trader_governance.terms.term import Term
 
 Side = Literal["buy", "sell"]
@@ -43,8 +43,8 @@ class OrderIntent(Term):
     side: Side
     quantity: DecimalText = Field(gt=0, le=QUANTITY_MAX, description="Units; fractions down to 1e-9")
     type: OrderType = "market"
-    limit_price: DecimalText | None = Field(default=None, gt=0)
-    stop_price: DecimalText | None = Field(default=None, gt=0)
+    limit_price: DecimalText | None = Field(default=None, gt=0, le=MONEY_MAX)
+    stop_price: DecimalText | None = Field(default=None, gt=0, le=MONEY_MAX)
     time_in_force: TimeInForce = "day"
     account: AccountId = "paper"
     agent: AgentId
