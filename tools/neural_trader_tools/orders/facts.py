@@ -17,6 +17,7 @@ from neural_trader_governance.policy.contexts import (
 )
 from neural_trader_governance.terms.clocks import to_epoch_us
 from neural_trader_governance.terms.market import Quote
+from neural_trader_governance.terms.money import CENT
 from neural_trader_governance.terms.orders import OrderIntent
 from neural_trader_governance.terms.portfolios import Portfolio
 from neural_trader_tools.market.archive import Archive
@@ -33,7 +34,7 @@ class Facts:
         context: What policy decides on.
         price: The price that governs, in USD; zero where no quote is known (policy denies that).
         notional: price x quantity.
-        reserve: Cash to hold back while the order works.
+        reserve: Cash to hold back while the order works: whole cents, as fills take them.
     """
 
     context: PolicyContext
@@ -68,7 +69,7 @@ def gather(
     price = estimate_price(intent, quote.last) if quote else Decimal(0)
     notional = price * intent.quantity
     buying = intent.side == "buy"
-    required = notional if buying else Decimal(0)
+    required_cents = cents_up(notional) if buying else 0
     after, gross = _exposure_after(portfolio, intent, price)
     selling = accounts.working_quantity(connection, intent.account, intent.symbol, "sell")
     context = PolicyContext(
@@ -92,7 +93,7 @@ def gather(
         short_after=not buying and _held(portfolio, intent.symbol) - selling < intent.quantity,
         equity_cents=cents_down(portfolio.equity),
         buying_power_cents=cents_down(portfolio.buying_power),
-        required_cash_cents=cents_up(required),
+        required_cash_cents=required_cents,
         day_pnl_cents=cents_down(portfolio.day_pnl),
         orders_last_minute=_orders_since(connection, intent.agent, now - timedelta(minutes=1)) + 1,
         quote_known=quote is not None,
@@ -100,7 +101,7 @@ def gather(
         tainted=False,
         approved=False,
     )
-    return Facts(context, price, notional, required)
+    return Facts(context, price, notional, reserve=required_cents * CENT)
 
 
 def _quote(replay: ReplayClock, symbol: str) -> Quote | None:
