@@ -17,7 +17,7 @@ Rules, each named in the fill it makes:
 
 import sqlite3
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -27,7 +27,7 @@ from typing import Literal
 import anyio.to_thread
 import polars as pl
 
-from neural_trader_governance.errors import DataError
+from neural_trader_governance.errors import DataError, NetworkError
 from neural_trader_governance.terms.clocks import Clock, format_time, parse_time
 from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.market import Bar, interval_duration
@@ -35,7 +35,7 @@ from neural_trader_governance.terms.money import price_tick, round_to_tick
 from neural_trader_governance.terms.orders import OrderIntent
 from neural_trader_tools.brokers.port import BrokerReport
 from neural_trader_tools.market.archive import Archive
-from neural_trader_tools.market.replay import ReplayClock
+from neural_trader_tools.market.replay import ReplayClock, newest_bar
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS venue_orders (
@@ -139,21 +139,25 @@ class PaperBroker:
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
-        connection = sqlite3.connect(self._path, timeout=30, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-            except BaseException:
+            with closing(sqlite3.connect(self._path, timeout=30, isolation_level=None)) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
                 if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-            if connection.in_transaction:
-                connection.execute("COMMIT")
-        finally:
-            connection.close()
+                    connection.execute("COMMIT")
+        except sqlite3.Error as error:  # as with any venue: what came of it is unknown, not negative
+            raise NetworkError(
+                "venue_unavailable",
+                f"the paper venue's file {self._path.name} cannot be used ({error})",
+                "check the home's disk and permissions; reconciliation settles what is in doubt",
+            ) from error
 
     def _submit(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
         now = self._replay.now()
@@ -248,10 +252,19 @@ class PaperBroker:
         self._end(connection, client_order_id, "expired", detail)
 
     def _bars_between(self, symbol: str, since: datetime, until: datetime) -> list[Bar]:
-        """Returns the raw bars that became known in (since, until], oldest first."""
-        interval = next(iter(self._archive.instrument(symbol).intervals))
+        """Returns the raw bars that became known in (since, until], oldest first.
+
+        A bar no newer than the newest known at `since` is a correction: its time had passed already.
+        """
+        newest = newest_bar(self._archive, symbol, as_of=until)
+        if newest is None:
+            return []
+        interval = newest[1]
         rows = self._archive.bars(symbol, interval, as_of=until, adjust="none")
         fresh = rows.filter(pl.col("known_time") > since)
+        before = self._archive.bars(symbol, interval, as_of=since, adjust="none").get_column("event_time")
+        if not before.is_empty():
+            fresh = fresh.filter(pl.col("event_time") > before.item(-1))
         return [Bar(symbol=symbol, interval=interval, **row) for row in fresh.iter_rows(named=True)]
 
     def _next_split(self, symbol: str, since: datetime, until: datetime) -> datetime | None:

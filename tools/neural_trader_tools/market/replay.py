@@ -131,18 +131,7 @@ class ReplayClock:
             DataError: unknown symbol, or no bar of it was known yet.
         """
         now = self.now()
-        instrument = self._archive.instrument(symbol)
-        newest: tuple[datetime, str, pl.DataFrame] | None = None
-        for interval in instrument.intervals:
-            last = self._archive.bars(symbol, interval, as_of=now).tail(1)
-            if last.is_empty():
-                continue
-            # The price was made when the bar ended, though it may have been published later.
-            made: datetime = min(
-                last.item(0, "known_time"), last.item(0, "event_time") + interval_duration(interval)
-            )
-            if newest is None or made > newest[0]:
-                newest = (made, interval, last)
+        newest = newest_bar(self._archive, symbol, as_of=now)
         if newest is None:
             raise DataError(
                 "no_price",
@@ -175,6 +164,34 @@ class ReplayClock:
                 f"{self._path.name} cannot be used ({error})",
                 "check the archive folder's permissions and free space",
             ) from error
+
+
+def newest_bar(
+    archive: Archive, symbol: str, *, as_of: datetime, end: datetime | None = None
+) -> tuple[datetime, str, pl.DataFrame] | None:
+    """Returns when the newest price was made, its interval (the finer of two as new) and its bar's row.
+
+    Args:
+        archive: Where to look.
+        symbol: As the archive spells it.
+        as_of: What was known later is invisible; splits known by then are applied.
+        end: End of the event_times wanted, exclusive.
+
+    Raises:
+        DataError: unknown symbol.
+    """
+    newest: tuple[datetime, str, pl.DataFrame] | None = None
+    for interval in archive.instrument(symbol).intervals:
+        last = archive.bars(symbol, interval, end=end, as_of=as_of).tail(1)
+        if last.is_empty():
+            continue
+        # The price was made when the bar ended, though it may have been published later.
+        made: datetime = min(
+            last.item(0, "known_time"), last.item(0, "event_time") + interval_duration(interval)
+        )
+        if newest is None or made > newest[0]:
+            newest = (made, interval, last)
+    return newest
 
 
 def _main_interval(instrument: ListedInstrument) -> str:

@@ -13,7 +13,7 @@ from neural_trader_governance.terms.money import MICRO, from_micros, from_nanos,
 from neural_trader_governance.terms.orders import OrderIntent
 from neural_trader_governance.terms.portfolios import Portfolio, Position
 from neural_trader_tools.market.archive import Archive
-from neural_trader_tools.market.replay import ReplayClock
+from neural_trader_tools.market.replay import ReplayClock, newest_bar
 from neural_trader_tools.orders import accounts
 
 
@@ -39,11 +39,10 @@ class Pricer:
 
     def previous(self, symbol: str) -> Decimal | None:
         """Returns the last close before the clock's session, on today's share basis."""
-        interval = next(iter(self.archive.instrument(symbol).intervals))
-        rows = self.archive.bars(symbol, interval, end=self.session_start, as_of=self.now)
-        if rows.is_empty():
+        newest = newest_bar(self.archive, symbol, as_of=self.now, end=self.session_start)
+        if newest is None:
             return None
-        close = Decimal(repr(float(rows.get_column("close").item(-1))))
+        close = Decimal(repr(float(newest[2].item(0, "close"))))
         return round_to_tick(close, price_tick(close), "nearest")
 
     def split_factor(self, symbol: str, since: datetime) -> Decimal:
@@ -57,12 +56,17 @@ class Pricer:
 
 
 def estimate_price(intent: OrderIntent, last: Decimal) -> Decimal:
-    """Returns the price that governs: the limit, else the worse of the last and the stop."""
-    if intent.limit_price is not None:
-        return intent.limit_price
-    if intent.stop_price is not None:
-        return max(last, intent.stop_price) if intent.side == "buy" else min(last, intent.stop_price)
-    return last
+    """Returns the price that governs: a buy's limit, else the worse of the last and the stop.
+
+    A sell's limit bounds its price from below only: one that the market already betters fills there.
+    """
+    buying, limit, stop = intent.side == "buy", intent.limit_price, intent.stop_price
+    if buying and limit is not None:
+        return limit
+    first = last
+    if stop is not None:
+        first = max(last, stop) if buying else min(last, stop)
+    return first if limit is None else max(first, limit)
 
 
 def read_portfolio(
