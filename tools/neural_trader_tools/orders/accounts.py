@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
+from neural_trader_governance.errors import IntegrityError
 from neural_trader_governance.terms.clocks import from_epoch_us, to_epoch_us
 from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.money import CENT, from_micros, from_nanos, to_micros, to_nanos
@@ -18,6 +19,9 @@ from neural_trader_tools.orders.machine import WORKING
 
 SplitFactor = Callable[[str, datetime], Decimal]
 """How many shares, at the moment that it speaks for, one share of an earlier moment has become."""
+
+SplitBetween = Callable[[str, datetime, datetime], Decimal]
+"""How many shares of the second moment one share of the first has become."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS accounts (
@@ -126,19 +130,40 @@ def may_trade(connection: sqlite3.Connection, *, account: str, agent: str) -> bo
 
 
 def post_fill(
-    connection: sqlite3.Connection, *, account: str, fill: Fill, audit_seq: int, split_factor: SplitFactor
+    connection: sqlite3.Connection, *, account: str, fill: Fill, audit_seq: int, split_between: SplitBetween
 ) -> None:
-    """Books a fill that is not booked yet; the caller has checked `has_fill` in this transaction."""
+    """Books a fill that is not booked yet; the caller has checked `has_fill` in this transaction.
+
+    Fills may be booked out of order: holding and fill meet on the share basis of the later of them.
+
+    Raises:
+        IntegrityError: the fill is in another currency than the account.
+    """
     cash = to_micros(cash_movement(fill))
     quantity = to_nanos(fill.quantity) * (1 if fill.side == "buy" else -1)
     event_us = to_epoch_us(fill.event_time)
     stored = dict(_stored_holdings(connection, account)).get(fill.symbol)
-    before = _rebased(fill.symbol, stored, split_factor) if stored else Holding(basis_us=event_us)
-    after = apply_fill(before, quantity=quantity, cash=cash)
-    connection.execute("UPDATE accounts SET cash = cash + ? WHERE account = ?", (cash, account))
+    before = stored or Holding(basis_us=event_us)
+    basis_us = max(before.basis_us, event_us)
+
+    def carried(symbol: str, since: datetime) -> Decimal:
+        return split_between(symbol, since, from_epoch_us(basis_us))
+
+    traded = _rebased(fill.symbol, Holding(quantity=quantity, basis_us=event_us), carried).quantity
+    after = apply_fill(_rebased(fill.symbol, before, carried), quantity=traded, cash=cash)
+    paid = connection.execute(
+        "UPDATE accounts SET cash = cash + ? WHERE account = ? AND currency = ?",
+        (cash, account, fill.currency),
+    )
+    if paid.rowcount != 1:
+        raise IntegrityError(
+            "foreign_fill",
+            f"{fill.execution_id} is in {fill.currency}, which the account {account} does not hold",
+            "halt trading and compare with the venue: neural-trader orders reconcile",
+        )
     connection.execute(
         "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?, ?)",
-        (account, fill.symbol, after.quantity, after.cost, after.realized, max(before.basis_us, event_us)),
+        (account, fill.symbol, after.quantity, after.cost, after.realized, basis_us),
     )
     connection.execute(
         "INSERT INTO fills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

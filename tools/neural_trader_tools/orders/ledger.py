@@ -1,8 +1,11 @@
 """The ledger: what venues answered, written down once, each answer in one transaction with its entries."""
 
 from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
 
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
+from neural_trader_governance.errors import IntegrityError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.store import Store, Unit
 from neural_trader_governance.terms.clocks import Clock
@@ -12,7 +15,7 @@ from neural_trader_tools.brokers.port import BrokerReport
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.orders import accounts, book
-from neural_trader_tools.orders.machine import WORKING
+from neural_trader_tools.orders.machine import WORKING, newer
 from neural_trader_tools.orders.valuation import Pricer
 
 
@@ -32,12 +35,12 @@ class Ledger:
         by reconciliation is logged as `recon`; a submission that the venue never saw ends canceled.
 
         Raises:
-            IntegrityError: the venue reports more than was ordered; nothing is booked.
+            IntegrityError: the venue reports more or other than was ordered; nothing is booked.
         """
         with self._store.unit() as unit:
             connection, now = unit.connection, self._clock.now()
             order = book.find_order(connection, report.client_order_id)
-            state = OrderState(report.state)
+            state = newer(order.state, OrderState(report.state))
             if reconciled and order.state == OrderState.SUBMITTED and state == OrderState.REJECTED:
                 state = OrderState.CANCELED
             fresh = [fill for fill in report.fills if not accounts.has_fill(connection, fill.execution_id)]
@@ -46,21 +49,33 @@ class Ledger:
             kind = EntryType.RECON if reconciled else EntryType.BROKER_ACK
             unit.append(order_entry(kind, order, caller, {"state": state.value, "detail": report.detail}))
             for fill in fresh:
-                self._book_fill(unit, order, fill, caller)
+                if not accounts.has_fill(connection, fill.execution_id):  # a report may name one twice
+                    self._book_fill(unit, order, fill, caller)
             return book.move_order(connection, report.client_order_id, state, now=now, detail=report.detail)
 
     def _book_fill(self, unit: Unit, order: Order, fill: Fill, caller: Caller) -> None:
+        intent = order.intent
+        theirs = (fill.client_order_id, fill.symbol, fill.side)
+        if theirs != (order.client_order_id, intent.symbol, intent.side):
+            raise IntegrityError(
+                "foreign_fill",
+                f"{order.client_order_id} is to {intent.side} {intent.symbol}, but the venue reports"
+                f" {fill.execution_id}: {fill.side} {fill.symbol} of {fill.client_order_id}",
+                "halt trading and compare with the venue: neural-trader orders reconcile",
+            )
         payload = fill.model_dump(mode="json")
         seq = unit.append(order_entry(EntryType.BROKER_FILL, order, caller, payload))
         book.add_fill(unit.connection, order.client_order_id, quantity=fill.quantity, price=fill.price)
-        pricer = Pricer(self._archive, self._replay, fill.event_time)
         accounts.post_fill(
             unit.connection,
-            account=order.intent.account,
+            account=intent.account,
             fill=fill,
             audit_seq=seq,
-            split_factor=pricer.split_factor,
+            split_between=self._split_between,
         )
+
+    def _split_between(self, symbol: str, since: datetime, until: datetime) -> Decimal:
+        return Pricer(self._archive, self._replay, until).split_factor(symbol, since)
 
     def record_unknown(self, client_order_id: str, why: str, caller: Caller) -> None:
         """Records that a submission's outcome is unclear; it stays reserved until reconciled."""

@@ -34,7 +34,17 @@ TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
     S.PENDING_CANCEL: frozenset(
         {S.CANCELED, S.FILLED, S.PARTIALLY_FILLED, S.ACCEPTED, S.EXPIRED, S.REJECTED}
     ),
-    S.UNKNOWN: frozenset({S.ACCEPTED, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED, S.REJECTED}),
+    S.UNKNOWN: frozenset(
+        {
+            S.ACCEPTED,
+            S.PARTIALLY_FILLED,
+            S.FILLED,
+            S.PENDING_CANCEL,  # a venue that never saw the order bars it
+            S.CANCELED,
+            S.EXPIRED,
+            S.REJECTED,
+        }
+    ),
     S.REJECTED: frozenset(),
     S.DENIED: frozenset(),
     S.EXPIRED: frozenset({S.FILLED}),
@@ -45,6 +55,19 @@ TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
 
 WORKING = frozenset({S.SUBMITTED, S.ACCEPTED, S.PARTIALLY_FILLED, S.PENDING_CANCEL, S.UNKNOWN})
 """States in which the venue may still fill, so that cash stays reserved."""
+
+_OVERTAKEN = {
+    S.PARTIALLY_FILLED: frozenset({S.ACCEPTED}),
+    S.PENDING_CANCEL: frozenset({S.ACCEPTED, S.PARTIALLY_FILLED}),
+}
+
+
+def newer(current: OrderState, reported: OrderState) -> OrderState:
+    """Returns the reported state, or the current one where the report was overtaken on its way.
+
+    A cancel that was asked for stays asked for until the venue ends the order one way or the other.
+    """
+    return current if reported in _OVERTAKEN.get(current, frozenset()) else reported
 
 
 def advance(current: OrderState, following: OrderState) -> OrderState:
