@@ -157,15 +157,15 @@ class Desk:
                 continue  # another process may be between its commit and its broker call
             try:
                 report = await self._look_up(order)
+                if report is None:
+                    _log.error("reconcile.missing_at_venue", client_order_id=order.client_order_id)
+                    continue
+                if report.state == order.state and len(report.fills) == 0:
+                    continue
+                after = await anyio.to_thread.run_sync(self._ledger.record_report, report, caller, True)
             except (NetworkError, ExecutionError, DataError) as error:  # the others may still be settled
-                _log.warning("reconcile.unanswered", client_order_id=order.client_order_id, error=str(error))
+                _log.warning("reconcile.unsettled", client_order_id=order.client_order_id, error=str(error))
                 continue
-            if report is None:
-                _log.error("reconcile.missing_at_venue", client_order_id=order.client_order_id)
-                continue
-            if report.state == order.state and len(report.fills) == 0:
-                continue
-            after = await anyio.to_thread.run_sync(self._ledger.record_report, report, caller, True)
             if after != order.state:
                 found.append(Discrepancy(order.client_order_id, order.state, after, report.detail))
         return found
@@ -321,12 +321,6 @@ class Desk:
             order = book.find_order(unit.connection, client_order_id)
             if order.state not in WORKING or order.state == OrderState.PENDING_CANCEL:
                 return order.state == OrderState.PENDING_CANCEL
-            if order.state == OrderState.UNKNOWN:
-                raise RiskError(
-                    "order_in_doubt",
-                    f"the outcome of {client_order_id} is unknown",
-                    "run: neural-trader orders reconcile, then cancel what is still working",
-                )
             book.move_order(
                 unit.connection,
                 client_order_id,
@@ -387,6 +381,7 @@ class Desk:
             "decision": verdict.decision,
             "rules": [reason.rule for reason in verdict.reasons],
             "policy_digest": verdict.policy_digest,
+            "price": format_decimal(facts.price),  # at submit it may not be the preview's any more
         }
         return unit.append(self._entry(EntryType.POLICY_DECISION, preview, caller, payload))
 
