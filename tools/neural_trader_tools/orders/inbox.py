@@ -17,7 +17,7 @@ from neural_trader_governance.policy.engine import PolicyEngine
 from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import Clock
-from neural_trader_governance.terms.money import CENT
+from neural_trader_governance.terms.money import price_tick
 from neural_trader_governance.terms.orders import OrderState
 from neural_trader_tools.orders import previews
 from neural_trader_tools.orders.previews import APPROVAL_TTL, Preview
@@ -49,14 +49,14 @@ class Inbox:
         """
         with self.store.unit() as unit:
             preview = self._waiting(previews.find_preview(unit.connection, preview_id))
-            expires_at = self.clock.now() + APPROVAL_TTL
+            expires_at, tick = self.clock.now() + APPROVAL_TTL, price_tick(preview.price)
             approval = sign_approval(
                 key,
                 preview_id=preview_id,
                 intent_hash=preview.intent_hash,
                 policy_digest=self.policy.digest,
-                price_low=(preview.price * (1 - PRICE_BAND)).quantize(CENT, ROUND_FLOOR),
-                price_high=(preview.price * (1 + PRICE_BAND)).quantize(CENT, ROUND_CEILING),
+                price_low=(preview.price * (1 - PRICE_BAND)).quantize(tick, ROUND_FLOOR),
+                price_high=(preview.price * (1 + PRICE_BAND)).quantize(tick, ROUND_CEILING),
                 expires_at=expires_at,
                 nonce=secrets.token_hex(16),
             )
