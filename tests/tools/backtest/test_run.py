@@ -1,5 +1,6 @@
 """The service and its tools, on a real archive, in the real sandbox."""
 
+import json
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,6 +125,11 @@ async def test_unverifiable_chance_is_found_by_verify(backtests: Backtests) -> N
         ({"source": "  "}, "source_empty"),
         ({"source": "#" * 200_000}, "source_too_large"),
         ({"params": {"fsat": 10}}, "unknown_parameter"),
+        ({"params": {"fast": float("nan")}}, "invalid_params"),
+        ({"params": {"fast": "\ud800"}}, "invalid_params"),
+        ({"params": {"fast": {1, 2}}}, "invalid_params"),
+        ({"params": {"fast": "x" * 100_000}}, "invalid_params"),
+        ({"params": {"fast": json.loads("[" * 200 + "]" * 200)}}, "invalid_params"),
         ({"cash": float("nan")}, "invalid_cash"),
         ({"cash": -5}, "invalid_cash"),
         ({"cash": "1e40"}, "invalid_cash"),

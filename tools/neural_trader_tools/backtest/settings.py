@@ -1,5 +1,7 @@
 """Settings: everything that a backtest is asked to be, apart from its prices."""
 
+import json
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Literal, cast
 
@@ -17,6 +19,8 @@ SYMBOLS_MAX = 50
 SOURCE_MAX_BYTES = 128 * 1024
 BPS_MAX = 1_000.0
 SEED_MAX = 2**53
+PARAMS_MAX_BYTES = 64 * 1024
+PARAMS_MAX_DEPTH = 16
 DEFAULT_CASH = Decimal(100_000)
 
 
@@ -80,6 +84,37 @@ def read_settings(
         fill=cast(FillRule, fill),
         lots=cast(Lots, lots),
     )
+
+
+def read_params(params: Mapping[str, Any] | None) -> dict[str, JsonValue]:
+    """Reads a strategy's parameters: what JSON can say, because a run is kept, digested and sent as JSON.
+
+    Raises:
+        InputError: `invalid_params`: NaN, infinity, lone surrogates, no JSON at all, too large or too deep.
+    """
+    try:
+        text = json.dumps(params or {}, allow_nan=False, ensure_ascii=False)
+        size = len(text.encode())
+        found: dict[str, JsonValue] = json.loads(text)
+        depth = _depth(found)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(
+            "invalid_params",
+            f"params are not JSON: {str(error)[:100]}",
+            "use finite numbers, text, true, false, null, lists and objects",
+        ) from None
+    if size > PARAMS_MAX_BYTES or depth > PARAMS_MAX_DEPTH:
+        raise InputError(
+            "invalid_params",
+            f"params have {size:,} bytes, nested {depth} deep",
+            f"keep them below {PARAMS_MAX_BYTES:,} bytes and {PARAMS_MAX_DEPTH} levels",
+        )
+    return found
+
+
+def _depth(value: JsonValue) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0) if isinstance(value, dict | list) else 0
 
 
 def number(

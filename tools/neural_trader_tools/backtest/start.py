@@ -11,6 +11,7 @@ from neural_trader_tools.backtest.settings import (
     SEED_MAX,
     SYMBOLS_MAX,
     BacktestRequest,
+    read_params,
     read_period,
     read_settings,
 )
@@ -63,7 +64,7 @@ async def backtest_start(
         interval=interval,
         start=first,
         end=last,
-        params=params or {},
+        params=read_params(params),
         settings=settings,
         seed=seed,
     )
