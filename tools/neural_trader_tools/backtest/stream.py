@@ -97,7 +97,7 @@ def check_orders(commands: Floats, bar_count: int) -> Floats:
     _refuse(~np.isin(by, (o.QUANTITY, o.FRACTION)) | ~np.isin(force, (o.GTC, o.DAY)), "has an unknown code")
     _refuse(np.where(orders, np.abs(side) != 1, side != 0), "has an impossible side")
     _refuse(orders & (size <= 0), "has a size that is not above 0")
-    _refuse(orders & (size > 1e15), "has a size beyond 1e15")
+    _refuse(orders & (size > o.SIZE_MAX), f"has a size beyond {o.SIZE_MAX:g}")
     _refuse(orders & (by == o.FRACTION) & (size > 1), "has a fraction above 1")
     _refuse(targets & (np.abs(size) > 1), "has a target outside -1 … 1")
     _refuse(

@@ -95,5 +95,7 @@ FILL_POSITION: Final = 6
 
 ORDERS_PER_BAR_MAX: Final = 64
 """Rows that one bar may add; a stream with more is refused, inside as outside."""
+SIZE_MAX: Final = 1e15
+"""Units of one order; beyond it a float no longer counts them."""
 WORKING_MAX: Final = 256
 """Orders that may wait at once, bracket legs included; matching looks at each of them on each bar."""

@@ -270,6 +270,8 @@ class Strategy:
         )
         if fraction is not None and size > 1.0:
             raise _invalid(f"fraction {size} exceeds 1; leverage is not offered")
+        if size > o.SIZE_MAX:
+            raise _invalid(f"quantity {size:.6g} exceeds {o.SIZE_MAX:g}")
         prices = [
             math.nan if price is None else _positive(name, price)
             for name, price in (
