@@ -130,15 +130,14 @@ def call_signals(function: Callable[..., Any], frame: pl.DataFrame, params: Mapp
     declared, takes_any = function_parameters(function)
     result = function(frame, **bind(declared, params, takes_any=takes_any))
     if isinstance(result, pl.Series):
-        try:
-            values = result.cast(pl.Float64).to_numpy()
-        except pl.exceptions.PolarsError as error:
-            raise _bad_signals(f"a series of {result.dtype}") from error
+        if not (result.dtype.is_numeric() or isinstance(result.dtype, pl.Boolean | pl.Null)):
+            raise _bad_signals(f"a series of {result.dtype}")
+        values = result.cast(pl.Float64).to_numpy()
     elif isinstance(result, np.ndarray):
         array = cast(NDArray[Any], result)
         if array.dtype.kind not in "biuf":
             raise _bad_signals(f"an array of {array.dtype}")
-        values = array
+        values = np.ma.filled(array.astype(np.float64), np.nan)  # what is masked is as good as null
     else:
         raise _bad_signals(f"a {type(result).__name__}")
     values = np.array(values, dtype=np.float64)
