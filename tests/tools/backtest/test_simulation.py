@@ -124,6 +124,21 @@ async def test_the_digest_is_stable_and_feels_every_input(sandbox: LocalSandbox,
         ("def signals(bars):\n    return bars['close'] * 0 + 2\n", "target_out_of_range", "bar 0"),
         ("def signals(bars):\n    return bars['close'][:-1] * 0\n", "signals_shape", "799"),
         ("def signals(bars):\n    return 'buy'\n", "signals_type", "str"),
+        ("def signals(bars):\n    return bars['close'].cast(str)\n", "signals_type", "String"),
+        ("def signals(bars):\n    return bars['time'].dt.date() * 0\n", "strategy_failed", "Error"),
+        ("def signals(bars):\n    return bars['time'] - bars['time']\n", "signals_type", "Duration"),
+        ("def signals(bars):\n    return bars['close'].to_frame().to_struct()\n", "signals_type", "Struct"),
+        (
+            "class A(Strategy):\n    fsat: int = 1\n    def on_bar(self, bar): self.buy(quantity=1e300)\n",
+            "invalid_order",
+            "1e.300 exceeds",
+        ),
+        (
+            "from neural_trader_tools.engine.faults import StrategyFault\n"
+            "def signals(bars):\n    raise StrategyFault('sandbox_unavailable', 'no layer', 'run this')\n",
+            "strategy_failed",
+            "sandbox_unavailable",
+        ),
         ("x = 1\n", "no_strategy", "neither"),
         (
             "def signals(bars):\n  return bars['close']*0\nclass A(Strategy): pass\n",

@@ -23,6 +23,7 @@ from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.replay import Replay, SymbolReplay, replay_symbol
 from neural_trader_tools.backtest.settings import BacktestRequest
 from neural_trader_tools.backtest.stream import read_stream
+from neural_trader_tools.engine.faults import CODES
 
 ENTRY: Final = "neural_trader_tools.engine.guest:run_strategy"
 FEATURES: Final = "neural_trader_tools.features.catalogue"
@@ -150,7 +151,7 @@ def raise_failure(result: SandboxResult) -> NoReturn:
     parts = message.split(": ", 1)
     if error is not None and error.type == "StrategyFault" and len(parts) == 2 and "; " in parts[1]:
         what, next_step = parts[1].rsplit("; ", 1)
-        if parts[0].replace("_", "").isalnum() and len(parts[0]) <= 40:
+        if parts[0] in CODES:
             raise StrategyError(parts[0], what + line, next_step, line=error.line)
     name = "error" if error is None else error.type
     raise StrategyError(

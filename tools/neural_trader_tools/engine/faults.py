@@ -5,6 +5,16 @@ Outside, `backtest` turns it into a `StrategyError` with the same three parts.
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
+
+CODES: Final = frozenset(
+    {
+        "feature_shape", "import_unavailable", "invalid_feature", "invalid_order", "invalid_parameter",
+        "missing_parameter", "no_bar_yet", "no_on_bar", "no_strategy", "several_strategies", "signals_shape",
+        "signals_type", "target_out_of_range", "too_many_orders", "unknown_parameter", "unsupported_order",
+    }
+)  # fmt: skip
+"""Every code that the engine raises in the sandbox; a guest may raise a fault too, but under no other one."""
 
 
 class StrategyFault(Exception):  # noqa: N818  # a fault is the sandbox's word for what a guest raises
