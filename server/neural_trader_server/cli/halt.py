@@ -27,6 +27,9 @@ def halt(
     else:
         canceled = ", ".join(result["canceled"]) or "none were working"
         out().print(f"Trading is halted. Canceled orders: {canceled}. To trade again: neural-trader resume")
+        if result["working"]:
+            waiting = ", ".join(result["working"])
+            out().print(f"No answer yet, they may still fill: {waiting}. Run: neural-trader orders reconcile")
 
 
 def resume(json_output: Json = False) -> None:
