@@ -9,7 +9,7 @@ from tlog_scales.backend import LocalBackend
 from tlog_scales.reader import TilesReader
 from tlog_scales.signing import Vkey
 from tlog_scales.tiles import leaf_hash
-from tlog_scales.tlog import InclusionProofInvalid
+from tlog_scales.tlog import Checkpoint, InclusionProofInvalid
 
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.audit.tiles import export
@@ -55,7 +55,7 @@ def test_it_accepts_signature_root_every_entry_and_the_growth(exported: tuple[Pa
     for index in range(checkpoint.size):
         proof = reader.get_inclusion_proof(index, checkpoint.size)
         proof.check(leaf_hash(reader.get_entry(index)), checkpoint.root_hash)
-    earlier = type(checkpoint).from_text(before)
+    earlier: Any = Checkpoint.from_text(before)
     earlier.verify(Vkey.from_string(vkey))
     grown = reader.get_consistency_proof(earlier.size, checkpoint.size)
     grown.check(earlier.root_hash, checkpoint.root_hash)
