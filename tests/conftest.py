@@ -6,9 +6,14 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: two threads of it starve a busy machine
 
 import pytest
+from hypothesis import settings
 
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.providers.sample import fetch_sample
+
+# Nothing gates on wall time; CI draws the same examples every time, a developer draws new ones.
+settings.register_profile("here", deadline=None, derandomize=os.environ.get("CI") == "true")
+settings.load_profile("here")
 
 
 @pytest.fixture

@@ -24,12 +24,16 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
     Transactions are explicit, and threads take turns by the caller's own lock.
     """
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    # SQLite's automatic WAL checkpoint swallows sync errors; the store runs its own.
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
-    if query_only:
-        connection.execute("PRAGMA query_only = ON")
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        # SQLite's automatic WAL checkpoint swallows sync errors; the store runs its own.
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        if query_only:
+            connection.execute("PRAGMA query_only = ON")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
