@@ -1,5 +1,6 @@
 """`neural-trader data`: fill the archive, look at it, and move the replay clock."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,19 @@ if TYPE_CHECKING:
 app = group("data", "The market archive: prices with the times at which they could be known.")
 replay = group("replay", "The market's time on the paper desk: it stands until you move it, never backwards.")
 app.add_typer(replay)
+
+
+class AssetClass(StrEnum):
+    """The words of `terms.instruments.AssetClass`, which `--help` shows without importing them."""
+
+    EQUITY = "equity"
+    ETF = "etf"
+    INDEX = "index"
+    CRYPTO = "crypto"
+    FX = "fx"
+    FUTURE = "future"
+    RATE = "rate"
+    OTHER = "other"
 
 
 @app.command()
@@ -53,6 +67,9 @@ def import_prices(
     symbol: Annotated[str, typer.Option(help="Ticker, such as AAPL.")],
     interval: Annotated[str, typer.Option(help="Bar length.")] = "1d",
     name: Annotated[str, typer.Option(help="The instrument's name, if it is new.")] = "",
+    asset_class: Annotated[
+        AssetClass, typer.Option(help="What kind of instrument it is, if it is new.")
+    ] = AssetClass.EQUITY,
     calendar: Annotated[
         str, typer.Option(help="MIC whose sessions date daily bars, 24/7, or auto.")
     ] = "auto",
@@ -75,6 +92,7 @@ def import_prices(
                 symbol,
                 interval,
                 name=name,
+                asset_class=asset_class.value,
                 calendar=calendar,
                 time_zone=time_zone,
                 source=source,
@@ -180,7 +198,7 @@ def set_clock(
     async def run(services: "Services") -> dict[str, Any]:
         from neural_trader_governance.terms.clocks import format_time, parse_time
 
-        return {"now": format_time(services.replay.set(parse_time(moment))), "set": True}
+        return {"now": format_time(await services.desk.set_clock(parse_time(moment))), "set": True}
 
     _show_clock(with_desk(run), json_output)
 
