@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,33 @@ async def test_bad_input_is_refused_at_the_start(backtests: Backtests, arguments
         await finish(backtests, **arguments)
     assert caught.value.code == code
     assert str(caught.value).startswith(f"{code}: ")
+
+
+@pytest.mark.parametrize(
+    ("day", "close"),
+    [(26, 88.99), (28, 88.99), (29, 44.86)],  # the 2:1 split of 2005-02-28 is seen on its day
+)
+async def test_a_backtest_sees_what_its_clock_knows(
+    sandbox: LocalSandbox, tmp_path: Path, archive: Archive, day: int, close: float
+) -> None:
+    """Bars end at the clock, and a split that it does not know yet adjusts nothing."""
+    clock = SimulatedClock(datetime(2005, 2, 1, tzinfo=UTC) + timedelta(days=day - 1))
+    path = tmp_path / "research.db"
+    service = Backtests(archive, sandbox, StrategyRegistry(path), Artifacts(tmp_path / "a"), path, clock)
+    request = BacktestRequest(source=CROSS, symbols=("AAPL",))
+    [bars] = service.read_prices(request)
+    assert bars.close[-1] == pytest.approx(close)
+    assert bars.times[-1] < clock.now().timestamp() * 1e6
+    [later] = service.read_prices(
+        request,
+        BacktestRecord(
+            run_id="bt-then",
+            request=request,
+            created_time=clock.now(),
+            as_of=datetime(2005, 2, 26, tzinfo=UTC),
+        ),
+    )
+    assert later.close[-1] == pytest.approx(88.99)
 
 
 async def test_unknown_runs_and_bad_waits_are_refused(backtests: Backtests) -> None:
