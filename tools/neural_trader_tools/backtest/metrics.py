@@ -218,9 +218,7 @@ def find_warnings(replay: Replay, metrics: Metrics) -> list[str]:
     """Returns what a reader of the metrics has to know, the gravest first."""
     warnings: list[str] = []
     if any(symbol.ruined for symbol in replay.symbols):
-        warnings.append(
-            "ruined: equity fell to zero or below; the position was liquidated and trading ended."
-        )
+        warnings.append("ruined: equity fell to zero or below; what was held was liquidated, trading ended.")
     if not any(len(symbol.fills) for symbol in replay.symbols):
         warnings.append("no_trades: the strategy never traded, the ratios say nothing.")
     elif metrics.trade_count < FEW_TRADES:
