@@ -313,8 +313,8 @@ def test_no_order_of_events_bends_the_books_or_the_rules(sample_archive_root: Pa
     run_state_machine_as_test(
         cast("type[RuleBasedStateMachine]", lambda: DeskMachine(sample_archive_root, policy, key)),
         settings=settings(
-            max_examples=20,
-            stateful_step_count=35,
+            max_examples=15,
+            stateful_step_count=30,
             deadline=None,
             derandomize=True,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

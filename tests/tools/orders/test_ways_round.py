@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from neural_trader_governance.errors import IntegrityError, NetworkError
+from neural_trader_governance.errors import InputError, IntegrityError, NetworkError, RiskError
 from neural_trader_governance.terms.instruments import Instrument
 from neural_trader_governance.terms.orders import OrderIntent, OrderState
 from neural_trader_tools.brokers.port import BrokerReport
@@ -229,6 +229,27 @@ async def test_a_decision_at_submit_records_the_price_that_it_was_given_on(
             "SELECT entry FROM audit_entries WHERE type = 'policy.decision' ORDER BY seq"
         ).fetchall()
     assert f'"price":"{submission.order.average_price:.2f}"' in bytes(rows[-1][0]).decode()
+
+
+async def test_a_clock_on_auto_cannot_be_set_to_before_an_order(floor: Any, intent: Build) -> None:
+    desk = floor.desk()
+    preview = await desk.preview(intent(), floor.agent)
+    await desk.submit(preview.preview_id, floor.agent)
+    with pytest.raises(InputError, match="clock_backwards"):
+        await desk.set_clock(datetime(2012, 6, 1, tzinfo=UTC))
+    assert floor.replay.horizon() is None
+    later = datetime(2013, 3, 2, tzinfo=UTC)
+    assert await desk.set_clock(later) == floor.replay.now() == later
+
+
+async def test_a_clock_on_auto_may_be_set_back_while_nothing_was_ordered(floor: Any) -> None:
+    moment = datetime(2012, 6, 1, tzinfo=UTC)
+    assert await floor.desk().set_clock(moment) == moment
+
+
+async def test_nobody_previews_in_another_agents_name(floor: Any, intent: Build) -> None:
+    with pytest.raises(RiskError, match="intent_not_yours"):
+        await floor.desk().preview(intent(agent="agent-2"), floor.agent)
 
 
 async def test_a_late_correction_of_an_old_bar_fills_nothing(floor: Any, intent: Build) -> None:

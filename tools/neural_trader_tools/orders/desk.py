@@ -22,6 +22,7 @@ from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import (
     DataError,
     ExecutionError,
+    InputError,
     IntegrityError,
     NetworkError,
     NeuralTraderError,
@@ -33,7 +34,7 @@ from neural_trader_governance.identity import Caller
 from neural_trader_governance.policy.engine import PolicyEngine, Verdict
 from neural_trader_governance.signing.keys import VerifyingKey
 from neural_trader_governance.store import Receipt, Store, Unit
-from neural_trader_governance.terms.clocks import Clock
+from neural_trader_governance.terms.clocks import Clock, format_time, to_utc
 from neural_trader_governance.terms.money import format_decimal
 from neural_trader_governance.terms.orders import Order, OrderIntent, OrderState
 from neural_trader_governance.terms.portfolios import Portfolio
@@ -114,7 +115,14 @@ class Desk:
         Raises:
             DataError: the symbol is not in the archive.
             InputError: the account does not exist.
+            RiskError: the intent names another agent, whose permissions and bounds would be used.
         """
+        if intent.agent != caller.agent:
+            raise RiskError(
+                "intent_not_yours",
+                f"the order names the agent {intent.agent}, and {caller.agent or 'a person'} asks for it",
+                "preview orders of your own only",
+            )
         return await anyio.to_thread.run_sync(self._preview, intent, caller)
 
     async def submit(self, preview_id: str, caller: Caller) -> Submission:
@@ -141,6 +149,28 @@ class Desk:
     async def portfolio(self, account: str) -> Portfolio:
         """Values an account at the replay clock's prices."""
         return await self._reading(lambda c: read_portfolio(c, account, self.archive, self.replay))
+
+    async def set_clock(self, moment: datetime) -> datetime:
+        """Sets the replay clock and returns the moment; once there is an order, never backwards.
+
+        Without this, a clock on auto could be set to before what orders were placed and filled on.
+
+        Raises:
+            InputError: `clock_backwards`, or the moment has no time zone.
+        """
+        return await anyio.to_thread.run_sync(self._set_clock, moment)
+
+    def _set_clock(self, moment: datetime) -> datetime:
+        moment = to_utc(moment)
+        with self.store.unit() as unit:  # no order is submitted between the look and the move
+            if book.list_orders(unit.connection, limit=1) and moment < (now := self.replay.now()):
+                raise InputError(
+                    "clock_backwards",
+                    f"orders were placed with the replay clock at {format_time(now)}, and it cannot go back"
+                    f" to {format_time(moment)}",
+                    "step forward, or start a fresh home for another replay",
+                )
+            return self.replay.set(moment)
 
     async def reconcile(
         self, caller: Caller, *, in_doubt_after: timedelta = IN_DOUBT_AFTER
