@@ -21,6 +21,8 @@ def setup(json_output: Json = False) -> None:
         err().print(f"{done:4.0%} {line}", soft_wrap=True)
 
     outcomes = install_assets(progress)
+    progress("compiling the kernels, once", 1.0)
+    _warm_kernels()
     report = _warm_sandbox()
     missing = [layer.name for layer in report.layers if not layer.holds]
     if json_output:
@@ -34,6 +36,15 @@ def setup(json_output: Json = False) -> None:
             f"[yellow]This host lacks sandbox layers: {', '.join(missing)}; see neural-trader doctor[/]"
         )
     out().print("Ready. Next: neural-trader demo")
+
+
+def _warm_kernels() -> None:
+    """Compiles, into numba's cache, what the trusted engine and the features run in our own process."""
+    from neural_trader_tools.backtest import replay
+    from neural_trader_tools.features import catalogue
+
+    replay.warm_up()
+    catalogue.warm_up()
 
 
 def _warm_sandbox() -> "SandboxReport":
