@@ -2,6 +2,7 @@
 
 import hashlib
 import sqlite3
+from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,13 +10,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from neural_trader_governance.audit.entries import EntryType
+from neural_trader_governance.audit.log import read_entry
 from neural_trader_governance.errors import InputError, IntegrityError, NeuralTraderError, StrategyError
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.signing.keys import SigningKey
+from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import SimulatedClock
 from neural_trader_tools.strategies.registry import StrategyRegistry
 from neural_trader_tools.strategies.save import strategy_save
 
 ONE = "def signals(bars):\n    return bars['close'] * 0\n"
 TWO = ONE + "# changed\n"
+CALLER = Caller(principal="owner", agent="agent-1")
 
 
 @pytest.fixture
@@ -26,6 +33,13 @@ def clock() -> SimulatedClock:
 @pytest.fixture
 def registry(tmp_path: Path, clock: SimulatedClock) -> StrategyRegistry:
     return StrategyRegistry(tmp_path / "research.db", clock)
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: SimulatedClock) -> Generator[Store]:
+    key = SigningKey.generate("desk.test/log")
+    with Store.open(tmp_path / "desk.db", origin="desk.test/log", signer=key, clock=clock) as opened:
+        yield opened
 
 
 def test_the_id_is_the_digest_and_versions_count_sources(
@@ -82,11 +96,28 @@ def test_a_changed_source_is_noticed(registry: StrategyRegistry, tmp_path: Path)
     ],
 )
 async def test_what_is_no_strategy_is_refused(
-    registry: StrategyRegistry, name: str, source: str, error: type[NeuralTraderError], code: str
+    registry: StrategyRegistry,
+    store: Store,
+    name: str,
+    source: str,
+    error: type[NeuralTraderError],
+    code: str,
 ) -> None:
     with pytest.raises(error, match=code):
-        await strategy_save(registry, name=name, source=source)
+        await strategy_save(registry, store, CALLER, name=name, source=source)
     assert registry.list() == []
+    assert store.head().size == 0
+
+
+@pytest.mark.anyio
+async def test_a_saved_strategy_is_on_the_record_by_its_digest(
+    registry: StrategyRegistry, store: Store
+) -> None:
+    saved = await strategy_save(registry, store, CALLER, name="cross", source=ONE)
+    with store.read() as connection:
+        entry = read_entry(connection, 0)
+    assert (entry.type, entry.agent) == (EntryType.STRATEGY_SAVE, CALLER.agent)
+    assert entry.payload == {"strategy_id": saved.strategy_id, "name": "cross", "version": 1}
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

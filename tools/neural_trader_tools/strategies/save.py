@@ -5,6 +5,9 @@ from typing import Annotated
 import anyio.to_thread
 from pydantic import BaseModel, Field
 
+from neural_trader_governance.audit.entries import AuditEntry, EntryType
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.store import Store
 from neural_trader_tools.strategies.registry import StrategyRegistry
 
 
@@ -18,6 +21,8 @@ class StrategySaved(BaseModel):
 
 async def strategy_save(
     registry: StrategyRegistry,
+    store: Store,
+    caller: Caller,
     *,
     name: Annotated[str, Field(description="Name; the same name again makes a new version")],
     source: Annotated[str, Field(description="The whole Python file")],
@@ -25,4 +30,11 @@ async def strategy_save(
 ) -> StrategySaved:
     """Saves a strategy's source under the digest of its content, without running it."""
     saved = await anyio.to_thread.run_sync(registry.save, name, source, description or "")
+    payload = {"strategy_id": saved.strategy_id, "name": saved.name, "version": saved.version}
+
+    def record() -> None:
+        with store.unit() as unit:
+            unit.append(AuditEntry.by(caller, EntryType.STRATEGY_SAVE, payload=payload))
+
+    await anyio.to_thread.run_sync(record)
     return StrategySaved(strategy_id=saved.strategy_id, name=saved.name, version=saved.version)
