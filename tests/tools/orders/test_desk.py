@@ -201,6 +201,36 @@ async def test_an_approval_is_void_once_the_price_has_left_its_band(
         await desk.submit(preview.preview_id, floor.agent)
 
 
+async def test_a_waiting_stop_buy_is_judged_and_reserved_beyond_its_stop(floor: Any, intent: Build) -> None:
+    desk = floor.desk()
+    modest = await desk.preview(intent(type="stop", stop_price="440.00", quantity="10"), floor.agent)
+    assert (modest.price, modest.notional) == (Decimal(484), Decimal(4840))
+    large = await desk.preview(intent(type="stop", stop_price="440.00", quantity="22"), floor.agent)
+    assert large.verdict.decision == "needs_approval", "9,680 at the stop, more after a gap"
+    bounded = await desk.preview(
+        intent(type="stop_limit", stop_price="440.00", limit_price="445.00", quantity="22"), floor.agent
+    )
+    assert bounded.verdict.decision == "allow"
+
+
+async def test_only_its_agent_or_a_person_cancels_an_order_unless_trading_is_halted(
+    make_floor: Callable[..., Any], intent: Build
+) -> None:
+    floor = make_floor(datetime(2012, 6, 1, 21, 0, tzinfo=UTC))
+    desk, other = floor.desk(), Caller(principal="test", agent="agent-2")
+    orders = [
+        (await desk.submit((await desk.preview(order, floor.agent)).preview_id, floor.agent)).order
+        for order in [intent(type="limit", limit_price="500.00", time_in_force="gtc")] * 3
+    ]
+    with pytest.raises(RiskError, match="order_not_yours"):
+        await desk.cancel(orders[0].client_order_id, other)
+    assert (await desk.cancel(orders[0].client_order_id, floor.agent)).state == OrderState.CANCELED
+    assert (await desk.cancel(orders[1].client_order_id, floor.person)).state == OrderState.CANCELED
+    with floor.store.unit() as unit:
+        halt(unit, reason="drill", caller=other)
+    assert (await desk.cancel(orders[2].client_order_id, other)).state == OrderState.CANCELED
+
+
 async def test_a_cancel_that_overtakes_its_order_bars_it(floor: Any, intent: Build) -> None:
     report = await floor.broker.cancel("nt_overtaken")
     assert report.state == "canceled"

@@ -68,7 +68,8 @@ async def test_a_marketable_sell_limit_is_judged_at_the_price_that_it_will_get(
         ({"side": "sell", "type": "stop_limit", "stop_price": "95", "limit_price": "98"}, "98"),
         ({"side": "sell", "type": "stop", "stop_price": "95"}, "95"),
         ({"side": "buy", "type": "limit", "limit_price": "110"}, "110"),
-        ({"side": "buy", "type": "stop", "stop_price": "110"}, "110"),
+        ({"side": "buy", "type": "stop", "stop_price": "110"}, "121"),
+        ({"side": "buy", "type": "stop", "stop_price": "95"}, "100"),
     ],
 )
 async def test_the_price_that_governs_is_the_largest_that_the_venue_gives_at_first(

@@ -141,9 +141,14 @@ class ReplayClock:
         made, interval, last = newest
         close = Decimal(repr(last.item(0, "close")))
         source = f"archive {self._archive.dataset_of(symbol, interval)} {interval} close"
+        last_price = round_to_tick(close, price_tick(close), "nearest")
+        if last_price <= 0:
+            raise DataError(
+                "no_price", f"{symbol} closed at {close}, below the smallest tick", "choose another symbol"
+            )
         return Quote(
             symbol=symbol,
-            last=round_to_tick(close, price_tick(close), "nearest"),
+            last=last_price,
             event_time=made,
             known_time=last.item(0, "known_time"),
             source=source[:80],

@@ -135,7 +135,12 @@ class Desk:
         return await _uninterrupted(self._submit(preview_id, caller))
 
     async def cancel(self, client_order_id: str, caller: Caller) -> Order:
-        """Asks the venue to cancel what is still working; a finished order is returned as it is."""
+        """Asks the venue to cancel what is still working; a finished order is returned as it is.
+
+        Raises:
+            RiskError: the order belongs to another agent, and trading is not halted.
+            ExecutionError: there is no such order.
+        """
         return await _uninterrupted(self._cancel(client_order_id, caller))
 
     async def order(self, client_order_id: str) -> Order:
@@ -349,6 +354,12 @@ class Desk:
     def _commit_cancel(self, client_order_id: str, caller: Caller) -> bool:
         with self.store.unit() as unit:
             order = book.find_order(unit.connection, client_order_id)
+            if caller.agent not in {"", order.intent.agent} and read_halt(unit.connection) is None:
+                raise RiskError(
+                    "order_not_yours",
+                    f"{client_order_id} belongs to agent {order.intent.agent}",
+                    "cancel your own orders; while trading is halted anybody may cancel any",
+                )
             if order.state not in WORKING or order.state == OrderState.PENDING_CANCEL:
                 return order.state == OrderState.PENDING_CANCEL
             book.move_order(

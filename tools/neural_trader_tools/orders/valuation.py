@@ -16,6 +16,9 @@ from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock, newest_bar
 from neural_trader_tools.orders import accounts
 
+STOP_GAP = Decimal("0.10")
+"""How far beyond its stop a waiting stop buy is judged: the width of the policy's price collar."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pricer:
@@ -58,14 +61,18 @@ class Pricer:
 def estimate_price(intent: OrderIntent, last: Decimal) -> Decimal:
     """Returns the price that governs: a buy's limit, else the worse of the last and the stop.
 
-    A sell's limit bounds its price from below only: one that the market already betters fills there.
+    A sell's limit bounds its price from below only: one that the market already betters fills there. A
+    stop buy that waits fills at the open of a bar that gaps through it, so it is judged and reserved
+    with `STOP_GAP` on top; a wider gap is possible, and a stop_limit is the order that excludes it.
     """
     buying, limit, stop = intent.side == "buy", intent.limit_price, intent.stop_price
     if buying and limit is not None:
         return limit
     first = last
     if stop is not None:
-        first = max(last, stop) if buying else min(last, stop)
+        if buying and last < stop:
+            return round_to_tick(stop * (1 + STOP_GAP), price_tick(stop), "up")
+        first = last if buying else min(last, stop)
     return first if limit is None else max(first, limit)
 
 
