@@ -57,6 +57,10 @@ def test_a_deleted_working_directory_and_a_missing_home_do_not_matter(
     sandbox: LocalSandbox, tmp_path: Path
 ) -> None:
     del sandbox
+    leave = "import os, sys; os.chdir(sys.argv[1]); os.rmdir(sys.argv[1]); import socket"
+    (tmp_path / "gone").mkdir()
+    if subprocess.run([sys.executable, "-c", leave, str(tmp_path / "gone")], check=False).returncode:
+        pytest.skip("this interpreter cannot import in a deleted working directory (Python 3.13.0)")
     answer = run(sys.executable, "/nonexistent/höme with spaces", tmp_path, "--leave")
     assert (answer["ok"], answer["status"], answer["value"]) == (True, "ok", [1000, 2.0]), answer
 
