@@ -116,6 +116,7 @@ def _order(facts: Facts) -> list[RenderableType]:
     return [
         Text(f"{what}, about {preview['estimate']['notional']} USD: {preview['verdict']['decision']}"),
         Text(f"{order['client_order_id']} {order['state']} at {order['average_price']} USD"),
+        Text(f"  {order['fills'][0]['rule']}, {order['fills'][0]['event_time']}", "dim"),
         Text(f"the same preview again: {facts['second_submission']}", "dim"),
         table,
     ]

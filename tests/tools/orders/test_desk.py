@@ -30,6 +30,9 @@ async def test_a_market_order_is_previewed_submitted_filled_and_held(floor: Any,
     submission = await desk.submit(preview.preview_id, floor.agent)
     assert submission.order.state == OrderState.FILLED
     assert submission.order.average_price == CLOSE
+    (fill,) = submission.fills
+    assert (fill.price, fill.clock, fill.event_time) == (CLOSE, "replay", floor.replay.now())
+    assert fill.rule == "market: last close known at the replay clock"
     portfolio = await desk.portfolio("paper")
     assert portfolio.cash == 100_000 - 2 * CLOSE
     assert portfolio.equity == 100_000

@@ -189,6 +189,14 @@ def has_fill(connection: sqlite3.Connection, execution_id: str) -> bool:
     )
 
 
+def fills_of(connection: sqlite3.Connection, client_order_id: str) -> tuple[Fill, ...]:
+    """Returns the booked executions of one order, in the order of their booking."""
+    rows = connection.execute(
+        "SELECT fill FROM fills WHERE client_order_id = ? ORDER BY audit_seq", (client_order_id,)
+    )
+    return tuple(Fill.model_validate_json(text) for (text,) in rows.fetchall())
+
+
 def working_quantity(connection: sqlite3.Connection, account: str, symbol: str, side: str) -> Decimal:
     """Returns what working orders of one side may still fill."""
     total = connection.execute(

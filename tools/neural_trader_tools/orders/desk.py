@@ -35,6 +35,7 @@ from neural_trader_governance.policy.engine import PolicyEngine, Verdict
 from neural_trader_governance.signing.keys import VerifyingKey
 from neural_trader_governance.store import Receipt, Store, Unit
 from neural_trader_governance.terms.clocks import Clock, format_time, to_utc
+from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.money import format_decimal
 from neural_trader_governance.terms.orders import Order, OrderIntent, OrderState
 from neural_trader_governance.terms.portfolios import Portfolio
@@ -74,10 +75,11 @@ async def _uninterrupted(action: Coroutine[None, None, _T]) -> _T:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What a submission answers: the order as it stands, and the receipt of its audit entry."""
+    """What a submission answers: the order as it stands, its fills, and the receipt of its audit entry."""
 
     order: Order
     receipt: Receipt
+    fills: tuple[Fill, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +236,11 @@ class Desk:
         client_order_id, receipt = await anyio.to_thread.run_sync(self._commit_submission, preview_id, caller)
         intent = (await self.order(client_order_id)).intent
         await self._ask_broker(client_order_id, lambda: self.broker.submit(client_order_id, intent), caller)
-        return Submission(await self.order(client_order_id), receipt)
+        return await self._reading(
+            lambda c: Submission(
+                book.find_order(c, client_order_id), receipt, accounts.fills_of(c, client_order_id)
+            )
+        )
 
     async def _cancel(self, client_order_id: str, caller: Caller) -> Order:
         if await anyio.to_thread.run_sync(self._commit_cancel, client_order_id, caller):

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from neural_trader_governance.identity import Caller
+from neural_trader_governance.terms.clocks import format_time
 from neural_trader_governance.terms.money import format_decimal
 from neural_trader_tools.orders.desk import Desk
 
@@ -17,6 +18,16 @@ class ReceiptResult(BaseModel):
     checkpoint: str = Field(description="Signed checkpoint (C2SP tlog-checkpoint) that covers it")
 
 
+class FillResult(BaseModel):
+    """One execution, with the clock and the rule that made its price."""
+
+    quantity: str
+    price: str
+    event_time: str
+    clock: str = Field(description="wall, or replay over archived prices")
+    rule: str
+
+
 class SubmitResult(BaseModel):
     """The order after the venue's first answer."""
 
@@ -25,6 +36,7 @@ class SubmitResult(BaseModel):
     filled_quantity: str
     average_price: str | None
     detail: str
+    fills: list[FillResult]
     receipt: ReceiptResult
 
 
@@ -43,5 +55,15 @@ async def orders_submit(
         filled_quantity=format_decimal(order.filled_quantity),
         average_price=format_decimal(order.average_price) if order.average_price is not None else None,
         detail=order.detail,
+        fills=[
+            FillResult(
+                quantity=format_decimal(fill.quantity),
+                price=format_decimal(fill.price),
+                event_time=format_time(fill.event_time),
+                clock=fill.clock,
+                rule=fill.rule,
+            )
+            for fill in submission.fills
+        ],
         receipt=ReceiptResult(seq=receipt.seq, leaf_hash=receipt.leaf_hash, checkpoint=receipt.checkpoint),
     )
