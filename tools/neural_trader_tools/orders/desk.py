@@ -19,16 +19,7 @@ import structlog
 
 from neural_trader_governance.approvals import verify_approval
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
-from neural_trader_governance.errors import (
-    DataError,
-    ExecutionError,
-    InputError,
-    IntegrityError,
-    NetworkError,
-    NeuralTraderError,
-    RiskError,
-    StorageError,
-)
+from neural_trader_governance.errors import InputError, RiskError
 from neural_trader_governance.halts import read_halt
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.policy.engine import PolicyEngine, Verdict
@@ -47,13 +38,11 @@ from neural_trader_tools.orders.facts import Facts, gather
 from neural_trader_tools.orders.ledger import Ledger, order_entry
 from neural_trader_tools.orders.machine import WORKING
 from neural_trader_tools.orders.previews import APPROVAL_TTL, PREVIEW_TTL, Preview, hash_intent
+from neural_trader_tools.orders.reconciliation import IN_DOUBT_AFTER, Discrepancy, Reconciliation
 from neural_trader_tools.orders.valuation import read_portfolio
 
 SCHEMAS = (accounts.SCHEMA, previews.SCHEMA, book.SCHEMA)
 """The desk's tables, for `Store.open`: they live beside the log so that one transaction covers both."""
-
-IN_DOUBT_AFTER = timedelta(seconds=5)
-"""How long a submission may be in flight in some process before another asks the venue about it."""
 
 _T = TypeVar("_T")
 
@@ -82,16 +71,6 @@ class Submission:
     fills: tuple[Fill, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Discrepancy:
-    """Something that reconciliation found and settled."""
-
-    client_order_id: str
-    before: OrderState
-    after: OrderState
-    detail: str
-
-
 @dataclass(slots=True)
 class Desk:
     """The only way to an order. Everything it depends on is handed in."""
@@ -107,9 +86,11 @@ class Desk:
     restricted_symbols: frozenset[str] = frozenset()
     new_id: Callable[[str], str] = field(default=random_id)
     _ledger: Ledger = field(init=False)
+    _reconciliation: Reconciliation = field(init=False)
 
     def __post_init__(self) -> None:
         self._ledger = Ledger(self.store, self.archive, self.replay, self.clock)
+        self._reconciliation = Reconciliation(self.store, self.broker, self._ledger, self.clock)
 
     async def preview(self, intent: OrderIntent, caller: Caller) -> Preview:
         """Prices and judges an intent, and stores it for one submission.
@@ -182,55 +163,12 @@ class Desk:
     async def reconcile(
         self, caller: Caller, *, in_doubt_after: timedelta = IN_DOUBT_AFTER
     ) -> list[Discrepancy]:
-        """Asks the venue about every order that is not finished and books what it answers.
-
-        An order whose submission is older than `in_doubt_after` and unknown to the venue is barred
-        there and recorded as canceled. It is never sent again.
-        """
-        found: list[Discrepancy] = []
-        for order in await self.orders(states=WORKING, limit=100_000):
-            in_flight = order.state in {OrderState.SUBMITTED, OrderState.UNKNOWN}
-            if in_flight and self.clock.now() - order.updated_time < in_doubt_after:
-                continue  # another process may be between its commit and its broker call
-            try:
-                report = await self._look_up(order)
-                if report is None:
-                    _log.error("reconcile.missing_at_venue", client_order_id=order.client_order_id)
-                    continue
-                if report.state == order.state and len(report.fills) == 0:
-                    continue
-                after = await anyio.to_thread.run_sync(self._ledger.record_report, report, caller, True)
-            except (NetworkError, ExecutionError, DataError) as error:  # the others may still be settled
-                _log.warning("reconcile.unsettled", client_order_id=order.client_order_id, error=str(error))
-                continue
-            if after != order.state:
-                found.append(Discrepancy(order.client_order_id, order.state, after, report.detail))
-        return found
-
-    async def _look_up(self, order: Order) -> BrokerReport | None:
-        if order.state in {OrderState.SUBMITTED, OrderState.UNKNOWN}:
-            return await self.broker.close_unknown(order.client_order_id)
-        if order.state == OrderState.PENDING_CANCEL:
-            # Who asked may have died before the venue heard of it; asking twice changes nothing.
-            return await self.broker.cancel(order.client_order_id)
-        return await self.broker.order(order.client_order_id)
+        """Asks the venue about every order that is not finished; see `Reconciliation.settle`."""
+        return await self._reconciliation.settle(caller, in_doubt_after=in_doubt_after)
 
     async def keep_reconciled(self, caller: Caller, *, every_s: float = 5.0) -> None:
-        """Reconciles at once and then for ever; run it in a task group of the server's lifespan.
-
-        Raises:
-            StorageError: the log cannot be written any more; the process must stop.
-            IntegrityError: a venue's answer contradicts what was ordered; the process must stop.
-        """
-        while True:
-            try:
-                for found in await self.reconcile(caller):
-                    _log.info("reconcile.settled", client_order_id=found.client_order_id, state=found.after)
-            except (StorageError, IntegrityError):
-                raise
-            except NeuralTraderError as error:  # such as prices that went missing: a later round may succeed
-                _log.error("reconcile.failed", error=str(error))
-            await anyio.sleep(every_s)
+        """Reconciles for ever: run it in a task group of the server's lifespan."""
+        await self._reconciliation.keep_settling(caller, every_s=every_s)
 
     async def _submit(self, preview_id: str, caller: Caller) -> Submission:
         client_order_id, receipt = await anyio.to_thread.run_sync(self._commit_submission, preview_id, caller)
