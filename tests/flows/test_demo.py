@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,31 @@ def test_the_demo_works_from_an_empty_home_and_again_on_the_same(tmp_path: Path)
         assert words in again.stdout
     report = verify_store(home / "desk.db", (home / "keys" / "log.vkey").read_text())
     assert report.ok
+
+
+def test_on_a_host_without_namespaces_the_demo_does_everything_else_and_exits_with_3(tmp_path: Path) -> None:
+    # A user namespace that forbids further ones is a real host without that layer.
+    deny = "echo 0 > /proc/sys/user/max_user_namespaces && exec "
+    script = f'{deny}"{sys.executable}" -m neural_trader_server demo --json'
+    command = ["unshare", "--user", "--map-root-user", "sh", "-c", script]
+    if shutil.which("unshare") is None or subprocess.run([*command[:3], "true"], check=False).returncode:
+        pytest.skip("this host makes no user namespace, so none can be denied in it")
+    ended = subprocess.run(
+        command,
+        env={**os.environ, "NEURAL_TRADER_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert ended.returncode == 3, ended.stderr[-2000:]
+    document: dict[str, Any] = json.loads(ended.stdout)
+    assert document["ok"] is False
+    assert [step["name"] for step in document["steps"] if not step["ok"]] == ["backtest"]
+    assert [step["name"] for step in document["steps"]] == NAMES
+    refusal = document["steps"][3]["result"]["error"]
+    assert refusal["code"] == "sandbox_unavailable"
+    assert "namespaces" in refusal["what"]
 
 
 @pytest.mark.anyio

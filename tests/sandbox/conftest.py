@@ -1,6 +1,7 @@
 """One sandbox for all tests of this folder; a host without the layers skips them, and says why."""
 
 from collections.abc import Awaitable, Callable, Iterator
+from typing import NoReturn
 
 import anyio
 import pytest
@@ -24,10 +25,12 @@ def report(session_sandbox: LocalSandbox) -> SandboxReport:
 
 
 @pytest.fixture
-def sandbox(session_sandbox: LocalSandbox, report: SandboxReport) -> LocalSandbox:
+def sandbox(
+    session_sandbox: LocalSandbox, report: SandboxReport, lacking: Callable[[str], NoReturn]
+) -> LocalSandbox:
     if not report.ok:
         missing = next(layer for layer in report.layers if not layer.holds)
-        pytest.skip(f"this host lacks {missing.name}: {missing.detail}; {missing.next_step}")
+        lacking(f"this host lacks {missing.name}: {missing.detail}; {missing.next_step}")
     return session_sandbox
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 import pytest
@@ -31,13 +32,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-async def sandbox() -> AsyncGenerator[LocalSandbox]:
+async def sandbox(lacking: Callable[[str], NoReturn]) -> AsyncGenerator[LocalSandbox]:
     """The local sandbox; a host that lacks a layer skips visibly."""
     local = LocalSandbox(PRELOAD)
     report = await local.probe()
     if not report.ok:
         missing = ", ".join(f"{layer.name}: {layer.detail}" for layer in report.layers if not layer.holds)
-        pytest.skip(f"no sandbox on this host ({missing})")
+        lacking(f"no sandbox on this host ({missing})")
     yield local
     await local.aclose()
 
