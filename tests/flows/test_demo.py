@@ -57,8 +57,10 @@ def test_the_demo_works_from_an_empty_home_and_again_on_the_same(tmp_path: Path)
     assert report.ok
 
 
-def test_on_a_host_without_namespaces_the_demo_does_everything_else_and_exits_with_3(tmp_path: Path) -> None:
-    # A user namespace that forbids further ones is a real host without that layer.
+def test_where_the_sandbox_cannot_start_the_demo_does_everything_else_and_exits_with_3(
+    tmp_path: Path,
+) -> None:
+    # Root of a namespace with one user that forbids further ones: nobody to drop to, nothing to unshare.
     deny = "echo 0 > /proc/sys/user/max_user_namespaces && exec "
     script = f'{deny}"{sys.executable}" -m neural_trader_server demo --json'
     command = ["unshare", "--user", "--map-root-user", "sh", "-c", script]
@@ -79,6 +81,7 @@ def test_on_a_host_without_namespaces_the_demo_does_everything_else_and_exits_wi
     assert [step["name"] for step in document["steps"]] == NAMES
     refusal = document["steps"][3]["result"]["error"]
     assert refusal["code"] == "sandbox_unavailable"
+    assert "unprivileged_user" in refusal["what"]
     assert "namespaces" in refusal["what"]
 
 
