@@ -40,6 +40,24 @@ class EntryType(StrEnum):
     STRATEGY_SAVE = "strategy.save"
     BACKTEST_RESULT = "backtest.result"
     MEMORY_WRITE = "memory.write"
+    PRINCIPAL_ENROLL = "principal.enroll"
+    PRINCIPAL_RETIRE = "principal.retire"
+    APIKEY_ISSUE = "apikey.issue"
+    APIKEY_REVOKE = "apikey.revoke"
+    MANDATE_ISSUE = "mandate.issue"
+    MANDATE_REVOKE = "mandate.revoke"
+    BUDGET_SET = "budget.set"
+    OVERRIDE_GRANT = "override.grant"
+    OVERRIDE_REVOKE = "override.revoke"
+    THROTTLE_TRIP = "throttle.trip"
+    THROTTLE_ENABLE = "throttle.enable"
+    LEASE_LOST = "lease.lost"
+    TAINT_MARK = "taint.mark"
+    TAINT_CLEAR = "taint.clear"
+    ALERT = "alert"
+    WITNESS_PIN = "witness.pin"
+    WITNESS_REFUSE = "witness.refuse"
+    AUDIT_ARCHIVE = "audit.archive"
 
 
 class AuditEntry(Term):
@@ -51,6 +69,7 @@ class AuditEntry(Term):
     agent: str = Field(default="", max_length=80, description="Empty where a person or the desk itself acted")
     account: str | None = Field(default=None, max_length=40)
     symbol: str | None = Field(default=None, max_length=16)
+    mandate_id: str | None = Field(default=None, max_length=80)
     intent_hash: str | None = Field(default=None, max_length=64)
     client_order_id: str | None = Field(default=None, max_length=80)
     trace_id: str | None = Field(default=None, max_length=64)

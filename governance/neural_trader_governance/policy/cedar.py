@@ -10,6 +10,8 @@ from typing import cast
 
 import cedarpy
 
+from neural_trader_governance.policy.contexts import Fact
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -37,7 +39,7 @@ class Cedar:
         self._schema = cedarpy.Schema.from_str(schema)
         self._entities = cedarpy.Entities.from_json_str("[]", self._schema)  # pyright: ignore[reportUnknownMemberType] - bare dict in stubs
 
-    def ask(self, *, agent: str, account: str, context: Mapping[str, int | bool | str]) -> Answer:
+    def ask(self, *, agent: str, account: str, context: Mapping[str, Fact]) -> Answer:
         """Asks whether this agent may submit this order to this account."""
         result = cedarpy.is_authorized(  # pyright: ignore[reportUnknownMemberType] - bare dict in stubs
             {

@@ -21,6 +21,10 @@ SECONDS_MAX = 10**10
 
 _SignedCents = Annotated[int, Field(ge=-CENTS_MAX, le=CENTS_MAX)]
 _Cents = Annotated[int, Field(ge=0, le=CENTS_MAX)]
+_Count = Annotated[int, Field(ge=0, le=10**6)]
+_Note = Annotated[str, Field(max_length=200)]
+
+Fact = int | bool | str | list[str]
 
 
 class PolicyContext(Term):
@@ -30,9 +34,15 @@ class PolicyContext(Term):
 
     action_mode: Literal["paper", "live"]
     live_enabled: bool = Field(description="A person switched live trading on")
-    halted: bool = Field(description="The kill switch is pulled")
+    halted: bool = Field(description="A halt covers this order")
+    halt_scope: _Note = Field(description="What the halt covers, such as `symbol AAPL`; empty without one")
+    principal: _Note = Field(description="The person whom the agent serves")
+    principal_may_trade: bool = Field(description="The principal is enrolled with the role trader")
     agent: AgentId
     agent_may_trade: bool = Field(description="The agent is permitted to trade this account")
+    mandate_required: bool = Field(description="The agent trades under mandates")
+    mandate_covers: bool = Field(description="One of them, in force and signed, has room for this order")
+    mandate_note: _Note = Field(description="Why none covers it; empty if one does")
     account: AccountId
     symbol: Symbol
     side: Side
@@ -42,6 +52,12 @@ class PolicyContext(Term):
     restricted: bool = Field(description="The symbol is on the restricted list")
     quantity_micros: int = Field(gt=0, le=MICROS_MAX, description="Millionths of a unit, rounded up")
     notional_cents: _Cents = Field(description="Worst-case value of the order, rounded up")
+    volume_share_bps: int = Field(
+        ge=0, le=BPS_MAX, description="Quantity over the mean daily volume of 20 sessions; 0 if unknown"
+    )
+    reference_move_bps: int = Field(
+        ge=0, le=BPS_MAX, description="Distance of the price from the median close of 5 sessions"
+    )
     limit_deviation_bps: int = Field(
         ge=-BPS_MAX,
         le=BPS_MAX,
@@ -49,16 +65,37 @@ class PolicyContext(Term):
     )
     position_after_cents: _SignedCents = Field(description="Value of the position if the order fills")
     gross_after_cents: _Cents = Field(description="Absolute value of all positions if the order fills")
+    desk_gross_after_cents: _Cents = Field(description="The same over all accounts of the desk")
     short_after: bool = Field(description="The position would be short if this and all working sells fill")
     equity_cents: _SignedCents
     buying_power_cents: _SignedCents = Field(description="Cash not reserved for working orders")
     required_cash_cents: _Cents = Field(description="Cash that the order needs with costs; 0 for a sell")
     day_pnl_cents: _SignedCents
-    orders_last_minute: int = Field(ge=0, le=10**6, description="Sent by this agent, this one included")
+    desk_equity_cents: _SignedCents = Field(description="Equity of all accounts")
+    desk_day_pnl_cents: _SignedCents = Field(description="Profit of the day of all accounts")
+    agent_sent_today_cents: _Cents = Field(description="Value sent by this agent today, this one included")
+    account_sent_today_cents: _Cents = Field(description="The same to this account, of all agents")
+    messages_last_minute: _Count = Field(description="Orders and cancels of this agent, this one included")
+    desk_messages_last_minute: _Count = Field(description="The same of all agents")
+    duplicates_last_10_s: _Count = Field(description="The same order sent by this agent just before")
+    repeats_last_10_min: _Count = Field(description="Orders of this strategy, symbol and side just before")
+    throttled: bool = Field(description="Repeated execution tripped, and no person has enabled it again")
+    lease_lost: bool = Field(description="The agent stopped renewing its lease")
+    reconciliation_breaks: _Count = Field(description="Open differences between desk and venue")
+    session_open: bool = Field(description="The venue trades at the desk's time")
+    session_note: _Note = Field(description="Why it does not; empty if it does")
     quote_known: bool
     quote_age_s: int = Field(ge=0, le=SECONDS_MAX, description="Against the desk's clock; 0 if unknown")
-    tainted: bool = Field(description="The session read text that came from outside")
-    approved: bool = Field(description="A person signed this very preview")
+    tainted: bool = Field(description="The agent read text that came from outside")
+    taint_note: _Note = Field(description="Where that text came from; empty without any")
+    overrides: Annotated[tuple[_Note, ...], Field(max_length=32, strict=False)] = Field(
+        description="Rules that a person has lifted for this order, sorted"
+    )
+    approvals: int = Field(ge=0, le=100, description="Persons who signed this very preview")
+    approvals_independent: int = Field(ge=0, le=100, description="Those of them who are not the principal")
+    witness_required: bool = Field(description="A witness is pinned on this desk")
+    witness_consistent: bool = Field(description="The log contains what the witness cosigned last")
+    witness_age_s: int = Field(ge=0, le=SECONDS_MAX, description="Since the witness cosigned last")
 
     @property
     def leverage_after_bps(self) -> int:
@@ -70,12 +107,19 @@ class PolicyContext(Term):
         """Loss of the day over the equity that the day began with, rounded up; 0 for a gain."""
         return _ratio_bps(max(0, -self.day_pnl_cents), self.equity_cents - self.day_pnl_cents)
 
-    def facts(self) -> dict[str, int | bool | str]:
-        """Returns what Cedar sees: the fields and the two ratios."""
+    @property
+    def desk_day_loss_bps(self) -> int:
+        """The same over all accounts of the desk."""
+        return _ratio_bps(max(0, -self.desk_day_pnl_cents), self.desk_equity_cents - self.desk_day_pnl_cents)
+
+    def facts(self) -> dict[str, Fact]:
+        """Returns what Cedar sees: the fields and the ratios."""
         return {
-            **self.model_dump(),
+            **self.model_dump(exclude={"overrides"}),
+            "overrides": list(self.overrides),
             "leverage_after_bps": self.leverage_after_bps,
             "day_loss_bps": self.day_loss_bps,
+            "desk_day_loss_bps": self.desk_day_loss_bps,
         }
 
 

@@ -121,9 +121,9 @@ class PolicyEngine:
             return Verdict(decision="allow", reasons=(), policy_digest=self.digest)
         deciding = self._deciding(answer)
         decision: Decision = "deny"
-        if not context.approved and all(rule.rule_class == "needs_approval" for rule in deciding):
-            # A signature must be all that is missing: asked again with it, the answer is Allow.
-            signed = self._ask(context.model_copy(update={"approved": True}))
+        if all(rule.rule_class == "needs_approval" for rule in deciding):
+            # Signatures must be all that is missing: asked again with every one, the answer is Allow.
+            signed = self._ask(context.model_copy(update=_ALL_SIGNED))
             if signed.allowed and not signed.faults:
                 decision = "needs_approval"
             else:
@@ -169,12 +169,20 @@ def _input_fault(error: ValidationError) -> tuple[str, str]:
     return f"The order's {field} is out of policy's bounds: {first['msg']}", f"correct the order's {field}"
 
 
+_ALL_SIGNED = {"approvals": 100, "approvals_independent": 100}
+
 _PROBE = PolicyContext(
     action_mode="paper",
     live_enabled=False,
     halted=False,
+    halt_scope="",
+    principal="probe",
+    principal_may_trade=True,
     agent="probe",
     agent_may_trade=True,
+    mandate_required=False,
+    mandate_covers=True,
+    mandate_note="",
     account="paper",
     symbol="PROBE",
     side="buy",
@@ -184,18 +192,39 @@ _PROBE = PolicyContext(
     restricted=False,
     quantity_micros=1_000_000,
     notional_cents=100,
+    volume_share_bps=0,
+    reference_move_bps=0,
     limit_deviation_bps=0,
     position_after_cents=100,
     gross_after_cents=100,
+    desk_gross_after_cents=100,
     short_after=False,
     equity_cents=100_000,
     buying_power_cents=100_000,
     required_cash_cents=100,
     day_pnl_cents=0,
-    orders_last_minute=1,
+    desk_equity_cents=100_000,
+    desk_day_pnl_cents=0,
+    agent_sent_today_cents=100,
+    account_sent_today_cents=100,
+    messages_last_minute=1,
+    desk_messages_last_minute=1,
+    duplicates_last_10_s=0,
+    repeats_last_10_min=0,
+    throttled=False,
+    lease_lost=False,
+    reconciliation_breaks=0,
+    session_open=True,
+    session_note="",
     quote_known=True,
     quote_age_s=0,
     tainted=False,
-    approved=False,
+    taint_note="",
+    overrides=(),
+    approvals=0,
+    approvals_independent=0,
+    witness_required=False,
+    witness_consistent=True,
+    witness_age_s=0,
 )
 """An ordinary order: a schema that cannot judge it does not belong to this version."""

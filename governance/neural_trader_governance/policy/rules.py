@@ -13,17 +13,16 @@ from typing import Literal, cast
 
 from neural_trader_governance.errors import ConfigurationError
 from neural_trader_governance.policy.cedar import policy_document
-from neural_trader_governance.policy.contexts import PolicyContext
+from neural_trader_governance.policy.contexts import Fact, PolicyContext
 from neural_trader_governance.terms.money import format_decimal, format_usd
 
-Fact = int | bool | str
 RuleClass = Literal["final", "needs_approval"]
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _COMPARISONS = {">", ">=", "<", "<=", "=="}
 # Largest quantity that a bound leaves room for: (the bound's source, what the quantity is scaled by).
 _QUANTITIES = ("fitting_quantity", "affordable_quantity")
-_RATIOS = ("leverage_after_bps", "day_loss_bps")
+_RATIOS = ("leverage_after_bps", "day_loss_bps", "desk_day_loss_bps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,19 +157,25 @@ def _value(name: str, facts: Mapping[str, Fact], bounds: Mapping[str, int]) -> s
     if name == "fitting_quantity":
         return _largest_quantity(facts, bounds["notional_cents"], "notional_cents")
     if name == "affordable_quantity":
-        return _largest_quantity(facts, int(facts["buying_power_cents"]), "required_cash_cents")
+        room = facts["buying_power_cents"]
+        return _largest_quantity(facts, room if isinstance(room, int) else 0, "required_cash_cents")
     return format_fact(name, facts[name])
 
 
 def _largest_quantity(facts: Mapping[str, Fact], room_cents: int, cost: str) -> str:
     """Scales the order's quantity down to the room there is: whole units unless below one."""
-    micros = max(0, int(facts["quantity_micros"]) * room_cents // max(1, int(facts[cost])))
+    quantity, price = facts["quantity_micros"], facts[cost]
+    if not isinstance(quantity, int) or not isinstance(price, int):
+        raise TypeError(f"quantity_micros and {cost} are whole numbers")
+    micros = max(0, quantity * room_cents // max(1, price))
     units = Decimal(micros).scaleb(-6)
     return format_decimal(units.to_integral_value(ROUND_DOWN) if units >= 1 else units)
 
 
 def format_fact(name: str, value: Fact) -> str:
     """Returns a value in the unit that its field's name ends with: `52,400 USD`, `12.5 %`, `5 days`."""
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
     if isinstance(value, str):
         return value
     if isinstance(value, bool):

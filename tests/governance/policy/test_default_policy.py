@@ -23,8 +23,8 @@ BOUNDARIES: dict[str, tuple[Facts, Facts]] = {
     "quote_stale": ({"quote_age_s": 432_000}, {"quote_age_s": 432_001}),
     "max_quantity": ({"quantity_micros": 100_000_000_000}, {"quantity_micros": 100_000_000_001}),
     "max_notional": (
-        {"notional_cents": 5_000_000, "approved": True},
-        {"notional_cents": 5_000_001, "approved": True},
+        {"notional_cents": 5_000_000, "approvals": 1},
+        {"notional_cents": 5_000_001, "approvals": 1},
     ),
     "approval_notional": ({"notional_cents": 1_000_000}, {"notional_cents": 1_000_001}),
     "approval_tainted": (
@@ -42,7 +42,7 @@ BOUNDARIES: dict[str, tuple[Facts, Facts]] = {
         {"equity_cents": 8_500_000, "day_pnl_cents": -1_500_000},
         {"equity_cents": 8_499_999, "day_pnl_cents": -1_500_001},
     ),
-    "message_rate": ({"orders_last_minute": 100}, {"orders_last_minute": 101}),
+    "message_rate": ({"messages_last_minute": 100}, {"messages_last_minute": 101}),
 }
 
 
@@ -80,12 +80,12 @@ def _oracle(facts: Mapping[str, Any]) -> tuple[str, set[str]]:
             against.add("daily_loss")
     if facts["limit_deviation_bps"] > 1_000:
         against.add("price_collar")
-    if facts["orders_last_minute"] > 100:
+    if facts["messages_last_minute"] > 100:
         against.add("message_rate")
     waiting: set[str] = set()
-    if facts["notional_cents"] > 10_000_00 and not facts["approved"]:
+    if facts["notional_cents"] > 10_000_00 and facts["approvals"] < 1:
         waiting.add("approval_notional")
-    if facts["tainted"] and facts["notional_cents"] > 1_000_00 and not facts["approved"]:
+    if facts["tainted"] and facts["notional_cents"] > 1_000_00 and facts["approvals"] < 1:
         waiting.add("approval_tainted")
     if against:
         return "deny", against | waiting
@@ -127,11 +127,11 @@ CONTEXTS = st.fixed_dictionaries(
         "buying_power_cents": st.just(10_000_000) | _signed,
         "required_cash_cents": st.integers(0, 10_000_000) | _money,
         "day_pnl_cents": st.just(0) | _signed,
-        "orders_last_minute": st.integers(0, 50) | _near(100, most=10**6),
+        "messages_last_minute": st.integers(0, 50) | _near(100, most=10**6),
         "quote_known": _mostly,
         "quote_age_s": st.integers(0, 10_000) | _near(432_000, most=10**10),
         "tainted": _rarely,
-        "approved": st.booleans(),
+        "approvals": st.integers(0, 3),
     }
 )
 
@@ -168,7 +168,7 @@ def test_a_rule_decides_exactly_beyond_its_bound(engine: PolicyEngine, facts: Fa
 
 def test_a_plain_purchase_and_an_approved_large_one_are_allowed(engine: PolicyEngine, facts: Facts) -> None:
     assert engine.decide(facts).decision == "allow"
-    large = {**facts, "notional_cents": 4_000_000, "required_cash_cents": 4_000_000, "approved": True}
+    large = {**facts, "notional_cents": 4_000_000, "required_cash_cents": 4_000_000, "approvals": 1}
     assert engine.decide(large).decision == "allow"
 
 
@@ -203,7 +203,7 @@ def test_approval_is_offered_only_where_it_is_all_that_is_missing(
     waiting = {**facts, "notional_cents": 2_000_000, "required_cash_cents": 2_000_000}
     assert engine.decide(waiting).decision == "needs_approval"
     assert engine.decide({**waiting, **final}).decision == "deny"
-    assert engine.decide({**waiting, **final, "approved": True}).decision == "deny"
+    assert engine.decide({**waiting, **final, "approvals": 1}).decision == "deny"
 
 
 def test_the_context_and_the_schema_name_the_same_facts(engine: PolicyEngine, facts: Facts) -> None:

@@ -188,7 +188,7 @@ class Desk:
     def _preview(self, intent: OrderIntent, caller: Caller) -> Preview:
         instrument = self.archive.instrument(intent.symbol)
         with self.store.unit() as unit:
-            facts = self._gather(unit.connection, intent, tradable=instrument.tradable)
+            facts = self._gather(unit.connection, intent, caller, tradable=instrument.tradable)
             verdict = self.policy.decide(facts.context)
             state = {
                 "allow": OrderState.PREVIEWED,
@@ -234,9 +234,9 @@ class Desk:
                     "a person must run: neural-trader resume",
                 )
             instrument = self.archive.instrument(preview.intent.symbol)
-            facts = self._gather(connection, preview.intent, tradable=instrument.tradable)
+            facts = self._gather(connection, preview.intent, caller, tradable=instrument.tradable)
             if self._verify_approval(connection, preview, facts.price, now):
-                facts = facts.with_approval()
+                facts = facts.with_approvals(1, 0)
             verdict = self.policy.decide(facts.context)
             if verdict.decision == "needs_approval":
                 if preview.state == OrderState.PREVIEWED:  # it was allowed, and no longer is without a person
@@ -345,7 +345,9 @@ class Desk:
         )
         return True
 
-    def _gather(self, connection: sqlite3.Connection, intent: OrderIntent, *, tradable: bool) -> Facts:
+    def _gather(
+        self, connection: sqlite3.Connection, intent: OrderIntent, caller: Caller, *, tradable: bool
+    ) -> Facts:
         return gather(
             connection,
             intent,
@@ -356,6 +358,7 @@ class Desk:
             live_enabled=self.live_enabled,
             tradable=tradable,
             restricted=intent.symbol in self.restricted_symbols,
+            principal=caller.principal,
         )
 
     def _append_decision(

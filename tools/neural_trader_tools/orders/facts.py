@@ -42,9 +42,10 @@ class Facts:
     notional: Decimal
     reserve: Decimal
 
-    def with_approval(self) -> "Facts":
-        """Returns the same facts, a person's verified signature added."""
-        return replace(self, context=self.context.model_copy(update={"approved": True}))
+    def with_approvals(self, count: int, independent: int) -> "Facts":
+        """Returns the same facts, the number of verified signatures added."""
+        update = {"approvals": count, "approvals_independent": independent}
+        return replace(self, context=self.context.model_copy(update=update))
 
 
 def gather(
@@ -58,6 +59,7 @@ def gather(
     live_enabled: bool,
     tradable: bool,
     restricted: bool,
+    principal: str,
 ) -> Facts:
     """Reads the account, the quote, the halt and the agent's recent orders.
 
@@ -76,8 +78,14 @@ def gather(
         action_mode=mode,
         live_enabled=live_enabled,
         halted=read_halt(connection) is not None,
+        halt_scope="",
+        principal=principal,
+        principal_may_trade=True,
         agent=intent.agent,
         agent_may_trade=accounts.may_trade(connection, account=intent.account, agent=intent.agent),
+        mandate_required=False,
+        mandate_covers=True,
+        mandate_note="",
         account=intent.account,
         symbol=intent.symbol,
         side=intent.side,
@@ -87,19 +95,40 @@ def gather(
         restricted=restricted,
         quantity_micros=micros_up(intent.quantity),
         notional_cents=cents_up(notional),
+        volume_share_bps=0,
+        reference_move_bps=0,
         limit_deviation_bps=_deviation(intent, quote),
         position_after_cents=cents_up(after),
         gross_after_cents=cents_up(gross),
+        desk_gross_after_cents=cents_up(gross),
         short_after=not buying and _held(portfolio, intent.symbol) - selling < intent.quantity,
         equity_cents=cents_down(portfolio.equity),
         buying_power_cents=cents_down(portfolio.buying_power),
         required_cash_cents=required_cents,
         day_pnl_cents=cents_down(portfolio.day_pnl),
-        orders_last_minute=_orders_since(connection, intent.agent, now - timedelta(minutes=1)) + 1,
+        desk_equity_cents=cents_down(portfolio.equity),
+        desk_day_pnl_cents=cents_down(portfolio.day_pnl),
+        agent_sent_today_cents=cents_up(notional),
+        account_sent_today_cents=cents_up(notional),
+        messages_last_minute=_orders_since(connection, intent.agent, now - timedelta(minutes=1)) + 1,
+        desk_messages_last_minute=1,
+        duplicates_last_10_s=0,
+        repeats_last_10_min=0,
+        throttled=False,
+        lease_lost=False,
+        reconciliation_breaks=0,
+        session_open=True,
+        session_note="",
         quote_known=quote is not None,
         quote_age_s=max(0, int((replay.now() - quote.event_time).total_seconds())) if quote else 0,
         tainted=False,
-        approved=False,
+        taint_note="",
+        overrides=(),
+        approvals=0,
+        approvals_independent=0,
+        witness_required=False,
+        witness_consistent=True,
+        witness_age_s=0,
     )
     return Facts(context, price, notional, reserve=required_cents * CENT)
 
