@@ -6,6 +6,7 @@ the inputs are bounded before Cedar sees them, and whatever goes wrong is a deni
 """
 
 import hashlib
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
@@ -91,6 +92,11 @@ class PolicyEngine:
                 "run `neural-trader init`",
             ) from None
         return cls(policy, schema)
+
+    def current(self, connection: sqlite3.Connection) -> Self:
+        """Returns itself: one engine is a policy source that never changes (policy/source.py)."""
+        del connection
+        return self
 
     def decide(self, context: PolicyContext | Mapping[str, object]) -> Verdict:
         """Judges one order. Never raises: what cannot be judged is denied, and the reason says why.

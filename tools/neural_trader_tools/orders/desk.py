@@ -22,7 +22,8 @@ from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import InputError, RiskError
 from neural_trader_governance.halts import read_halt
 from neural_trader_governance.identity import Caller
-from neural_trader_governance.policy.engine import PolicyEngine, Verdict
+from neural_trader_governance.policy.engine import Verdict
+from neural_trader_governance.policy.source import PolicySource
 from neural_trader_governance.signing.keys import VerifyingKey
 from neural_trader_governance.store import Receipt, Store, Unit
 from neural_trader_governance.terms.clocks import Clock, format_time, to_utc
@@ -76,7 +77,7 @@ class Desk:
     """The only way to an order. Everything it depends on is handed in."""
 
     store: Store
-    policy: PolicyEngine
+    policy: PolicySource
     broker: Broker
     archive: Archive
     replay: ReplayClock
@@ -189,7 +190,7 @@ class Desk:
         instrument = self.archive.instrument(intent.symbol)
         with self.store.unit() as unit:
             facts = self._gather(unit.connection, intent, caller, tradable=instrument.tradable)
-            verdict = self.policy.decide(facts.context)
+            verdict = self.policy.current(unit.connection).decide(facts.context)
             state = {
                 "allow": OrderState.PREVIEWED,
                 "needs_approval": OrderState.AWAITING_APPROVAL,
@@ -237,7 +238,7 @@ class Desk:
             facts = self._gather(connection, preview.intent, caller, tradable=instrument.tradable)
             if self._verify_approval(connection, preview, facts.price, now):
                 facts = facts.with_approvals(1, 0)
-            verdict = self.policy.decide(facts.context)
+            verdict = self.policy.current(connection).decide(facts.context)
             if verdict.decision == "needs_approval":
                 if preview.state == OrderState.PREVIEWED:  # it was allowed, and no longer is without a person
                     self._judge_again(unit, preview, facts, verdict, caller)
@@ -339,7 +340,7 @@ class Desk:
             key=self.approver,
             preview_id=preview.preview_id,
             intent_hash=preview.intent_hash,
-            policy_digest=self.policy.digest,
+            policy_digest=self.policy.current(connection).digest,
             price=price,
             now=now,
         )

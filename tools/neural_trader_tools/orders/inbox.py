@@ -13,7 +13,7 @@ from neural_trader_governance.approvals import Approval, sign_approval
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import RiskError
 from neural_trader_governance.identity import Caller
-from neural_trader_governance.policy.engine import PolicyEngine
+from neural_trader_governance.policy.source import PolicySource
 from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import Clock
@@ -31,7 +31,7 @@ class Inbox:
     """What a person may decide. Needs the approver's key only to approve."""
 
     store: Store
-    policy: PolicyEngine
+    policy: PolicySource
     clock: Clock
 
     def pending(self) -> list[Preview]:
@@ -54,7 +54,7 @@ class Inbox:
                 key,
                 preview_id=preview_id,
                 intent_hash=preview.intent_hash,
-                policy_digest=self.policy.digest,
+                policy_digest=self.policy.current(unit.connection).digest,
                 price_low=(preview.price * (1 - PRICE_BAND)).quantize(tick, ROUND_FLOOR),
                 price_high=(preview.price * (1 + PRICE_BAND)).quantize(tick, ROUND_CEILING),
                 expires_at=expires_at,
