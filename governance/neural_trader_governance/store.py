@@ -20,7 +20,7 @@ from typing import Self
 import structlog
 
 from neural_trader_governance import database, halts
-from neural_trader_governance.audit import log
+from neural_trader_governance.audit import log, witnessing
 from neural_trader_governance.audit.entries import AuditEntry
 from neural_trader_governance.audit.log import Head, Receipt
 from neural_trader_governance.errors import StorageError
@@ -128,7 +128,7 @@ class Store:
                 "store_unavailable", f"{path} cannot be opened ({error})", "check the folder and its disk"
             ) from error
         try:
-            store._prepare([log.SCHEMA, halts.SCHEMA, *schemas])
+            store._prepare([log.SCHEMA, witnessing.SCHEMA, halts.SCHEMA, *schemas])
         except BaseException:
             store.close()
             raise
