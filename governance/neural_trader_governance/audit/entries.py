@@ -1,5 +1,6 @@
 """Audit entries: closed, versioned records of what was asked, decided, done and observed."""
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Self
 
@@ -8,8 +9,8 @@ from pydantic import Field, JsonValue, ValidationError
 
 from neural_trader_governance.errors import InputError, IntegrityError
 from neural_trader_governance.identity import Caller
-from neural_trader_governance.signing.canonical import canonical_bytes
-from neural_trader_governance.terms.clocks import UtcTime
+from neural_trader_governance.signing.canonical import canonical_bytes, plain_bytes
+from neural_trader_governance.terms.clocks import UtcTime, format_time
 from neural_trader_governance.terms.term import Term
 
 ENTRY_BYTES_MAX = 65_535
@@ -101,6 +102,25 @@ class LoggedEntry(AuditEntry):
     ts: UtcTime
     origin: str
 
+    @classmethod
+    def place(cls, entry: AuditEntry, *, seq: int, ts: datetime, origin: str) -> tuple[Self, bytes]:
+        """Gives an entry its place in a log; returns it with its canonical bytes.
+
+        Everything is validated here, also what a `model_copy` changed. A payload that has plain
+        canonical bytes is JSON by that alone, so it is not walked through a second time.
+
+        Raises:
+            InputError: as `encode`.
+        """
+        place = {"seq": seq, "ts": ts, "origin": origin}
+        if type(entry.payload) is dict:
+            head = cls.model_validate({**entry.__dict__, **place, "payload": {}})
+            logged = head.model_copy(update={"payload": entry.payload})
+            if (data := logged._plain_bytes()) is not None:
+                return logged, _bounded(data)
+        logged = cls.model_validate({**entry.model_dump(), **place})
+        return logged, logged.encode()
+
     def encode(self) -> bytes:
         """Returns the leaf's bytes: canonical JSON, fields that are absent left out.
 
@@ -108,15 +128,15 @@ class LoggedEntry(AuditEntry):
             InputError: floats, large integers or non-ASCII keys in the payload, or more than
                 65,535 bytes.
         """
-        plain = self.model_dump(mode="json")
-        data = canonical_bytes({name: value for name, value in plain.items() if value is not None})
-        if len(data) > ENTRY_BYTES_MAX:
-            raise InputError(
-                "entry_too_large",
-                f"an audit entry of {len(data):,} bytes exceeds {ENTRY_BYTES_MAX:,}",
-                "record a digest and keep the bulk elsewhere",
-            )
-        return data
+        data = self._plain_bytes()
+        if data is None:
+            plain = self.model_dump(mode="json")
+            data = canonical_bytes({name: value for name, value in plain.items() if value is not None})
+        return _bounded(data)
+
+    def _plain_bytes(self) -> bytes | None:
+        fields = {name: value for name, value in self.__dict__.items() if value is not None}
+        return plain_bytes({**fields, "type": self.type.value, "ts": format_time(self.ts)})
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -139,3 +159,13 @@ class LoggedEntry(AuditEntry):
                 "not_canonical", "the entry is not in canonical form", "treat the entry as altered"
             )
         return entry
+
+
+def _bounded(data: bytes) -> bytes:
+    if len(data) > ENTRY_BYTES_MAX:
+        raise InputError(
+            "entry_too_large",
+            f"an audit entry of {len(data):,} bytes exceeds {ENTRY_BYTES_MAX:,}",
+            "record a digest and keep the bulk elsewhere",
+        )
+    return data

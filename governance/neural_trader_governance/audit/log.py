@@ -149,10 +149,7 @@ class Appender:
             InputError: the entry has no canonical form, or is too large.
         """
         seq, now = self._size, self._clock.now()
-        logged = LoggedEntry.model_validate(
-            {**entry.model_dump(), "seq": seq, "ts": now, "origin": self._origin}
-        )
-        data = logged.encode()
+        logged, data = LoggedEntry.place(entry, seq=seq, ts=now, origin=self._origin)
         leaf = merkle.leaf_hash(data)
         self._connection.execute(
             "INSERT INTO audit_entries (seq, time_us, type, agent, symbol, client_order_id, leaf_hash, entry)"

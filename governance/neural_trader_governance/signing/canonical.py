@@ -13,6 +13,9 @@ from neural_trader_governance.errors import InputError
 
 INTEGER_MAX = 2**53 - 1
 DEPTH_MAX = 32
+_KEYS: set[type] = {str}
+_TEXTS: set[type] = {str, bool, type(None)}
+_KINDS: set[type] = _TEXTS | {int, dict, list}
 
 
 def canonical_bytes(value: object) -> bytes:
@@ -27,6 +30,8 @@ def canonical_bytes(value: object) -> bytes:
             Unicode scalar values, a foreign type, or nesting deeper than 32.
     """
     plain: object = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    if (data := plain_bytes(plain)) is not None:
+        return data
     _check(plain, 0)
     try:
         return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
@@ -40,6 +45,43 @@ def is_canonical(data: bytes) -> bool:
         return canonical_bytes(orjson.loads(data)) == data
     except (InputError, orjson.JSONDecodeError):
         return False
+
+
+def plain_bytes(value: object) -> bytes | None:
+    """Returns the canonical JSON of plain JSON data, or None where only a closer look can tell.
+
+    Every leaf of the log passes here: the same bytes as `canonical_bytes`, several times as fast.
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS) if _is_plain(value, 0) else None
+    except TypeError:
+        return None
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    # Types are collected in sets, by the interpreter's own loops.
+    if type(value) is dict:
+        pairs = cast("dict[object, object]", value)
+        if not set(map(type, pairs)) <= _KEYS or not "".join(cast("dict[str, object]", pairs)).isascii():
+            return False
+        items, kinds = pairs.values(), set(map(type, pairs.values()))
+    elif type(value) is list:
+        items = cast("list[object]", value)
+        kinds = set(map(type, items))
+    else:
+        return False
+    if depth >= DEPTH_MAX or not kinds <= _KINDS:
+        return False
+    if kinds <= _TEXTS:
+        return True
+    for item in items:
+        kind = type(item)
+        if kind is int:
+            if not -INTEGER_MAX <= cast(int, item) <= INTEGER_MAX:
+                return False
+        elif (kind is dict or kind is list) and not _is_plain(item, depth + 1):
+            return False
+    return True
 
 
 def _check(value: object, depth: int) -> None:
