@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from neural_trader_governance.errors import IntegrityError
-from neural_trader_governance.signing.keys import SigningKey
+from neural_trader_governance.signing.keys import SigningKey, VerifyingKey
 from neural_trader_server.home import Home
 
 
@@ -26,8 +26,11 @@ class Founded:
 
 
 def is_founded(home: Home) -> bool:
-    """Tells, without opening anything, whether the home has its log, keys and policy."""
-    needed = (home.log_key, home.log_vkey, home.approver_key, home.approver_vkey, home.desk_db)
+    """Tells, without opening anything, whether the home has its log, keys and policy.
+
+    The approver's and the issuer's private keys may live elsewhere, which is better; what is pinned may not.
+    """
+    needed = (home.log_key, home.log_vkey, home.approver_vkey, home.issuer_vkey, home.desk_db)
     return all(path.exists() for path in (*needed, home.policy_file, home.policy_schema))
 
 
@@ -53,11 +56,16 @@ def founding(home: Home) -> Generator[Founded]:
                 "restore desk.db from a backup, or begin anew in another home (NEURAL_TRADER_HOME)",
             )
         _make_approver(home, founded)
+        pending_issuer = _pending(home.issuer_key)
+        if not home.issuer_vkey.exists() and not home.issuer_key.exists() and not pending_issuer.exists():
+            name = f"neural-trader.local/issuer/{secrets.token_hex(4)}"
+            SigningKey.generate(name).save(pending_issuer)
         _copy_policy(home, founded)
-        pending = home.log_key.with_name("log.key.new")
+        pending = _pending(home.log_key)
         if not home.log_key.exists() and not pending.exists():
             SigningKey.generate(f"neural-trader.local/desk/{secrets.token_hex(4)}").save(pending)
         yield founded
+        _settle_issuer(home, founded)
         if pending.exists():
             _write_vkey(home.log_vkey, SigningKey.load(pending).vkey)
             os.replace(pending, home.log_key)
@@ -69,12 +77,49 @@ def founding(home: Home) -> Generator[Founded]:
 
 def log_signer(home: Home) -> SigningKey:
     """Returns the log's key, also while the home is being founded."""
-    pending = home.log_key.with_name("log.key.new")
+    pending = _pending(home.log_key)
     return SigningKey.load(pending if pending.exists() and not home.log_key.exists() else home.log_key)
 
 
+def issuer_signer(home: Home) -> SigningKey:
+    """Returns the issuer's key, also while the home is being founded.
+
+    Raises:
+        ConfigurationError: it is not in this home (it may be kept elsewhere), or is not readable.
+    """
+    pending = _pending(home.issuer_key)
+    return SigningKey.load(
+        pending if pending.exists() and not home.issuer_vkey.exists() else home.issuer_key
+    )
+
+
+def issuer_pin(home: Home) -> VerifyingKey:
+    """Returns the issuer's verifier key that this home pinned.
+
+    Raises:
+        ConfigurationError: it is missing or malformed.
+    """
+    if not home.issuer_vkey.exists():
+        return issuer_signer(home).verifying_key
+    return VerifyingKey.parse(home.issuer_vkey.read_text(encoding="ascii"))
+
+
+def _settle_issuer(home: Home, founded: Founded) -> None:
+    pending = _pending(home.issuer_key)
+    if not home.issuer_vkey.exists():
+        _write_vkey(home.issuer_vkey, issuer_signer(home).vkey)
+        founded.made.append("the issuer's key pair")
+    if pending.exists():
+        os.replace(pending, home.issuer_key)
+
+
+def _pending(key: Path) -> Path:
+    """Where a key waits until what it signs exists."""
+    return key.with_name(f"{key.name}.new")
+
+
 def _make_approver(home: Home, founded: Founded) -> None:
-    if not home.approver_key.exists():
+    if not home.approver_key.exists() and not home.approver_vkey.exists():
         SigningKey.generate(f"neural-trader.local/approver/{secrets.token_hex(4)}").save(home.approver_key)
         founded.made.append("the approver's key pair")
     if not home.approver_vkey.exists():
