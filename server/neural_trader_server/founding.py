@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from neural_trader_governance.errors import IntegrityError
-from neural_trader_governance.signing.keys import SigningKey, VerifyingKey
+from neural_trader_governance.signing.keys import SigningKey, VerifyingKey, vkey_of
 from neural_trader_server.home import Home
 
 
@@ -56,10 +56,7 @@ def founding(home: Home) -> Generator[Founded]:
                 "restore desk.db from a backup, or begin anew in another home (NEURAL_TRADER_HOME)",
             )
         _make_approver(home, founded)
-        pending_issuer = _pending(home.issuer_key)
-        if not home.issuer_vkey.exists() and not home.issuer_key.exists() and not pending_issuer.exists():
-            name = f"neural-trader.local/issuer/{secrets.token_hex(4)}"
-            SigningKey.generate(name).save(pending_issuer)
+        _make_issuer(home)
         _copy_policy(home, founded)
         pending = _pending(home.log_key)
         if not home.log_key.exists() and not pending.exists():
@@ -82,35 +79,40 @@ def log_signer(home: Home) -> SigningKey:
 
 
 def issuer_signer(home: Home) -> SigningKey:
-    """Returns the issuer's key, also while the home is being founded.
+    """Returns the issuer's key while the home is being founded; later, open it with the keyholder.
 
     Raises:
-        ConfigurationError: it is not in this home (it may be kept elsewhere), or is not readable.
+        ConfigurationError: it is not in this home, is locked, or is not readable.
     """
     pending = _pending(home.issuer_key)
-    return SigningKey.load(
-        pending if pending.exists() and not home.issuer_vkey.exists() else home.issuer_key
-    )
+    return SigningKey.load(pending if pending.exists() else home.issuer_key)
 
 
 def issuer_pin(home: Home) -> VerifyingKey:
-    """Returns the issuer's verifier key that this home pinned.
+    """Returns the issuer's verifier key that this home pinned; all authority of people rests on it.
 
     Raises:
         ConfigurationError: it is missing or malformed.
     """
-    if not home.issuer_vkey.exists():
-        return issuer_signer(home).verifying_key
-    return VerifyingKey.parse(home.issuer_vkey.read_text(encoding="ascii"))
+    if home.issuer_vkey.exists():
+        return VerifyingKey.parse(home.issuer_vkey.read_text(encoding="ascii"))
+    pending = _pending(home.issuer_key)
+    return VerifyingKey.parse(vkey_of(pending if pending.exists() else home.issuer_key))
+
+
+def _make_issuer(home: Home) -> None:
+    pending = _pending(home.issuer_key)
+    if not any(path.exists() for path in (home.issuer_vkey, home.issuer_key, pending)):
+        SigningKey.generate(f"neural-trader.local/issuer/{secrets.token_hex(4)}").save(pending)
 
 
 def _settle_issuer(home: Home, founded: Founded) -> None:
     pending = _pending(home.issuer_key)
-    if not home.issuer_vkey.exists():
-        _write_vkey(home.issuer_vkey, issuer_signer(home).vkey)
-        founded.made.append("the issuer's key pair")
     if pending.exists():
         os.replace(pending, home.issuer_key)
+    if not home.issuer_vkey.exists():
+        _write_vkey(home.issuer_vkey, vkey_of(home.issuer_key))
+        founded.made.append("the issuer's key pair")
 
 
 def _pending(key: Path) -> Path:
@@ -123,7 +125,7 @@ def _make_approver(home: Home, founded: Founded) -> None:
         SigningKey.generate(f"neural-trader.local/approver/{secrets.token_hex(4)}").save(home.approver_key)
         founded.made.append("the approver's key pair")
     if not home.approver_vkey.exists():
-        _write_vkey(home.approver_vkey, SigningKey.load(home.approver_key).vkey)
+        _write_vkey(home.approver_vkey, vkey_of(home.approver_key))
 
 
 def _copy_policy(home: Home, founded: Founded) -> None:
