@@ -80,6 +80,16 @@ class Home:
         return self.keys / "approver.vkey"
 
     @property
+    def issuer_key(self) -> Path:
+        """The root of human authority: signs enrolments, mandates, overrides, budgets and policies."""
+        return self.keys / "issuer.key"
+
+    @property
+    def issuer_vkey(self) -> Path:
+        """The pinned verifier key of the issuer; every signed document is checked against it."""
+        return self.keys / "issuer.vkey"
+
+    @property
     def policy(self) -> Path:
         """The folder of the policy in force."""
         return self.path / "policy"
