@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neural_trader_governance.errors import IntegrityError
-from neural_trader_governance.signing.keys import SigningKey, VerifyingKey, decode_base64
-from neural_trader_governance.signing.notes import parse_note, sign_note
+from neural_trader_governance.signing.keys import decode_base64
+from neural_trader_governance.signing.notes import Note, NoteSigner, NoteVerifier, parse_note, sign_note
 
 _SIZE = re.compile(r"^(0|[1-9]\d{0,17})$")
 
@@ -24,12 +24,12 @@ class Checkpoint:
         """Returns the text that is signed."""
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
 
-    def sign(self, keys: Sequence[SigningKey]) -> str:
+    def sign(self, keys: Sequence[NoteSigner]) -> str:
         """Returns the checkpoint as a signed note."""
         return sign_note(self.body(), keys).encode()
 
 
-def open_checkpoint(note: str | bytes, key: VerifyingKey, *, origin: str | None = None) -> Checkpoint:
+def open_checkpoint(note: str | bytes, key: NoteVerifier, *, origin: str | None = None) -> Checkpoint:
     """Reads a checkpoint and proves that the key signed it.
 
     Args:
@@ -42,6 +42,15 @@ def open_checkpoint(note: str | bytes, key: VerifyingKey, *, origin: str | None 
     """
     parsed = parse_note(note)
     parsed.verify(key)
+    return read_checkpoint(parsed, origin=origin)
+
+
+def read_checkpoint(parsed: Note, *, origin: str | None = None) -> Checkpoint:
+    """Reads what a note says, having proven nothing: the keys that must have signed may depend on it.
+
+    Raises:
+        IntegrityError: malformed, or of another log.
+    """
     lines = parsed.text.split("\n")
     try:
         if len(lines) < 4 or not lines[0] or not _SIZE.match(lines[1]):

@@ -3,13 +3,50 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from neural_trader_governance.errors import IntegrityError
-from neural_trader_governance.signing.keys import SigningKey, VerifyingKey, check_key_name, decode_base64
+from neural_trader_governance.signing.keys import check_key_name, decode_base64
 
 _NOTE_BYTES_MAX = 1_000_000
 _SIGNATURES_MAX = 100
 _DASH = "\u2014 "
+
+
+class NoteVerifier(Protocol):
+    """A public key, of whatever type, that verifies its own lines of a note."""
+
+    @property
+    def name(self) -> str:
+        """The key's name, as it stands in signature lines."""
+        ...
+
+    @property
+    def key_id(self) -> bytes:
+        """Four bytes that tell this key from others of the same name."""
+        ...
+
+    def verify(self, message: bytes, signature: bytes, /) -> bool:
+        """Says whether this key signed the note with this text."""
+        ...
+
+
+class NoteSigner(Protocol):
+    """A private key, of whatever type, that signs the text of a note."""
+
+    @property
+    def name(self) -> str:
+        """The key's name, as it stands in signature lines."""
+        ...
+
+    @property
+    def key_id(self) -> bytes:
+        """Four bytes that tell this key from others of the same name."""
+        ...
+
+    def sign(self, message: bytes, /) -> bytes:
+        """Returns the signature over the note's text."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +73,11 @@ class Note:
         """Returns the whole note as it is stored and sent."""
         return self.text + "\n" + "".join(signature.line() for signature in self.signatures)
 
-    def verify(self, key: VerifyingKey) -> None:
+    def names(self, key: NoteVerifier) -> bool:
+        """Says whether a line of this key is there, right or wrong."""
+        return any(s.name == key.name and s.key_id == key.key_id for s in self.signatures)
+
+    def verify(self, key: NoteVerifier) -> None:
         """Checks that this key signed the text; signatures of unknown keys are ignored.
 
         Raises:
@@ -57,7 +98,7 @@ class Note:
             )
 
 
-def sign_note(text: str, keys: Sequence[SigningKey]) -> Note:
+def sign_note(text: str, keys: Sequence[NoteSigner]) -> Note:
     """Signs a text that ends in a newline, once with each key.
 
     Raises:
