@@ -16,6 +16,7 @@ from pathlib import Path
 from neural_trader_governance.errors import IntegrityError
 from neural_trader_governance.signing.keys import SigningKey, VerifyingKey, vkey_of
 from neural_trader_server.home import Home
+from neural_trader_server.keyholder import KeyRole, load_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,15 @@ def founding(home: Home) -> Generator[Founded]:
             os.replace(pending, home.log_key)
             founded.made.append("the log's key pair")
         elif not home.log_vkey.exists():
-            _write_vkey(home.log_vkey, SigningKey.load(home.log_key).vkey)
+            _write_vkey(home.log_vkey, vkey_of(home.log_key))
             founded.made.append("the log's verifier key")
 
 
 def log_signer(home: Home) -> SigningKey:
     """Returns the log's key, also while the home is being founded."""
     pending = _pending(home.log_key)
-    return SigningKey.load(pending if pending.exists() and not home.log_key.exists() else home.log_key)
+    path = pending if pending.exists() and not home.log_key.exists() else home.log_key
+    return load_key(path, KeyRole.LOG)
 
 
 def issuer_signer(home: Home) -> SigningKey:

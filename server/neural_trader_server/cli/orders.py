@@ -74,11 +74,11 @@ def list_orders(
 @app.command()
 def approve(preview_id: PreviewId, json_output: Json = False) -> None:
     """Sign a preview with the approver's key and extend it to 15 minutes; it does not submit it."""
-    from neural_trader_governance.signing.keys import SigningKey
+    from neural_trader_server.keyholder import load_person_key
 
     async def run(services: "Services") -> dict[str, Any]:
         def sign() -> dict[str, Any]:
-            key = SigningKey.load(services.home.approver_key)
+            key = load_person_key(services.home, "approver")
             approval = services.inbox.approve(preview_id, key=key, person=services.person)
             return approval.model_dump(mode="json")
 
