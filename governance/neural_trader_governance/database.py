@@ -1,12 +1,16 @@
 """SQLite as the store uses it: durable commits, waiting writers, readers that cannot write."""
 
+import random
 import sqlite3
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 BUSY_TIMEOUT_S = 30.0
+COMMIT = "COMMIT /* the store's own */"
+_LOOK_AGAIN_S = 0.001
 # Result codes after which nothing that SQLite says about durability can be relied on.
 _FATAL = {
     sqlite3.SQLITE_IOERR,
@@ -18,12 +22,90 @@ _FATAL = {
 }
 
 
+class WriterConnection(sqlite3.Connection):
+    """The connection of units. Bodies may catch what SQLite raises; this remembers what matters.
+
+    Inside a body nobody ends the transaction that is shared, and nothing is written outside it:
+    SQLite itself rolls back after some failures, and the next statement would commit by itself.
+
+    Attributes:
+        in_body: A unit's body is running.
+    """
+
+    in_body: bool = False
+    _failure: sqlite3.Error | None = None
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """As `sqlite3.Connection.execute`, within the unit's transaction only."""
+        if self.in_body:
+            self._require_transaction()
+        try:
+            return super().execute(sql, parameters)
+        except sqlite3.Error as error:
+            self._note(error)
+            raise
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
+        """As `sqlite3.Connection.executemany`, within the unit's transaction only."""
+        if self.in_body:
+            self._require_transaction()
+        try:
+            return super().executemany(sql, parameters)
+        except sqlite3.Error as error:
+            self._note(error)
+            raise
+
+    def check_whole(self, error: BaseException | None) -> None:
+        """Raises the failure that ended the transaction underneath a body, whatever the body made of it.
+
+        Args:
+            error: What the body raised.
+        """
+        if isinstance(error, sqlite3.Error):
+            self._note(error)
+        if self._failure is not None:
+            raise self._failure
+        self._require_transaction()
+
+    def _require_transaction(self) -> None:
+        if not self.in_transaction:
+            raise sqlite3.OperationalError("the transaction was rolled back underneath a unit")
+
+    def _note(self, error: sqlite3.Error) -> None:
+        if self._failure is None and is_fatal(error):
+            self._failure = error
+
+    def authorize(self, action: int, *_: object) -> int:
+        """Refuses BEGIN, COMMIT and ROLLBACK while a body runs."""
+        denied = self.in_body and action == sqlite3.SQLITE_TRANSACTION
+        return sqlite3.SQLITE_DENY if denied else sqlite3.SQLITE_OK
+
+
 def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
     """Opens a connection that syncs every commit and waits 30 s for another writer.
 
     Transactions are explicit, and threads take turns by the caller's own lock.
     """
     connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    return _configured(connection, query_only=query_only)
+
+
+def connect_writer(path: Path) -> WriterConnection:
+    """Opens the connection of units; it does not wait for other writers by itself, `begin` does."""
+    connection = sqlite3.connect(
+        path,
+        timeout=0,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+        factory=WriterConnection,
+    )
+    _configured(connection, query_only=False)
+    connection.set_authorizer(connection.authorize)
+    return connection
+
+
+def _configured(connection: sqlite3.Connection, *, query_only: bool) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -35,6 +117,27 @@ def connect(path: Path, *, query_only: bool = False) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def begin(connection: sqlite3.Connection) -> None:
+    """Begins a write transaction and waits up to 30 s for other processes.
+
+    SQLite's own waiting sleeps for up to 100 ms between looks, so that a busy process would starve
+    the others.
+
+    Raises:
+        sqlite3.Error: the file failed, or is still held by another process.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK_AGAIN_S * (0.5 + random.random()))  # noqa: S311 - so that waiters spread
+        else:
+            return
 
 
 def prepare(connection: sqlite3.Connection, script: str, begin: Callable[[], None]) -> None:
@@ -50,7 +153,7 @@ def prepare(connection: sqlite3.Connection, script: str, begin: Callable[[], Non
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.executescript(f"BEGIN IMMEDIATE;{script}")
             begin()
-            connection.execute("COMMIT")
+            connection.execute(COMMIT)
         except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

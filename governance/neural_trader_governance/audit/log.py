@@ -125,25 +125,40 @@ class Seal:
     size: int
     root: bytes
     note: str
+    frontier: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where an appender stood, so that it can go back there."""
+
+    size: int
+    frontier: tuple[bytes, ...]
+    nodes: int
 
 
 class Appender:
     """Extends the log within one transaction and seals it with one signed checkpoint."""
 
     def __init__(
-        self, connection: sqlite3.Connection, origin: str, signer: SigningKey, clock: Clock, seen: Seal
+        self,
+        connection: sqlite3.Connection,
+        origin: str,
+        signers: Sequence[SigningKey],
+        clock: Clock,
+        seen: Seal,
     ) -> None:
         self._connection = connection
         self._origin = origin
-        self._signer = signer
+        self._signers = signers
         self._clock = clock
-        self._base = advance(connection, origin, signer, seen)
+        self._base = advance(connection, origin, signers[0], seen)
         self._size = self._base.size
-        self._frontier = read_frontier(connection, self._size)
-        self.leaves: dict[int, bytes] = {}
+        self._frontier = self._base.frontier
+        self._nodes: list[tuple[int, int, bytes]] = []
 
-    def append(self, entry: AuditEntry) -> int:
-        """Writes one entry and the subtrees that it completes; returns its seq.
+    def append(self, entry: AuditEntry) -> tuple[int, bytes]:
+        """Writes one entry; returns its seq and its leaf hash.
 
         Raises:
             InputError: the entry has no canonical form, or is too large.
@@ -157,23 +172,37 @@ class Appender:
             (seq, *index_columns(logged), leaf, data),
         )
         self._frontier, completed = merkle.extend(seq, self._frontier, leaf)
-        self._connection.executemany(
-            "INSERT INTO audit_nodes (level, position, hash) VALUES (?, ?, ?)", completed
-        )
+        self._nodes += completed
         self._size += 1
-        self.leaves[seq] = leaf
-        return seq
+        return seq, leaf
+
+    def mark(self) -> Mark:
+        """Returns where the appender stands."""
+        return Mark(self._size, self._frontier, len(self._nodes))
+
+    def go_back(self, mark: Mark) -> None:
+        """Forgets what was appended since the mark; the caller takes back the rows."""
+        self._size, self._frontier = mark.size, mark.frontier
+        del self._nodes[mark.nodes :]
 
     def seal(self) -> Seal:
-        """Signs and writes the checkpoint if anything was appended; returns the log's state."""
-        if not self.leaves:
+        """Writes subtrees and signed checkpoint if anything was appended; returns the log's state."""
+        if self._size == self._base.size:
             return self._base
+        self._connection.executemany(
+            "INSERT INTO audit_nodes (level, position, hash) VALUES (?, ?, ?)", self._nodes
+        )
         root = merkle.root_of(self._frontier)
-        note = Checkpoint(self._origin, self._size, root).sign([self._signer])
+        note = sign_checkpoint(self._origin, self._size, root, self._signers)
         self._connection.execute(
             "INSERT INTO audit_checkpoints (size, note) VALUES (?, ?)", (self._size, note)
         )
-        return Seal(self._size, root, note)
+        return Seal(self._size, root, note, self._frontier)
+
+
+def sign_checkpoint(origin: str, size: int, root: bytes, signers: Sequence[SigningKey]) -> str:
+    """Returns the signed note of one state of the log; the only place where the log signs."""
+    return Checkpoint(origin, size, root).sign(signers)
 
 
 def index_columns(entry: LoggedEntry) -> tuple[int, str, str, str | None, str | None]:
@@ -200,14 +229,15 @@ def advance(connection: sqlite3.Connection, origin: str, signer: SigningKey, see
     last = connection.execute("SELECT max(seq) FROM audit_entries").fetchone()[0]
     if checkpoint.size != size or size != (0 if last is None else int(last) + 1):
         raise _broken(f"the newest checkpoint covers {checkpoint.size} entries, the log holds another number")
-    if merkle.root_of(read_frontier(connection, size)) != checkpoint.root:
+    frontier = read_frontier(connection, size)
+    if merkle.root_of(frontier) != checkpoint.root:
         raise _broken(f"the stored hashes do not make up the signed root at size {size}")
     if seen is not None:
         if size < seen.size:
             raise _broken(f"the log shrank from {seen.size} to {size} entries")
         if merkle.root_of(read_frontier(connection, seen.size)) != seen.root:
             raise _broken(f"the log no longer contains its own history of {seen.size} entries")
-    return Seal(size, checkpoint.root, note)
+    return Seal(size, checkpoint.root, note, frontier)
 
 
 def begin_log(connection: sqlite3.Connection, origin: str, signers: Sequence[SigningKey]) -> None:
@@ -215,7 +245,7 @@ def begin_log(connection: sqlite3.Connection, origin: str, signers: Sequence[Sig
     if read_checkpoint(connection) is None:
         if connection.execute("SELECT 1 FROM audit_entries LIMIT 1").fetchone() is not None:
             raise _broken("the audit log has entries and no checkpoint")
-        note = Checkpoint(origin, 0, merkle.EMPTY_ROOT).sign(signers)
+        note = sign_checkpoint(origin, 0, merkle.EMPTY_ROOT, signers)
         connection.execute("INSERT INTO audit_checkpoints (size, note) VALUES (0, ?)", (note,))
 
 
