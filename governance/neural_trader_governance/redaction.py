@@ -15,14 +15,13 @@ _KNOWN_MIN_CHARS = 6  # a shorter value would be found all over ordinary words
 _END = r"[^\s\"'\\,;<>(){}\[\]]"
 _SECRET = re.compile(
     rf"PRIVATE\+KEY\+{_END}+"  # https://pkg.go.dev/golang.org/x/mod/sumdb/note, the form of our key files
-    r"|-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)"
+    r"|-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[^\"]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|(?=\")|$)"
     rf"|\bntk_[A-Za-z0-9_\-]{{8,}}"  # our API keys
     rf"|\bBearer +{_END}{{6,}}"  # RFC 6750
     r"|\beyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*"  # JSON web tokens
     r"|(?<=://)[^\s/@\"':]+:[^\s/@\"']+(?=@)"  # user:password in an address
     r"|\b(?:sk|rk|pk)[-_](?:live|test|ant|proj)?[-_]?[A-Za-z0-9_\-]{20,}"
-    r"|\bAKIA[0-9A-Z]{16}\b",
-    re.DOTALL,
+    r"|\bAKIA[0-9A-Z]{16}\b"
 )
 _NAMED = re.compile(
     r"(?i)\b([a-z0-9_\-]*(?:pass(?:word|phrase|wd)|secret|api_?key|private_?key|access_?token|auth_?token)"

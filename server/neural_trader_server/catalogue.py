@@ -16,6 +16,8 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel
 
+from neural_trader_governance.redaction import redact
+
 TOOLSETS = (
     "core",
     "market",
@@ -158,7 +160,10 @@ def bind(function: Result, services: Mapping[type, object]) -> Callable[..., Awa
     async def call(**given: Any) -> CallToolResult:
         result = await function(*injected, **given)
         facts = result.model_dump(mode="json", by_alias=True)
-        text = orjson.dumps(facts).decode()
+        plain = orjson.dumps(facts).decode()
+        text = redact(plain)
+        if text != plain:
+            facts = orjson.loads(text)
         return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=facts)
 
     functools.update_wrapper(call, function, assigned=("__name__", "__qualname__", "__doc__", "__module__"))

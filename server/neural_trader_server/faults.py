@@ -15,13 +15,21 @@ from mcp.types import CallToolResult, TextContent
 from pydantic import ValidationError
 
 from neural_trader_governance.errors import InputError, NeuralTraderError
+from neural_trader_governance.redaction import redact
+from neural_trader_governance.untrusted.readings import OUTSIDE, Source, expose
 
 log = structlog.get_logger(__name__)
 
 
 def refuse(error: NeuralTraderError) -> CallToolResult:
-    """Returns the tool error that carries this failure's one line."""
-    return CallToolResult(content=[TextContent(type="text", text=str(error))], is_error=True)
+    """Returns the tool error that carries this failure's one line, secrets hidden.
+
+    Words that a stranger put into the failure are noted as read by the caller.
+    """
+    text = redact(str(error))
+    if OUTSIDE in error.facts:
+        expose(Source(error.facts[OUTSIDE]), text)
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
 
 def explain(error: ToolError, tool: str, properties: Mapping[str, Any]) -> NeuralTraderError:

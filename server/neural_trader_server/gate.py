@@ -6,7 +6,7 @@ logs it. `tools/list` and `tools/call` obey the same set, so what is hidden cann
 
 import difflib
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 import anyio
@@ -15,6 +15,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.types import CallToolResult, TextContent
 
 from neural_trader_governance.errors import ExecutionError, InputError, NeuralTraderError, RiskError
+from neural_trader_governance.untrusted.readings import Reading, collecting
 from neural_trader_server.catalogue import TOOLSETS, ToolSpec
 from neural_trader_server.faults import refuse
 
@@ -51,6 +52,23 @@ def select_toolsets(text: str | None) -> tuple[str, ...]:
     return names
 
 
+Mark = Callable[[str, Sequence[Reading]], Awaitable[None]]
+"""Makes durable that the caller of a tool has read texts from outside; raises where it cannot."""
+
+
+async def unmarked(tool: str, _: Sequence[Reading]) -> None:
+    """Refuses: a gate that was given no way to mark shows no text from outside.
+
+    Raises:
+        RiskError: always.
+    """
+    raise RiskError(
+        "taint_not_recorded",
+        f"{tool} would show text from outside, and this server cannot record that",
+        "ask the operator",
+    )
+
+
 class Gate:
     """Middleware for `MCPServer(middleware=[…])`.
 
@@ -59,15 +77,22 @@ class Gate:
         toolsets: The toolsets that are served.
         read_only: Drops every tool that writes, whatever the toolsets say, but `trading_halt`.
         deadline_s: The longest that a tool call may take.
+        mark: Called before an answer that shows text from outside leaves.
     """
 
     def __init__(
-        self, specs: Mapping[str, ToolSpec], toolsets: tuple[str, ...], read_only: bool, deadline_s: float
+        self,
+        specs: Mapping[str, ToolSpec],
+        toolsets: tuple[str, ...],
+        read_only: bool,
+        deadline_s: float,
+        mark: Mark = unmarked,
     ) -> None:
         self._specs = specs
         self._toolsets = toolsets
         self._read_only = read_only
         self._deadline_s = deadline_s
+        self._mark = mark
 
     def serves(self, name: str) -> bool:
         """Tells whether the tool is listed and may be called here."""
@@ -100,8 +125,10 @@ class Gate:
         if refusal is not None:
             result = refuse(refusal)
         else:
-            with anyio.move_on_after(self._deadline_s) as scope:
+            with anyio.move_on_after(self._deadline_s) as scope, collecting() as readings:
                 result = await call_next(ctx)
+                if readings:
+                    result = await self._show(name, result, readings)
             if scope.cancelled_caught:
                 result = refuse(
                     ExecutionError(
@@ -117,6 +144,23 @@ class Gate:
             wall_ms=round((time.perf_counter() - started) * 1e3, 1),
             request_id=str(ctx.request_id)[:40],
         )
+        return result
+
+    async def _show(self, name: str, result: HandlerResult, readings: Sequence[Reading]) -> HandlerResult:
+        """Returns the answer once the mark is durable; withholds it where the mark cannot be made."""
+        try:
+            await self._mark(name, readings)
+        except Exception as error:
+            log.exception("taint_not_recorded", tool=name)
+            ours = isinstance(error, NeuralTraderError)
+            return refuse(
+                RiskError(
+                    "taint_not_recorded",
+                    f"{name} would show text from outside, and that could not be put on record"
+                    f" ({error.code if ours else type(error).__name__})",
+                    "nothing is shown; see the server's log",
+                )
+            )
         return result
 
     def _refusal(self, name: str) -> NeuralTraderError | None:

@@ -1,11 +1,22 @@
-"""Logs: structured, on stderr, always. stdout belongs to the protocol or to a command's answer."""
+"""Logs: structured, on stderr, always. stdout belongs to the protocol or to a command's answer.
+
+A secret is hidden twice: fields by their names before a line is written, and whatever looks like a
+secret in the finished line, tracebacks and the words of other libraries included.
+"""
 
 import logging
+import os
 import sys
-from typing import Literal
+import threading
+import traceback
+from types import TracebackType
+from typing import Any, Literal, cast
 
 import structlog
-from structlog.typing import Processor
+from pydantic import SecretBytes, SecretStr
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from neural_trader_governance.redaction import HIDDEN, names_secret, redact_line, remember
 
 
 def configure_logs(
@@ -18,6 +29,7 @@ def configure_logs(
         level: The least severe level that is shown.
         style: `console` for people, `json` for machines, `auto`: console on a terminal.
     """
+    guard_process()
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -34,7 +46,12 @@ def configure_logs(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                hide_fields,
+                *renderers,
+                hide_in_line,
+            ],
         )
     )
     root = logging.getLogger()
@@ -52,3 +69,40 @@ def configure_logs(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def hide_fields(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Hides the values of fields whose names say that they are secret, at any depth."""
+    return cast("EventDict", _hidden(event))
+
+
+def hide_in_line(_: WrappedLogger, __: str, line: Any) -> Any:
+    """Hides what looks like a secret, or is known to be one, in the finished line."""
+    return redact_line(line) if isinstance(line, str) else line
+
+
+def guard_process() -> None:
+    """Learns the secrets of the environment, and lets no crash print one."""
+    for name, value in os.environ.items():
+        if names_secret(name):
+            remember(value)
+    sys.excepthook = _report_crash
+    threading.excepthook = lambda crash: _report_crash(crash.exc_type, crash.exc_value, crash.exc_traceback)
+
+
+def _report_crash(
+    kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+) -> None:
+    sys.stderr.write(redact_line("".join(traceback.format_exception(kind, error, trace))))
+
+
+def _hidden(value: Any, name: str = "") -> Any:
+    if name and names_secret(name):
+        return HIDDEN
+    if isinstance(value, SecretStr | SecretBytes):
+        return HIDDEN
+    if isinstance(value, dict):
+        return {key: _hidden(inner, str(key)) for key, inner in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(inner) for inner in cast("list[Any]", value)]
+    return value

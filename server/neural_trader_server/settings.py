@@ -1,9 +1,11 @@
 """Settings: `NEURAL_TRADER_*` variables over `config.toml` in the home, over the defaults here."""
 
+import ipaddress
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -12,10 +14,31 @@ from pydantic_settings import (
 )
 
 from neural_trader_governance.errors import ConfigurationError
+from neural_trader_governance.redaction import remember
 from neural_trader_governance.terms.instruments import Symbol
 
 if TYPE_CHECKING:
     from neural_trader_server.home import Home
+
+
+def is_loopback(url: str) -> bool:
+    """Tells whether an address is of this very machine."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _webhook(url: SecretStr) -> SecretStr:
+    """Returns an address that words may be sent to: encrypted, or of this machine."""
+    plain = url.get_secret_value()
+    parts = urlsplit(plain)
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(plain))):
+        raise ValueError("a webhook is an https:// address, or http:// on this machine")
+    return url
 
 
 class Settings(BaseSettings):
@@ -38,6 +61,21 @@ class Settings(BaseSettings):
     tool_deadline_s: float = Field(
         default=120.0, gt=0, le=3600, description="The longest a tool call may take"
     )
+    detector: Literal["rules", "defender"] = Field(
+        default="rules", description="What gives its opinion on text from outside; the second is an extra"
+    )
+    alert_webhooks: tuple[Annotated[SecretStr, AfterValidator(_webhook)], ...] = Field(
+        default=(), max_length=8, description="Where alerts are posted; the addresses are treated as secrets"
+    )
+    alert_webhook_secret: SecretStr | None = Field(
+        default=None, description="Signs what is posted (HMAC-SHA256); at least 16 characters", min_length=16
+    )
+    alert_desktop: bool = Field(default=False, description="Show alerts with notify-send")
+
+    def secrets(self) -> list[str]:
+        """Returns every secret value, for redaction."""
+        held = [*self.alert_webhooks, self.alert_webhook_secret]
+        return [secret.get_secret_value() for secret in held if secret is not None]
 
 
 def load_settings(home: "Home") -> Settings:
@@ -61,7 +99,7 @@ def load_settings(home: "Home") -> Settings:
 
     try:
         values: dict[str, Any] = HomeSettings().model_dump()
-        return Settings.model_construct(**values)
+        settings = Settings.model_construct(**values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
@@ -74,3 +112,6 @@ def load_settings(home: "Home") -> Settings:
         raise ConfigurationError(
             "invalid_config", f"{home.config} is not TOML: {error}", "fix the file or move it away"
         ) from error
+    for secret in settings.secrets():
+        remember(secret)
+    return settings

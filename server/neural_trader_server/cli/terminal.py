@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from neural_trader_governance.errors import HostError, NeuralTraderError
+from neural_trader_governance.redaction import redact
 
 if TYPE_CHECKING:  # the command line must answer --help before it has imported a library
     from rich.console import Console
@@ -73,10 +74,11 @@ def fail(error: NeuralTraderError) -> int:
     """Reports a failure and returns the exit code that it means."""
     from rich.text import Text
 
-    line = Text.assemble((error.code, "bold red"), f": {error.what}; ", (error.next_step, "italic"))
+    what, next_step = redact(error.what), redact(error.next_step)
+    line = Text.assemble((error.code, "bold red"), f": {what}; ", (next_step, "italic"))
     err().print(line, soft_wrap=True)
     if "--json" in sys.argv:
-        facts = {"code": error.code, "what": error.what, "next_step": error.next_step}
+        facts = {"code": error.code, "what": what, "next_step": next_step}
         emit({"ok": False, "error": facts})
     return HOST_LACKS if isinstance(error, HostError) else FAILED
 
