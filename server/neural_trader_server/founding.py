@@ -48,7 +48,7 @@ def founding(home: Home) -> Generator[Founded]:
         ConfigurationError: the home cannot be written.
     """
     home.make()
-    with _locked(home.path / ".founding.lock"):
+    with exclusively(home.path / ".founding.lock"):
         founded = Founded()
         if home.log_key.exists() and not home.desk_db.exists():
             raise IntegrityError(
@@ -134,15 +134,16 @@ def _copy_policy(home: Home, founded: Founded) -> None:
     shipped = files("neural_trader_governance.policy")
     for path in (home.policy_file, home.policy_schema):
         if not path.exists():
-            _write_text(path, shipped.joinpath(path.name).read_text(encoding="utf-8"))
+            write_text(path, shipped.joinpath(path.name).read_text(encoding="utf-8"))
             founded.made.append(f"policy/{path.name}")
 
 
 def _write_vkey(path: Path, vkey: str) -> None:
-    _write_text(path, vkey + "\n")
+    write_text(path, vkey + "\n")
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file durably: the old one or the new one stands there, whatever happens."""
     partial = path.with_name(f".{path.name}.part")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -152,7 +153,8 @@ def _write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Generator[None]:
+def exclusively(path: Path) -> Generator[None]:
+    """Lets one process at a time through, by a lock on this file."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

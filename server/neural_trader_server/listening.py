@@ -80,7 +80,7 @@ async def serve_http(
     import uvicorn
 
     require_loopback(host)
-    listener = _bind(host, port)
+    listener = bind(host, port)
     bound = int(listener.getsockname()[1])
     async with open_desk(home, settings) as services:
         server = build_server(services, toolsets=toolsets, read_only=read_only)
@@ -91,12 +91,17 @@ async def serve_http(
         # uvicorn would raise the signal again once it has stopped, and so end us before the desk is closed.
         http.capture_signals = contextlib.nullcontext  # pyright: ignore[reportAttributeAccessIssue]  # same call
         async with running(services) as tasks:
-            tasks.start_soon(_end_http_on_signal, http)
+            tasks.start_soon(end_http_on_signal, http)
             log.info("serving", transport="http", url=f"http://{host}:{bound}/mcp", home=str(home.path))
             await http.serve(sockets=[listener])
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int) -> socket.socket:
+    """Listens on an address; port 0 takes a free one.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -126,7 +131,8 @@ async def _end_stdio_on_signal(services: "Services") -> None:
     os._exit(0)
 
 
-async def _end_http_on_signal(server: "uvicorn.Server") -> None:
+async def end_http_on_signal(server: "uvicorn.Server") -> None:
+    """Asks a web server to end when somebody asks the process to."""
     await _signal()
     server.should_exit = True
 
