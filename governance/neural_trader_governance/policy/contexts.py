@@ -4,10 +4,12 @@ Cedar skips a `forbid` whose evaluation errors, so nothing may overflow or be mi
 arithmetic happens here, rounded against the order, and Cedar only compares.
 """
 
+import json
+from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationError
 
 from neural_trader_governance.errors import InputError
 from neural_trader_governance.terms.instruments import Symbol
@@ -111,6 +113,22 @@ class PolicyContext(Term):
     def desk_day_loss_bps(self) -> int:
         """The same over all accounts of the desk."""
         return _ratio_bps(max(0, -self.desk_day_pnl_cents), self.desk_equity_cents - self.desk_day_pnl_cents)
+
+    @classmethod
+    def from_logged(cls, logged: Mapping[str, object]) -> Self:
+        """Reads the context back from a decision entry's payload, where JSON has no tuples.
+
+        Raises:
+            InputError: it is not a context of this version.
+        """
+        try:
+            return cls.model_validate_json(json.dumps(logged))
+        except (ValidationError, TypeError, ValueError, RecursionError) as error:
+            raise InputError(
+                "not_a_context",
+                f"the logged facts are no context of this version ({type(error).__name__})",
+                "decide with the version that wrote the entry",
+            ) from None
 
     def facts(self) -> dict[str, Fact]:
         """Returns what Cedar sees: the fields and the ratios."""

@@ -7,7 +7,8 @@ the inputs are bounded before Cedar sees them, and whatever goes wrong is a deni
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -25,6 +26,9 @@ SHIPPED_POLICY = Path(__file__).parent
 
 POLICY_FILE, SCHEMA_FILE = "default.cedar", "default.cedarschema"
 INPUT_RULE, ENGINE_RULE = "policy_input", "policy_engine"
+
+EVALUATION_MS_MAX = 250
+"""A slower decision is a denial: facts age while it runs, and the log is held."""
 
 Decision = Literal["allow", "deny", "needs_approval"]
 
@@ -50,13 +54,21 @@ class Verdict(Term):
 class PolicyEngine:
     """One policy, parsed and checked once; `decide` is a pure function of it and the context."""
 
-    def __init__(self, policy: str, schema: str) -> None:
+    def __init__(
+        self, policy: str, schema: str, *, monotonic_ns: Callable[[], int] = time.monotonic_ns
+    ) -> None:
         """Takes the Cedar texts; `load` reads them from a folder.
+
+        Args:
+            policy: Cedar policies, annotated as `rules` says.
+            schema: Their Cedar schema.
+            monotonic_ns: Measures how long a decision took; one that took too long is a denial.
 
         Raises:
             ConfigurationError: the texts do not parse, do not fit each other, or do not fit the
                 context that this version supplies.
         """
+        self._monotonic_ns = monotonic_ns
         self.rules: Mapping[str, Rule] = read_rules(policy)
         self.digest = policy_digest(policy.encode(), schema.encode())
         try:
@@ -113,10 +125,20 @@ class PolicyEngine:
             # Fail closed on whatever a caller hands in.
             return self._deny(INPUT_RULE, f"The order's facts are unreadable ({type(error).__name__})")
         try:
-            return self._judge(checked)
+            started = self._monotonic_ns()
+            verdict = self._judge(checked)
+            wall_ms = (self._monotonic_ns() - started) // 1_000_000
         except Exception as error:
             _log.error("policy_engine_failed", error=repr(error)[:300])
             return self._deny(ENGINE_RULE, f"The policy engine failed ({type(error).__name__})")
+        if not 0 <= wall_ms <= EVALUATION_MS_MAX:
+            _log.error("policy_evaluation_slow", wall_ms=wall_ms)
+            return self._deny(
+                ENGINE_RULE,
+                f"The policy took {wall_ms} ms to decide; at most {EVALUATION_MS_MAX} ms is accepted",
+                "preview again; if it stays slow, run `neural-trader doctor` and shorten the policy",
+            )
+        return verdict
 
     def _judge(self, context: PolicyContext) -> Verdict:
         answer = self._ask(context)
@@ -140,6 +162,11 @@ class PolicyEngine:
             message, next_step = rule.explain(facts)
             reasons.append(Reason(rule=rule.id, message=message, next_step=next_step))
         return Verdict(decision=decision, reasons=tuple(reasons), policy_digest=self.digest)
+
+    @property
+    def overridable(self) -> frozenset[str]:
+        """The rules that a signed override may lift for a while."""
+        return frozenset(rule.id for rule in self.rules.values() if rule.overridable)
 
     def _deciding(self, answer: Answer) -> list[Rule]:
         """Returns the rules behind a refusal, in the policy's order."""

@@ -2,7 +2,8 @@
 
 Every Cedar policy carries @id, @message, @next_step and @source; @class("needs_approval") marks a
 rule that a person's signature satisfies. Messages are templates over the order's facts, and over
-the literal bounds of the rule's own condition, read from Cedar's JSON form.
+the literal bounds of the rule's own condition, read from Cedar's JSON form. A rule is overridable
+where its condition asks whether `context.overrides` contains its own @id.
 """
 
 import re
@@ -22,6 +23,7 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _COMPARISONS = {">", ">=", "<", "<=", "=="}
 # Largest quantity that a bound leaves room for: (the bound's source, what the quantity is scaled by).
 _QUANTITIES = ("fitting_quantity", "affordable_quantity")
+_COUNTS = ("duplicates_last_10_s",)
 _RATIOS = ("leverage_after_bps", "day_loss_bps", "desk_day_loss_bps")
 
 
@@ -36,6 +38,7 @@ class Rule:
     next_step: str
     source: str
     bounds: Mapping[str, int]
+    overridable: bool
 
     def explain(self, facts: Mapping[str, Fact]) -> tuple[str, str]:
         """Returns message and next step with this order's values and this rule's bounds."""
@@ -82,6 +85,11 @@ def _read_rule(policy_id: str, body: dict[str, object]) -> Rule:
     for field, bound in _literals(body.get("conditions")):
         if bounds.setdefault(field, bound) != bound:
             raise _invalid(f"{values['id']} compares {field} with two bounds; write two rules")
+    lifted = set(_lifted(body.get("conditions")))
+    if not lifted <= {values["id"]}:
+        raise _invalid(f"{values['id']} is lifted by an override of {min(lifted - {values['id']})!r:.60}")
+    if lifted and effect == "permit":
+        raise _invalid(f"{values['id']} permits, and an override only lifts what forbids")
     rule = Rule(
         id=values["id"],
         effect=cast("Literal['permit', 'forbid']", effect),
@@ -90,6 +98,7 @@ def _read_rule(policy_id: str, body: dict[str, object]) -> Rule:
         next_step=values["next_step"],
         source=values["source"],
         bounds=bounds,
+        overridable=bool(lifted),
     )
     for template in (rule.message, rule.next_step):
         for name in _PLACEHOLDER.findall(template):
@@ -113,6 +122,23 @@ def _literals(node: object) -> Iterator[tuple[str, int]]:
                     if field is not None and bound:
                         yield field, bound
             yield from _literals(cast("object", operand))
+
+
+def _lifted(node: object) -> Iterator[str]:
+    """Yields the rule ids for which the condition asks `context.overrides.contains("…")`."""
+    match node:
+        case list():
+            for item in cast("list[object]", node):
+                yield from _lifted(item)
+        case {"contains": {"left": left, "right": {"Value": str(rule_id)}}} if (
+            _attribute(left) == "overrides"
+        ):
+            yield rule_id
+        case dict():
+            for item in cast("dict[str, object]", node).values():
+                yield from _lifted(item)
+        case _:
+            return
 
 
 def _attribute(node: object) -> str | None:
@@ -186,7 +212,7 @@ def format_fact(name: str, value: Fact) -> str:
         return f"{format_decimal(Decimal(value).scaleb(-2))} %"
     if name.endswith("_micros"):
         return f"{Decimal(value).scaleb(-6).normalize():,f}"
-    if name.endswith("_s"):
+    if name.endswith("_s") and name not in _COUNTS:
         # Rounded up, so that what is just over a bound does not read like the bound.
         days = (Decimal(value) / 86_400).quantize(Decimal("0.1"), ROUND_CEILING)
         return f"{format_decimal(days)} days" if days >= 2 else f"{value:,} s"

@@ -80,3 +80,20 @@ def test_ratios_are_rounded_up_and_bounded(
     facts.update(gross_after_cents=gross, equity_cents=equity, day_pnl_cents=pnl)
     context = PolicyContext.model_validate(facts)
     assert (context.leverage_after_bps, context.day_loss_bps) == (leverage, loss)
+
+
+def test_a_logged_context_is_read_back_as_it_was(facts: dict[str, Any]) -> None:
+    context = PolicyContext.model_validate({**facts, "overrides": ("max_notional", "session_closed")})
+    logged = context.model_dump(mode="json")
+    assert PolicyContext.from_logged(logged) == context
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"notional_cents": "400000"}, {"notional_cents": 1.0}, {"halted": 0}, {"more": 1}, {"agent": None}],
+)
+def test_a_logged_context_that_is_none_is_refused(facts: dict[str, Any], broken: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="not_a_context"):
+        PolicyContext.from_logged({**facts, **broken})
+    with pytest.raises(InputError, match="not_a_context"):
+        PolicyContext.from_logged({**facts, "notional_cents": object()})

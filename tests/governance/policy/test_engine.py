@@ -21,6 +21,8 @@ Facts = dict[str, Any]
 POLICY = (SHIPPED_POLICY / POLICY_FILE).read_text()
 SCHEMA = (SHIPPED_POLICY / SCHEMA_FILE).read_text()
 
+FREE_TEXTS = {"halt_scope", "principal", "mandate_note", "session_note", "taint_note"}
+
 OVERFLOWING = """
 @id("overflows")
 @message("Overflow")
@@ -52,6 +54,10 @@ def test_a_missing_fact_is_a_denial(engine: PolicyEngine, facts: Facts, field: s
 def test_a_fact_of_a_wrong_type_or_size_is_a_denial(
     engine: PolicyEngine, facts: Facts, field: str, value: object
 ) -> None:
+    if field in FREE_TEXTS and isinstance(value, str):
+        value = "x" * 201
+    if field == "overrides" and value == []:
+        value = ["rule"] * 33
     assert _denied_by(engine, {**facts, field: value}) == INPUT_RULE
 
 
@@ -108,6 +114,25 @@ def test_an_engine_that_breaks_denies(facts: Facts, monkeypatch: pytest.MonkeyPa
     assert _denied_by(engine, facts) == ENGINE_RULE
 
 
+@pytest.mark.parametrize(
+    ("took_ms", "decision"), [(0, "allow"), (250, "allow"), (251, "deny"), (60_000, "deny"), (-1, "deny")]
+)
+def test_a_decision_that_took_too_long_is_a_denial(facts: Facts, took_ms: int, decision: str) -> None:
+    readings = iter([5_000_000_000, 5_000_000_000 + took_ms * 1_000_000])
+    engine = PolicyEngine(POLICY, SCHEMA, monotonic_ns=lambda: next(readings))
+    verdict = engine.decide(facts)
+    assert verdict.decision == decision
+    if decision == "deny":
+        (reason,) = verdict.reasons
+        assert reason.rule == ENGINE_RULE
+        assert f"took {took_ms} ms to decide; at most 250 ms" in reason.message
+
+
+def test_a_clock_that_breaks_is_a_denial(facts: Facts) -> None:
+    engine = PolicyEngine(POLICY, SCHEMA, monotonic_ns=lambda: 1 // 0)
+    assert _denied_by(engine, facts) == ENGINE_RULE
+
+
 def test_a_rule_that_the_engine_does_not_know_is_a_denial(facts: Facts) -> None:
     engine = PolicyEngine.load()
     engine.rules = {rule_id: rule for rule_id, rule in engine.rules.items() if rule_id != "halted"}
@@ -156,6 +181,12 @@ def _line(annotation: str) -> str:
         ("context.halted", "context.symbol > 3", "not usable"),
         ("permit (", "permit ((", "does not parse"),
         ("permit (principal,", "permit (principal == ?principal,", "templates"),
+        ('contains("max_notional")', 'contains("max_quantity")', "lifted by an override of 'max_quantity'"),
+        (
+            "context.agent_may_trade",
+            'context.overrides.contains("agent_permitted")',
+            "only lifts what forbids",
+        ),
     ],
 )
 def test_a_policy_that_is_not_whole_does_not_load(old: str, new: str, says: str) -> None:
@@ -169,7 +200,7 @@ def test_a_policy_that_is_not_whole_does_not_load(old: str, new: str, says: str)
     [
         ("    halted: Bool,\n", ""),
         ("halted: Bool", "halted: Long"),
-        ("approved: Bool\n", "approved: Bool, x: Bool\n"),
+        ("witness_age_s: Long\n", "witness_age_s: Long, x: Bool\n"),
     ],
 )
 def test_a_schema_that_does_not_fit_the_context_does_not_load(old: str, new: str) -> None:
