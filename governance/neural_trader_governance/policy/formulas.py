@@ -113,12 +113,12 @@ class _Translator:
         return matches
 
     def _scope(self, name: str, scope: Mapping[str, Any]) -> _Term:
+        if scope["op"] == "All":
+            return _Term(self._z3.BoolVal(True))
         subject = self._variable(name)
         match scope:
-            case {"op": "All"}:
-                return _Term(self._z3.BoolVal(True))
-            case {"op": "==" | "in", "entity": entity}:
-                return self._same(subject, self._entity(cast("dict[str, Any]", entity)))
+            case {"op": "==" | "in"} if "entity" in scope:
+                return self._same(subject, self._entity(scope["entity"]))
             case {"op": "in", "entities": entities}:
                 named = [self._entity(entity) for entity in cast("list[dict[str, Any]]", entities)]
                 return _Term(self._z3.Or(*(self._same(subject, entity).value for entity in named)))
@@ -173,7 +173,7 @@ class _Translator:
             case _:
                 raise UntranslatableError(f"the operator {operator}")
 
-    def _literal(self, value: object) -> Any:
+    def _literal(self, value: Any) -> Any:
         match value:
             case bool():
                 return self._z3.BoolVal(value)
@@ -182,8 +182,8 @@ class _Translator:
             case str():
                 self._facts.literals.add(value)
                 return self._facts.text(value)
-            case {"__entity": entity}:
-                return self._entity(cast("Mapping[str, Any]", entity))
+            case dict() if "__entity" in value:
+                return self._entity(value["__entity"])
             case _:
                 raise UntranslatableError(f"the literal {value!r:.60}")
 
