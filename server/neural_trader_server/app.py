@@ -18,6 +18,7 @@ import structlog
 
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.audit.log import read_entry
+from neural_trader_governance.errors import NeuralTraderError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.signing.keys import VerifyingKey
 from neural_trader_governance.store import Store
@@ -32,7 +33,9 @@ if TYPE_CHECKING:  # what a service costs to import is paid when it is first use
     from neural_trader_governance.policy.engine import PolicyEngine
     from neural_trader_memory.memory import Memory
     from neural_trader_sandbox.port import Sandbox
+    from neural_trader_server.alerting import Alerting
     from neural_trader_server.endpoint import Endpoint
+    from neural_trader_server.readings import ReadingMarks
     from neural_trader_tools.backtest.ledger import BacktestRecord
     from neural_trader_tools.backtest.run import Backtests
     from neural_trader_tools.brokers.port import Broker
@@ -71,6 +74,7 @@ class Services:
         clock: The machine's time; the market's time is `replay`.
         caller: The agent that calls over this server.
         person: The person at the command line, with no agent between.
+        serving: This process serves agents, so that its log is one that somebody keeps.
     """
 
     def __init__(self, home: Home, settings: Settings, clock: Clock, archive: Path | None = None) -> None:
@@ -82,6 +86,7 @@ class Services:
         self.person = Caller(principal=settings.principal, agent="")
         self._background = AsyncExitStack()
         self._started = False
+        self.serving = False
 
     @functools.cached_property
     def artifacts(self) -> Artifacts:
@@ -186,6 +191,21 @@ class Services:
         )
 
     @functools.cached_property
+    def alerting(self) -> "Alerting":
+        """What brings alerts to people."""
+        from neural_trader_server.alerting import Alerting, targets_of
+
+        return Alerting(self.store, targets_of(self.settings, serving=self.serving))
+
+    @functools.cached_property
+    def reading_marks(self) -> "ReadingMarks":
+        """What puts on record that the agent was shown text from outside."""
+        from neural_trader_governance.untrusted.detectors import open_detector
+        from neural_trader_server.readings import ReadingMarks
+
+        return ReadingMarks(self.store, self.caller, open_detector(self.settings.detector))
+
+    @functools.cached_property
     def memory(self) -> "Memory":
         """What the agent learned."""
         from neural_trader_memory.embedders.minilm import MiniLm
@@ -248,6 +268,14 @@ class Services:
         given = {key: value for key, value in arguments.items() if value is not None}
         answer = await bind(spec.load(), self.provided())(**given)
         return dict(answer.structured_content or {})
+
+    async def deliver_alerts(self) -> None:
+        """Delivers what a command has just raised; what fails is left to the servers, and to the next one."""
+        if "store" in vars(self) and (self.settings.alert_webhooks or self.settings.alert_desktop):
+            try:
+                await self.alerting.deliver()
+            except NeuralTraderError as error:
+                log.warning("alerts_wait", error=str(error))
 
     async def aclose(self) -> None:
         """Closes what was opened, in the opposite order of dependence."""
@@ -358,5 +386,6 @@ def build_server(services: Services, *, toolsets: str | None = None, read_only: 
     chosen = select_toolsets(toolsets)
     provided = services.provided()
     tools = [build_tool(spec, provided) for spec in CATALOGUE]
-    gate = Gate({spec.name: spec for spec in CATALOGUE}, chosen, read_only, services.settings.tool_deadline_s)
-    return Endpoint(tools, gate, version("neural-trader"))
+    specs = {spec.name: spec for spec in CATALOGUE}
+    deadline_s, mark = services.settings.tool_deadline_s, services.reading_marks.mark
+    return Endpoint(tools, Gate(specs, chosen, read_only, deadline_s, mark), version("neural-trader"))

@@ -52,6 +52,7 @@ class Endpoint(MCPServer[None]):
             lifespan=lifespan,
             cache_hints={"tools/list": CacheHint(ttl_ms=300_000, scope="private")},
         )
+        self.gate = gate
         self._properties: dict[str, dict[str, Any]] = {
             tool.name: tool.parameters.get("properties", {}) for tool in tools
         }

@@ -89,8 +89,8 @@ class Gate:
         mark: Mark = unmarked,
     ) -> None:
         self._specs = specs
-        self._toolsets = toolsets
-        self._read_only = read_only
+        self.toolsets = toolsets
+        self.read_only = read_only
         self._deadline_s = deadline_s
         self._mark = mark
 
@@ -101,7 +101,7 @@ class Gate:
             return False
         if name == ALWAYS_SERVED:
             return True
-        return spec.toolset in self._toolsets and (spec.read_only or not self._read_only)
+        return spec.toolset in self.toolsets and (spec.read_only or not self.read_only)
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """Passes one message on, or answers it with the reason why not."""
@@ -172,14 +172,14 @@ class Gate:
             return InputError("unknown_tool", f"there is no tool {name!r:.60}", hint)
         if self.serves(name):
             return None
-        if self._read_only and not spec.read_only:
+        if self.read_only and not spec.read_only:
             return RiskError(
                 "read_only", f"{name} writes, and this server is read-only", "ask the operator to serve it"
             )
         return RiskError(
             "toolset_not_served",
             f"{name} belongs to the toolset {spec.toolset}, which this server does not serve",
-            f"ask the operator to start it with --toolsets {','.join((*self._toolsets, spec.toolset))}",
+            f"ask the operator to start it with --toolsets {','.join((*self.toolsets, spec.toolset))}",
         )
 
 

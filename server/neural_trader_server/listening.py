@@ -17,6 +17,7 @@ import structlog
 from neural_trader_governance.errors import ConfigurationError
 from neural_trader_server.app import build_server, open_desk
 from neural_trader_server.home import Home
+from neural_trader_server.manifest import record_tools
 from neural_trader_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,9 +52,11 @@ def require_loopback(host: str) -> None:
 
 @asynccontextmanager
 async def running(services: "Services") -> AsyncGenerator[anyio.abc.TaskGroup]:
-    """Keeps a desk's background work going: backtests, and the settling of orders left in doubt."""
+    """Keeps a desk's background work going: backtests, the settling of orders left in doubt, alerts."""
+    services.serving = True
     await services.start()
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(services.alerting.keep_delivering)
         tasks.start_soon(services.desk.keep_reconciled, services.caller)
         yield tasks
         tasks.cancel_scope.cancel()
@@ -63,6 +66,7 @@ async def serve_stdio(home: Home, settings: Settings, toolsets: str | None, read
     """Serves one client over stdin and stdout, until it closes stdin or a signal ends us."""
     async with open_desk(home, settings) as services:
         server = build_server(services, toolsets=toolsets, read_only=read_only)
+        await record_tools(server, services)
         async with running(services) as tasks:
             tasks.start_soon(_end_stdio_on_signal, services)
             log.info("serving", transport="stdio", home=str(home.path))
@@ -84,6 +88,7 @@ async def serve_http(
     bound = int(listener.getsockname()[1])
     async with open_desk(home, settings) as services:
         server = build_server(services, toolsets=toolsets, read_only=read_only)
+        await record_tools(server, services)
         app = server.streamable_http_app(host=host)
         # Our own logs say what happens; uvicorn's would write a second format, some of it to stdout.
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)

@@ -104,7 +104,10 @@ def with_desk(work: Callable[["Services"], Awaitable[_Answer]], archive: Path | 
 
     async def run() -> _Answer:
         async with open_desk(home, settings, archive=archive) as services:
-            return await work(services)
+            try:
+                return await work(services)
+            finally:
+                await services.deliver_alerts()
 
     return anyio.run(run)
 
