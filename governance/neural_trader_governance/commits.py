@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from neural_trader_governance import alerts, database
 from neural_trader_governance.audit import log
 from neural_trader_governance.audit.entries import AuditEntry
 from neural_trader_governance.audit.log import Receipt
+from neural_trader_governance.audit.signers import LogSigner
 from neural_trader_governance.errors import StorageError
-from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.terms.clocks import Clock
 
 UNITS_PER_BATCH_MAX = 256
@@ -118,12 +118,12 @@ class _Batch:
 class Writer:
     """The one connection of this process that writes, and whose turn it is."""
 
-    def __init__(self, path: Path, origin: str, signers: Sequence[SigningKey], clock: Clock) -> None:
+    def __init__(self, path: Path, origin: str, signer: LogSigner, clock: Clock) -> None:
         self.path = path
         self.connection = database.connect_writer(path)
         self.seen: log.Seal
         self._origin = origin
-        self._signers = signers
+        self._signer = signer
         self._clock = clock
         self._turn = threading.Lock()
         self._waiting: deque[None] = deque()  # append and pop are atomic, a counter's += is not
@@ -212,11 +212,7 @@ class Writer:
             if batch is None:
                 batch = self._batch = self._begin()
             unit = Unit(self.connection, batch.appender)
-            try:
-                self.connection.execute("SAVEPOINT unit")
-            except sqlite3.Error as error:
-                raise self._fail(batch, error) from error
-            self.connection.in_body = True
+            self.connection.enter_body(batch.appender.write)
         except BaseException:
             self._pass_turn()
             raise
@@ -234,7 +230,7 @@ class Writer:
                 ) from error
             raise self._latch(error) from error
         try:
-            return _Batch(log.Appender(self.connection, self._origin, self._signers, self._clock, self.seen))
+            return _Batch(log.Appender(self.connection, self._origin, self._signer, self._clock, self.seen))
         except BaseException as error:
             with suppress(sqlite3.Error):
                 self.connection.execute("ROLLBACK")
@@ -264,17 +260,14 @@ class Writer:
 
     def _end(self, batch: _Batch, unit: Unit, error: BaseException | None) -> None:
         unit.end()
-        self.connection.in_body = False
+        batch.units += 1
         try:
-            # A body may have caught what SQLite told it; a lost transaction is lost for everybody.
-            self.connection.check_whole(error)
-            if error is not None:
-                self.connection.execute("ROLLBACK TO unit")
-                batch.appender.go_back(unit.mark)
-            self.connection.execute("RELEASE unit")
-            batch.units += 1
-        except sqlite3.Error as failure:
+            self.connection.leave_body(error)
+        except sqlite3.Error as failure:  # a lost transaction is lost for everybody in it
             self._fail(batch, failure)
+        else:
+            if error is not None:
+                batch.appender.go_back(unit.mark)
 
     def _settle_late(self, batch: _Batch) -> None:
         """Commits a batch whose last thread never came, such as one that was interrupted."""

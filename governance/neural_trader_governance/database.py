@@ -23,49 +23,94 @@ _FATAL = {
 
 
 class WriterConnection(sqlite3.Connection):
-    """The connection of units. Bodies may catch what SQLite raises; this remembers what matters.
+    """The connection of units: their bodies meet it only within a savepoint of the open transaction.
 
     Inside a body nobody ends the transaction that is shared, and nothing is written outside it:
     SQLite itself rolls back after some failures, and the next statement would commit by itself.
-
-    Attributes:
-        in_body: A unit's body is running.
+    Bodies may catch what SQLite raises; this remembers what matters.
     """
 
-    in_body: bool = False
+    _write_log: Callable[[], None] | None = None
+    _in_savepoint = False
+    _executing = False
     _failure: sqlite3.Error | None = None
 
-    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        """As `sqlite3.Connection.execute`, within the unit's transaction only."""
-        if self.in_body:
-            self._require_transaction()
-        try:
-            return super().execute(sql, parameters)
-        except sqlite3.Error as error:
-            self._note(error)
-            raise
+    def enter_body(self, write_log: Callable[[], None]) -> None:
+        """Begins a unit's body.
 
-    def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
-        """As `sqlite3.Connection.executemany`, within the unit's transaction only."""
-        if self.in_body:
-            self._require_transaction()
-        try:
-            return super().executemany(sql, parameters)
-        except sqlite3.Error as error:
-            self._note(error)
-            raise
+        Args:
+            write_log: Writes the entries that are kept back; called when a body looks at the log.
+        """
+        self._write_log = write_log
 
-    def check_whole(self, error: BaseException | None) -> None:
-        """Raises the failure that ended the transaction underneath a body, whatever the body made of it.
+    def leave_body(self, error: BaseException | None) -> None:
+        """Ends a unit's body: its statements are kept, or taken back where it raised.
 
         Args:
             error: What the body raised.
+
+        Raises:
+            sqlite3.Error: the transaction was lost underneath, whatever the body made of that.
         """
+        self._write_log = None
         if isinstance(error, sqlite3.Error):
             self._note(error)
         if self._failure is not None:
             raise self._failure
         self._require_transaction()
+        if self._in_savepoint:
+            self._in_savepoint = False
+            if error is not None:
+                super().execute("ROLLBACK TO unit")
+            super().execute("RELEASE unit")
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        """As `sqlite3.Connection.execute`, within the unit's savepoint."""
+        if self._write_log is not None:
+            self._prepare_body(sql)
+        self._executing = True
+        try:
+            return super().execute(sql, parameters)
+        except sqlite3.Error as error:
+            self._note(error)
+            raise
+        finally:
+            self._executing = False
+
+    def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
+        """As `sqlite3.Connection.executemany`, within the unit's savepoint."""
+        if self._write_log is not None:
+            self._prepare_body(sql)
+        self._executing = True
+        try:
+            return super().executemany(sql, parameters)
+        except sqlite3.Error as error:
+            self._note(error)
+            raise
+        finally:
+            self._executing = False
+
+    def cursor(self, *arguments: Any, **options: Any) -> Any:
+        """As `sqlite3.Connection.cursor`, for this class alone.
+
+        Raises:
+            sqlite3.ProgrammingError: a body asks, whose cursor would go past the savepoint.
+        """
+        if self._write_log is not None and not self._executing:
+            raise sqlite3.ProgrammingError("use the unit's connection.execute")
+        return super().cursor(*arguments, **options)
+
+    def _prepare_body(self, sql: str) -> None:
+        self._require_transaction()
+        write_log, self._write_log = self._write_log, None
+        try:
+            if not self._in_savepoint:
+                super().execute("SAVEPOINT unit")
+                self._in_savepoint = True
+            if write_log is not None and "audit_" in sql:
+                write_log()
+        finally:
+            self._write_log = write_log
 
     def _require_transaction(self) -> None:
         if not self.in_transaction:
@@ -77,7 +122,7 @@ class WriterConnection(sqlite3.Connection):
 
     def authorize(self, action: int, *_: object) -> int:
         """Refuses BEGIN, COMMIT and ROLLBACK while a body runs."""
-        denied = self.in_body and action == sqlite3.SQLITE_TRANSACTION
+        denied = self._write_log is not None and action == sqlite3.SQLITE_TRANSACTION
         return sqlite3.SQLITE_DENY if denied else sqlite3.SQLITE_OK
 
 

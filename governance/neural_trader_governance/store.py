@@ -16,9 +16,19 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from neural_trader_governance import alerts, budgets, database, halts, mandates, taints
+from neural_trader_governance import (
+    alerts,
+    apikeys,
+    budgets,
+    database,
+    halts,
+    mandates,
+    principals,
+    taints,
+)
 from neural_trader_governance.audit import log, witnessing
 from neural_trader_governance.audit.log import Head, Receipt
+from neural_trader_governance.audit.signers import LogSigner
 from neural_trader_governance.commits import Unit, Writer
 from neural_trader_governance.errors import StorageError
 from neural_trader_governance.signing.keys import SigningKey, sync_folder
@@ -40,13 +50,13 @@ class Store:
     takes a memory outside this file (a witness).
     """
 
-    def __init__(self, path: Path, *, origin: str, signers: Sequence[SigningKey], clock: Clock) -> None:
+    def __init__(self, path: Path, *, origin: str, signer: LogSigner, clock: Clock) -> None:
         """Use `Store.open`, which checks what it opens."""
         self.path = path
         self.origin = origin
-        self.vkey = signers[0].vkey
-        self._signers = signers
-        self._writer = Writer(path, origin, signers, clock)
+        self.vkey = signer.vkey
+        self.signer = signer
+        self._writer = Writer(path, origin, signer, clock)
         self._readers = database.Readers(path)
 
     @classmethod
@@ -55,8 +65,7 @@ class Store:
         path: Path,
         *,
         origin: str,
-        signer: SigningKey,
-        cosigners: Sequence[SigningKey] = (),
+        signer: SigningKey | LogSigner,
         clock: Clock,
         schemas: Sequence[str] = (),
     ) -> Self:
@@ -65,8 +74,7 @@ class Store:
         Args:
             path: The database file; its folder exists and is on a local disk.
             origin: The log's name (https://c2sp.org/tlog-checkpoint); it stands in every entry.
-            signer: The log's key; by convention its name equals the origin.
-            cosigners: Further keys that sign each checkpoint too.
+            signer: The log's key, or what follows its rotations; by convention its name equals the origin.
             clock: Gives entries their `ts`.
             schemas: Idempotent `CREATE … IF NOT EXISTS` scripts of the packages that write here.
 
@@ -80,7 +88,7 @@ class Store:
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             sync_folder(path.parent)
-            store = cls(path, origin=origin, signers=(signer, *cosigners), clock=clock)
+            store = cls(path, origin=origin, signer=LogSigner.of(signer), clock=clock)
         except (OSError, sqlite3.Error) as error:
             raise StorageError(
                 "store_unavailable", f"{path} cannot be opened ({error})", "check the folder and its disk"
@@ -91,6 +99,8 @@ class Store:
                     log.SCHEMA,
                     witnessing.SCHEMA,
                     halts.SCHEMA,
+                    principals.SCHEMA,
+                    apikeys.SCHEMA,
                     taints.SCHEMA,
                     alerts.SCHEMA,
                     mandates.SCHEMA,
@@ -108,8 +118,8 @@ class Store:
 
         def begin() -> None:
             # In the schemas' own transaction: a log that is not ours is left as it was.
-            log.begin_log(connection, self.origin, self._signers)
-            self._writer.seen = log.advance(connection, self.origin, self._signers[0], None)
+            log.begin_log(connection, self.origin, self.signer)
+            self._writer.seen = log.advance(connection, self.origin, self.signer, None)
 
         try:
             database.prepare(connection, "".join(schemas), begin)
@@ -158,7 +168,7 @@ class Store:
     def head(self) -> Head:
         """Returns the newest signed checkpoint."""
         with self.read() as connection:
-            seal = log.advance(connection, self.origin, self._signers[0], self._writer.seen)
+            seal = log.advance(connection, self.origin, self.signer, self._writer.seen)
         return Head(seal.size, seal.root.hex(), seal.note)
 
     def receipt(self, seq: int) -> Receipt:

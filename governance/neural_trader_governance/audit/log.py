@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neural_trader_governance.audit import merkle
-from neural_trader_governance.audit.checkpoints import Checkpoint, open_checkpoint
+from neural_trader_governance.audit.checkpoints import Checkpoint
 from neural_trader_governance.audit.entries import AuditEntry, LoggedEntry
+from neural_trader_governance.audit.signers import LogSigner
 from neural_trader_governance.errors import InputError, IntegrityError
-from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.terms.clocks import Clock, to_epoch_us
 
 SCHEMA = """
@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS audit_nodes (
   PRIMARY KEY (level, position)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS audit_checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL) STRICT;
 """
+_ROWS_PER_INSERT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,31 +135,38 @@ class Mark:
 
     size: int
     frontier: tuple[bytes, ...]
+    rows: int
+    written: int
     nodes: int
 
 
 class Appender:
-    """Extends the log within one transaction and seals it with one signed checkpoint."""
+    """Extends the log within one transaction and seals it with one signed checkpoint.
+
+    Rows are kept back until the seal, or until somebody looks (`write`), and then written many at once.
+    """
 
     def __init__(
         self,
         connection: sqlite3.Connection,
         origin: str,
-        signers: Sequence[SigningKey],
+        signer: LogSigner,
         clock: Clock,
         seen: Seal,
     ) -> None:
         self._connection = connection
         self._origin = origin
-        self._signers = signers
+        self._signer = signer
         self._clock = clock
-        self._base = advance(connection, origin, signers[0], seen)
+        self._base = advance(connection, origin, signer, seen)
         self._size = self._base.size
         self._frontier = self._base.frontier
-        self._nodes: list[tuple[int, int, bytes]] = []
+        self._rows: list[tuple[object, ...]] = []
+        self._written = 0
+        self._nodes: list[tuple[object, ...]] = []
 
     def append(self, entry: AuditEntry) -> tuple[int, bytes]:
-        """Writes one entry; returns its seq and its leaf hash.
+        """Adds one entry; returns its seq and its leaf hash.
 
         Raises:
             InputError: the entry has no canonical form, or is too large.
@@ -166,11 +174,7 @@ class Appender:
         seq, now = self._size, self._clock.now()
         logged, data = LoggedEntry.place(entry, seq=seq, ts=now, origin=self._origin)
         leaf = merkle.leaf_hash(data)
-        self._connection.execute(
-            "INSERT INTO audit_entries (seq, time_us, type, agent, symbol, client_order_id, leaf_hash, entry)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (seq, *index_columns(logged), leaf, data),
-        )
+        self._rows.append((seq, *index_columns(logged), leaf, data))
         self._frontier, completed = merkle.extend(seq, self._frontier, leaf)
         self._nodes += completed
         self._size += 1
@@ -178,31 +182,43 @@ class Appender:
 
     def mark(self) -> Mark:
         """Returns where the appender stands."""
-        return Mark(self._size, self._frontier, len(self._nodes))
+        return Mark(self._size, self._frontier, len(self._rows), self._written, len(self._nodes))
 
     def go_back(self, mark: Mark) -> None:
-        """Forgets what was appended since the mark; the caller takes back the rows."""
-        self._size, self._frontier = mark.size, mark.frontier
-        del self._nodes[mark.nodes :]
+        """Forgets what was appended since the mark; the caller rolls the database back to there too."""
+        self._size, self._frontier, self._written = mark.size, mark.frontier, mark.written
+        del self._rows[mark.rows :], self._nodes[mark.nodes :]
+
+    def write(self) -> None:
+        """Writes the rows of entries that were kept back."""
+        if self._written < len(self._rows):
+            rows, self._written = self._rows[self._written :], len(self._rows)
+            _insert(self._connection, "audit_entries", rows)
 
     def seal(self) -> Seal:
         """Writes subtrees and signed checkpoint if anything was appended; returns the log's state."""
         if self._size == self._base.size:
             return self._base
-        self._connection.executemany(
-            "INSERT INTO audit_nodes (level, position, hash) VALUES (?, ?, ?)", self._nodes
-        )
+        self.write()
+        _insert(self._connection, "audit_nodes", self._nodes)
         root = merkle.root_of(self._frontier)
-        note = sign_checkpoint(self._origin, self._size, root, self._signers)
+        note = self._signer.sign(self._connection, Checkpoint(self._origin, self._size, root))
         self._connection.execute(
             "INSERT INTO audit_checkpoints (size, note) VALUES (?, ?)", (self._size, note)
         )
         return Seal(self._size, root, note, self._frontier)
 
 
-def sign_checkpoint(origin: str, size: int, root: bytes, signers: Sequence[SigningKey]) -> str:
-    """Returns the signed note of one state of the log; the only place where the log signs."""
-    return Checkpoint(origin, size, root).sign(signers)
+def _insert(connection: sqlite3.Connection, table: str, rows: list[tuple[object, ...]]) -> None:
+    # Many rows to a statement: the interpreter's lock changes hands at each.
+    while rows:
+        count = _ROWS_PER_INSERT if len(rows) >= _ROWS_PER_INSERT else 1
+        values = f"({','.join('?' * len(rows[0]))})"
+        connection.execute(
+            f"INSERT INTO {table} VALUES {','.join([values] * count)}",  # noqa: S608 - names of our own
+            [value for row in rows[:count] for value in row],
+        )
+        rows = rows[count:]
 
 
 def index_columns(entry: LoggedEntry) -> tuple[int, str, str, str | None, str | None]:
@@ -210,10 +226,10 @@ def index_columns(entry: LoggedEntry) -> tuple[int, str, str, str | None, str | 
     return to_epoch_us(entry.ts), entry.type.value, entry.agent, entry.symbol, entry.client_order_id
 
 
-def advance(connection: sqlite3.Connection, origin: str, signer: SigningKey, seen: Seal | None) -> Seal:
+def advance(connection: sqlite3.Connection, origin: str, signer: LogSigner, seen: Seal | None) -> Seal:
     """Reads the newest state and checks that it continues what this process saw before.
 
-    A log must never sign two histories: a checkpoint is extended only if this key signed it, the
+    A log must never sign two histories: a checkpoint is extended only if the keys in force signed it, the
     stored subtrees make up its root, and it contains the state seen before.
 
     Raises:
@@ -225,7 +241,7 @@ def advance(connection: sqlite3.Connection, origin: str, signer: SigningKey, see
     size, note = found
     if seen is not None and note == seen.note:
         return seen
-    checkpoint = open_checkpoint(note, signer.verifying_key, origin=origin)
+    checkpoint = signer.open(connection, note, origin)
     last = connection.execute("SELECT max(seq) FROM audit_entries").fetchone()[0]
     if checkpoint.size != size or size != (0 if last is None else int(last) + 1):
         raise _broken(f"the newest checkpoint covers {checkpoint.size} entries, the log holds another number")
@@ -240,12 +256,12 @@ def advance(connection: sqlite3.Connection, origin: str, signer: SigningKey, see
     return Seal(size, checkpoint.root, note, frontier)
 
 
-def begin_log(connection: sqlite3.Connection, origin: str, signers: Sequence[SigningKey]) -> None:
+def begin_log(connection: sqlite3.Connection, origin: str, signer: LogSigner) -> None:
     """Writes the signed checkpoint of size 0 into a fresh log; does nothing to one that exists."""
     if read_checkpoint(connection) is None:
         if connection.execute("SELECT 1 FROM audit_entries LIMIT 1").fetchone() is not None:
             raise _broken("the audit log has entries and no checkpoint")
-        note = sign_checkpoint(origin, 0, merkle.EMPTY_ROOT, signers)
+        note = signer.sign(connection, Checkpoint(origin, 0, merkle.EMPTY_ROOT))
         connection.execute("INSERT INTO audit_checkpoints (size, note) VALUES (0, ?)", (note,))
 
 

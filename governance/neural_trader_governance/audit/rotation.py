@@ -13,11 +13,13 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError
 
+from neural_trader_governance.audit.checkpoints import Checkpoint, read_checkpoint
 from neural_trader_governance.audit.entries import AuditEntry, EntryType, LoggedEntry
 from neural_trader_governance.errors import ConfigurationError, InputError, IntegrityError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.signing.canonical import canonical_bytes
 from neural_trader_governance.signing.keys import SigningKey, VerifyingKey
+from neural_trader_governance.signing.notes import parse_note
 from neural_trader_governance.terms.term import Term
 
 OVERLAP_ENTRIES = 1_000
@@ -52,7 +54,7 @@ class Rotation(Term):
         except ConfigurationError as error:
             raise _invalid(error.what) from None
         message = self.signed_bytes()
-        if self.origin != origin or new.name != origin:
+        if self.origin != origin or new.name != current.name:
             raise _invalid(f"it is about the log {self.origin!r:.80}")
         if self.old_vkey != current.vkey or not current.verify(message, bytes.fromhex(self.old_signature)):
             raise _invalid(f"the key in force, {current.key_id.hex()}, did not sign it")
@@ -65,12 +67,12 @@ def sign_rotation(old: SigningKey, new: SigningKey, *, origin: str, overlap_entr
     """Signs the hand-over with both keys.
 
     Raises:
-        InputError: the new key does not carry the log's name, is the old one, or the overlap is out of range.
+        InputError: the new key has another name or is the old one, or the overlap is out of range.
     """
-    if new.name != origin or new.vkey == old.vkey:
+    if new.name != old.name or new.vkey == old.vkey:
         raise InputError(
             "invalid_rotation",
-            f"the new key must be another one of the name {origin}",
+            f"the new key must be another one of the name {old.name}",
             "generate a fresh key with the log's own name",
         )
     try:
@@ -188,6 +190,19 @@ def read_chain(connection: sqlite3.Connection, origin: str, pinned: VerifyingKey
         except IntegrityError as error:
             raise IntegrityError(error.code, f"entry {seq}: {error.what}", error.next_step) from None
     return chain
+
+
+def open_signed(note: str | bytes, chain: KeyChain, *, origin: str | None = None) -> Checkpoint:
+    """Reads a checkpoint and proves that the keys in force at its size signed it.
+
+    Raises:
+        IntegrityError: malformed, of another log, or not signed by them.
+    """
+    parsed = parse_note(note)
+    checkpoint = read_checkpoint(parsed, origin=origin)
+    for key in chain.signers(checkpoint.size):
+        parsed.verify(key)
+    return checkpoint
 
 
 def _invalid(why: str) -> IntegrityError:

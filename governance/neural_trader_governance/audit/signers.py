@@ -8,12 +8,12 @@ rotation therefore follows it at its next commit, or signs nothing at all.
 import sqlite3
 from collections.abc import Callable, Sequence
 
-from neural_trader_governance.audit.checkpoints import Checkpoint, read_checkpoint
+from neural_trader_governance.audit.checkpoints import Checkpoint
 from neural_trader_governance.audit.entries import EntryType
-from neural_trader_governance.audit.rotation import KeyChain, read_chain
+from neural_trader_governance.audit.rotation import KeyChain, open_signed, read_chain
 from neural_trader_governance.errors import ConfigurationError
 from neural_trader_governance.signing.keys import SigningKey, VerifyingKey
-from neural_trader_governance.signing.notes import NoteSigner, parse_note
+from neural_trader_governance.signing.notes import NoteSigner
 
 FindKey = Callable[[VerifyingKey], SigningKey | None]
 MoreSigners = Callable[[], Sequence[NoteSigner]]
@@ -79,11 +79,7 @@ class LogSigner:
         Raises:
             IntegrityError: malformed, of another log, or not signed by them.
         """
-        parsed = parse_note(note)
-        checkpoint = read_checkpoint(parsed, origin=origin)
-        for key in self.chain(connection, origin).signers(checkpoint.size):
-            parsed.verify(key)
-        return checkpoint
+        return open_signed(note, self.chain(connection, origin), origin=origin)
 
     def sign(self, connection: sqlite3.Connection, checkpoint: Checkpoint) -> str:
         """Returns the note, signed by every key in force at its size; `connection` holds its entries.
