@@ -24,7 +24,7 @@ from neural_trader_governance.signing.keys import VerifyingKey
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import Clock, WallClock, format_time
 from neural_trader_governance.terms.money import format_decimal
-from neural_trader_server.founding import Founded, founding, is_founded, log_signer
+from neural_trader_server.founding import Founded, enroll_first, founding, is_founded, issuer_pin, log_signer
 from neural_trader_server.home import Home
 from neural_trader_server.settings import Settings
 from neural_trader_tools.artifacts import Artifacts
@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # what a service costs to import is paid when it is first use
     from neural_trader_memory.memory import Memory
     from neural_trader_sandbox.port import Sandbox
     from neural_trader_server.alerting import Alerting
+    from neural_trader_server.cosigning import Cosigner
     from neural_trader_server.endpoint import Endpoint
     from neural_trader_server.readings import ReadingMarks
     from neural_trader_tools.backtest.ledger import BacktestRecord
@@ -108,6 +109,11 @@ class Services:
         return ReplayClock(self.archive)
 
     @functools.cached_property
+    def issuer(self) -> VerifyingKey:
+        """The pinned root of human authority: what people sign for this desk is checked against it."""
+        return issuer_pin(self.home)
+
+    @functools.cached_property
     def store(self) -> Store:
         """The audit log and everything that commits with it."""
         from neural_trader_tools.orders.desk import SCHEMAS
@@ -146,6 +152,13 @@ class Services:
             approver=VerifyingKey.parse(self.home.approver_vkey.read_text(encoding="ascii")),
             restricted_symbols=self.settings.restricted_symbols,
         )
+
+    @functools.cached_property
+    def cosigner(self) -> "Cosigner":
+        """Keeps the log cosigned by the pinned witness."""
+        from neural_trader_server.cosigning import Cosigner
+
+        return Cosigner(self.home, self.store, self.clock, self.person, self.settings.witness_url)
 
     @functools.cached_property
     def inbox(self) -> "Inbox":
@@ -365,6 +378,8 @@ def found(services: Services) -> Founded:
             payload = {"cash": format_decimal(cash), "currency": "USD", "agents": [services.caller.agent]}
             unit.append(AuditEntry.by(person, EntryType.ACCOUNT_OPEN, account=ACCOUNT, payload=payload))
             founded.made.append(f"the account {ACCOUNT} with the agent {services.caller.agent}")
+        agents = [row[0] for row in connection.execute("SELECT DISTINCT agent FROM permissions ORDER BY 1")]
+        enroll_first(services.home, founded, unit, person=person, agents=agents, now=services.clock.now())
     return founded
 
 

@@ -7,13 +7,17 @@ policies are never overwritten. A lock keeps two servers that start at once from
 import fcntl
 import os
 import secrets
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 
+from neural_trader_governance import principals
 from neural_trader_governance.errors import IntegrityError
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.principals import EnrolmentUnit, Role
 from neural_trader_governance.signing.keys import SigningKey, VerifyingKey, vkey_of
 from neural_trader_server.home import Home
 from neural_trader_server.keyholder import KeyRole, load_key
@@ -80,16 +84,6 @@ def log_signer(home: Home) -> SigningKey:
     return load_key(path, KeyRole.LOG)
 
 
-def issuer_signer(home: Home) -> SigningKey:
-    """Returns the issuer's key while the home is being founded; later, open it with the keyholder.
-
-    Raises:
-        ConfigurationError: it is not in this home, is locked, or is not readable.
-    """
-    pending = _pending(home.issuer_key)
-    return SigningKey.load(pending if pending.exists() else home.issuer_key)
-
-
 def issuer_pin(home: Home) -> VerifyingKey:
     """Returns the issuer's verifier key that this home pinned; all authority of people rests on it.
 
@@ -100,6 +94,48 @@ def issuer_pin(home: Home) -> VerifyingKey:
         return VerifyingKey.parse(home.issuer_vkey.read_text(encoding="ascii"))
     pending = _pending(home.issuer_key)
     return VerifyingKey.parse(vkey_of(pending if pending.exists() else home.issuer_key))
+
+
+def enroll_first(
+    home: Home, founded: Founded, unit: EnrolmentUnit, *, person: Caller, agents: Iterable[str], now: datetime
+) -> None:
+    """Enrols the owner, where nobody is enrolled yet, with every role; and agents that are new, as traders.
+
+    Raises:
+        IntegrityError: what is enrolled was signed by another issuer than the one that this home pinned.
+        ConfigurationError: there is somebody to enrol, and the issuer's key cannot be opened.
+    """
+    connection, issuer = unit.connection, issuer_pin(home)
+    if foreign := principals.unverified(connection, issuer=issuer):
+        raise IntegrityError(
+            "issuer_changed",
+            f"{foreign[0]} is not enrolled by the issuer {issuer.name} that this home pinned",
+            "restore keys/issuer.vkey from your backup; nobody can trade without it",
+        )
+    known = {each.subject for each in principals.list_enrolments(connection, issuer=issuer)}
+    wanted: list[tuple[principals.Kind, str]] = [("agent", agent) for agent in agents]
+    if not any(subject.startswith("person ") for subject in known):
+        wanted.insert(0, ("person", person.principal))
+    for kind, name in wanted:
+        if f"{kind} {name}" in known:
+            continue
+        document = principals.sign_enrolment(
+            connection,
+            _issuer_key(home),
+            kind=kind,
+            name=name,
+            roles=frozenset(Role) if kind == "person" else frozenset({Role.TRADER}),
+            vkey=home.approver_vkey.read_text(encoding="ascii") if kind == "person" else None,
+            time=now,
+        )
+        principals.enroll(unit, document, issuer=issuer, caller=person)
+        founded.made.append(f"the enrolment of the {kind} {name}")
+
+
+def _issuer_key(home: Home) -> SigningKey:
+    if _pending(home.issuer_key).exists():
+        return SigningKey.load(_pending(home.issuer_key))
+    return load_key(home.issuer_key, KeyRole.ISSUER)
 
 
 def _make_issuer(home: Home) -> None:
