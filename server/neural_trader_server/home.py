@@ -90,6 +90,16 @@ class Home:
         return self.keys / "issuer.vkey"
 
     @property
+    def witness_vkey(self) -> Path:
+        """The pinned verifier key of the witness; outside the database, which could be put back."""
+        return self.keys / "witness.vkey"
+
+    @property
+    def witness_url(self) -> Path:
+        """Where the pinned witness listens."""
+        return self.keys / "witness.url"
+
+    @property
     def policy(self) -> Path:
         """The folder of the policy in force."""
         return self.path / "policy"

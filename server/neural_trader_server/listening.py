@@ -55,9 +55,11 @@ async def running(services: "Services") -> AsyncGenerator[anyio.abc.TaskGroup]:
     """Keeps a desk's background work going: backtests, the settling of orders left in doubt, alerts."""
     services.serving = True
     await services.start()
+    await services.cosigner.confirm()  # before any order: a log that was put back cannot know it by itself
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(services.alerting.keep_delivering)
         tasks.start_soon(services.desk.keep_reconciled, services.caller)
+        tasks.start_soon(services.cosigner.keep_cosigned)
         yield tasks
         tasks.cancel_scope.cancel()
 

@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     restricted_symbols: frozenset[Symbol] = Field(
         default=frozenset(), description='What no agent may trade, such as ["GME"]'
     )
+    witness_url: str | None = Field(
+        default=None,
+        max_length=500,
+        description="Where the pinned witness listens, instead of keys/witness.url",
+    )
     tool_deadline_s: float = Field(
         default=120.0, gt=0, le=3600, description="The longest a tool call may take"
     )

@@ -10,7 +10,7 @@ import secrets
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from neural_trader_governance.audit import log, merkle
 from neural_trader_governance.audit.cosignatures import WitnessKey
@@ -218,10 +218,10 @@ def cosign(
             old = _conflicting(answer)
             # Whatever was ever sent had been committed: a fresh look is as large, or history is gone.
             if old > _size(store):
-                _refuse(store, caller, f"the witness cosigned {old} entries, this log has {_size(store)}")
+                distrust(store, caller, f"the witness cosigned {old} entries, this log has {_size(store)}")
         elif answer.status == 422:
             known = "what it cosigned before" if submission.old == 0 else f"the {submission.old} it cosigned"
-            _refuse(store, caller, f"the witness found that these {size} entries do not continue {known}")
+            distrust(store, caller, f"the witness found that these {size} entries do not continue {known}")
         else:
             raise NetworkError(
                 "not_witnessed",
@@ -282,8 +282,12 @@ def _keep(
     return Cosigned(size, time_s, line)
 
 
-def _refuse(store: "Store", caller: Caller, detail: str) -> None:
-    """Makes the refusal durable, logs it once, and raises it."""
+def distrust(store: "Store", caller: Caller, detail: str) -> NoReturn:
+    """Makes a refusal durable, logs it once, and raises it.
+
+    Raises:
+        IntegrityError: always.
+    """
     with store.unit() as unit:
         pinned = read_pin(unit.connection)
         if pinned is not None and pinned.consistent:
