@@ -4,6 +4,7 @@
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -11,6 +12,9 @@ from typing import cast
 import cedarpy
 
 from neural_trader_governance.policy.contexts import Fact
+
+
+_ATTRIBUTE_IN_PARENTHESES = re.compile(r"\((context\.\w+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +74,14 @@ def policy_document(policy: str) -> dict[str, object]:
         ValueError: it does not parse.
     """
     return cast("dict[str, object]", json.loads(cedarpy.policies_to_json_str(policy)))
+
+
+def rule_text(body: Mapping[str, object]) -> str:
+    """Returns one policy of the JSON form as Cedar text on one line, without its annotations.
+
+    Raises:
+        ValueError: it is no policy.
+    """
+    document = {"staticPolicies": {"rule": {**body, "annotations": {}}}, "templates": {}, "templateLinks": []}
+    text = cedarpy.policies_from_json_str(json.dumps(document))
+    return _ATTRIBUTE_IN_PARENTHESES.sub(r"\1", text)

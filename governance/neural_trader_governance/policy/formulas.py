@@ -183,7 +183,7 @@ class _Translator:
                 self._facts.literals.add(value)
                 return self._facts.text(value)
             case dict() if "__entity" in value:
-                return self._entity(value["__entity"])
+                return self._entity(cast("Mapping[str, Any]", value)["__entity"])
             case _:
                 raise UntranslatableError(f"the literal {value!r:.60}")
 

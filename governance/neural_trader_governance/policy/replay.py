@@ -1,0 +1,144 @@
+"""Replay: deciding a logged decision again, from its logged inputs, with the policy of its day.
+
+A decision entry holds every input, and its digest names the bundle that judged it, which is kept for
+ever. Whoever doubts a decision recomputes it; a bundle needs no signature for that, because the
+digest stands in the signed log and covers every byte.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from neural_trader_governance.audit.entries import EntryType, LoggedEntry
+from neural_trader_governance.audit.log import read_entry
+from neural_trader_governance.errors import InputError, NeuralTraderError
+from neural_trader_governance.policy.activation import UNAVAILABLE_RULE
+from neural_trader_governance.policy.bundles import BundleFolder
+from neural_trader_governance.policy.engine import ENGINE_RULE, PolicyEngine
+
+Outcome = Literal["identical", "different", "not_replayable", "failed_closed"]
+
+_FAILED_CLOSED = ({UNAVAILABLE_RULE}, {ENGINE_RULE})
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One decision, decided again.
+
+    Attributes:
+        outcome: `failed_closed` marks a denial for want of a working policy: there was nothing to
+            compute, and nothing was allowed. `not_replayable` and `different` are problems.
+        rules: As logged, in the policy's order.
+        detail: Why it is not identical.
+    """
+
+    seq: int
+    outcome: Outcome
+    policy_digest: str
+    decision: str
+    rules: tuple[str, ...]
+    decision_recomputed: str | None = None
+    rules_recomputed: tuple[str, ...] = ()
+    detail: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """True where nothing speaks against the entry."""
+        return self.outcome in {"identical", "failed_closed"}
+
+
+class Replayer:
+    """Decides logged decisions again; each policy is read and parsed once."""
+
+    def __init__(self, folder: BundleFolder) -> None:
+        self._folder = folder
+        self._engines: dict[str, PolicyEngine | str] = {}
+
+    def replay(self, entry: LoggedEntry) -> Replayed:
+        """Decides one entry again.
+
+        Raises:
+            InputError: it is no decision.
+        """
+        if entry.type is not EntryType.POLICY_DECISION:
+            raise InputError(
+                "not_a_decision",
+                f"entry {entry.seq} is a {entry.type.value}",
+                "take the seq of a policy.decision: `neural-trader audit search --type policy.decision`",
+            )
+        digest, decision = entry.payload.get("policy_digest"), entry.payload.get("decision")
+        rules, context = entry.payload.get("rules"), entry.payload.get("context")
+        if not (
+            isinstance(digest, str)
+            and isinstance(decision, str)
+            and isinstance(rules, list)
+            and isinstance(context, dict)
+        ):
+            return Replayed(entry.seq, "not_replayable", "", "", (), detail="the entry lacks its inputs")
+        logged = tuple(map(str, rules))
+        if decision == "deny" and set(logged) in _FAILED_CLOSED:
+            return Replayed(entry.seq, "failed_closed", digest, decision, logged)
+        engine = self._engine(digest)
+        if isinstance(engine, str):
+            return Replayed(entry.seq, "not_replayable", digest, decision, logged, detail=engine)
+        verdict = engine.decide(context)
+        again = tuple(reason.rule for reason in verdict.reasons)
+        same = (verdict.decision, again) == (decision, logged)
+        detail = "" if same else "; ".join(reason.message for reason in verdict.reasons)
+        outcome: Outcome = "identical" if same else "different"
+        return Replayed(entry.seq, outcome, digest, decision, logged, verdict.decision, again, detail)
+
+    def _engine(self, digest: str) -> PolicyEngine | str:
+        """Returns the engine of a digest, or why there is none."""
+        if digest not in self._engines:
+            try:
+                bundle = self._folder.read(digest)
+                # Time decides nothing here: what was decided in time may be recomputed at leisure.
+                engine = PolicyEngine(bundle.policy, bundle.cedar_schema, monotonic_ns=lambda: 0)
+                self._engines[digest] = engine
+            except NeuralTraderError as error:
+                self._engines[digest] = error.what
+        return self._engines[digest]
+
+
+def replay_seq(connection: sqlite3.Connection, seq: int, folder: BundleFolder) -> Replayed:
+    """Decides the entry at a seq again.
+
+    Raises:
+        InputError: there is no such entry, or it is no decision.
+        IntegrityError: its bytes are damaged.
+    """
+    return Replayer(folder).replay(read_entry(connection, seq))
+
+
+def decisions(connection: sqlite3.Connection) -> Iterator[LoggedEntry]:
+    """Yields every decision of the log, oldest first.
+
+    Raises:
+        IntegrityError: one is damaged.
+    """
+    query = "SELECT entry FROM audit_entries WHERE type = ? ORDER BY seq"
+    for (data,) in connection.execute(query, (EntryType.POLICY_DECISION.value,)):
+        yield LoggedEntry.decode(bytes(data))
+
+
+def replay_all(
+    entries: Iterable[LoggedEntry],
+    folder: BundleFolder,
+    *,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Iterator[Replayed]:
+    """Decides every decision among some entries again; other entries are passed over.
+
+    Args:
+        entries: Of a log or an export.
+        folder: The bundles.
+        progress: Told how many were decided, after each.
+    """
+    replayer, done = Replayer(folder), 0
+    for entry in entries:
+        if entry.type is EntryType.POLICY_DECISION:
+            yield replayer.replay(entry)
+            done += 1
+            progress(done)
