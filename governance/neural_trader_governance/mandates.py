@@ -23,6 +23,7 @@ from neural_trader_governance.mandate_register import (
     released_ids,
 )
 from neural_trader_governance.mandate_register import SCHEMA as _REGISTER
+from neural_trader_governance.policy.contexts import CENTS_MAX
 from neural_trader_governance.signing.keys import VerifyingKey
 from neural_trader_governance.terms.clocks import format_time, to_utc
 from neural_trader_governance.terms.money import CENT, format_usd
@@ -229,7 +230,7 @@ def _why_not(
         return 5, f"{name} does not name {symbol}"
     if side not in mandate.sides:
         return 6, f"{name} allows to {' and '.join(mandate.sides)} only"
-    if type(cents) is not int or cents <= 0:
+    if type(cents) is not int or not 0 < cents <= CENTS_MAX:
         return 7, f"the order's value {cents!r:.40} is no amount of cents"
     if cents > mandate.per_order_cap_cents:
         return 8, f"{name} allows {_usd(mandate.per_order_cap_cents)} an order; this one needs {_usd(cents)}"
