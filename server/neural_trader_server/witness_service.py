@@ -52,8 +52,8 @@ def locate_witness(folder: Path | None = None) -> Path:
     return place
 
 
-def open_witness(folder: Path, clock: Clock | None = None) -> Witness:
-    """Opens the witness of a folder, making its key and memory where both are new.
+def open_witness(folder: Path, clock: Clock | None = None, *, make: bool = True) -> Witness:
+    """Opens the witness of a folder, making its key and memory where both are new and `make` is set.
 
     Raises:
         IntegrityError: it has its key and lost its memory: it could be made to vouch for a second history.
@@ -61,6 +61,12 @@ def open_witness(folder: Path, clock: Clock | None = None) -> Witness:
     """
     key, memory = folder / "witness.key", folder / "witness.db"
     pending = folder / "witness.key.new"
+    if not make and not key.exists():
+        raise ConfigurationError(
+            "no_witness_here",
+            f"{folder} holds no witness",
+            "give the --folder of `neural-trader witness serve`",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

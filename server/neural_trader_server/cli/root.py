@@ -22,6 +22,7 @@ from neural_trader_server.cli import (
     sandbox,
     serve,
     setup,
+    witness,
 )
 from neural_trader_server.cli.terminal import fail
 
@@ -67,6 +68,7 @@ app.command()(halt.resume)
 app.add_typer(policy.app)
 app.add_typer(audit.app)
 app.add_typer(memory.app)
+app.add_typer(witness.app)
 
 
 def main() -> None:
