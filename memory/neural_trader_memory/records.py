@@ -17,7 +17,7 @@ from neural_trader_governance.terms.clocks import format_time, to_utc
 from neural_trader_governance.terms.instruments import SYMBOL_PATTERN
 
 Kind = Literal["note", "decision", "outcome", "reflection", "skill", "backtest", "order", "trade"]
-Source = Literal["agent", "desk", "person", "import"]
+Source = Literal["agent", "desk", "person", "import", "outside"]
 Trust = Literal["verified", "asserted", "untrusted"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -32,6 +32,7 @@ TRUST_BY_SOURCE: Mapping[Source, Trust] = {
     "person": "verified",
     "agent": "asserted",
     "import": "untrusted",
+    "outside": "untrusted",  # an agent's own words, written after it had read text from outside
 }
 
 _SYMBOL = re.compile(SYMBOL_PATTERN, re.ASCII)

@@ -12,6 +12,8 @@ from neural_trader_tools.audit.search import audit_search
 
 pytestmark = pytest.mark.anyio
 
+BOT = Caller("alice", "bot")
+
 
 @pytest.mark.parametrize(
     ("arguments", "seqs"),
@@ -29,13 +31,13 @@ pytestmark = pytest.mark.anyio
 async def test_entries_are_found_newest_first(
     store: Store, arguments: dict[str, Any], seqs: list[int]
 ) -> None:
-    result = await audit_search(store, **arguments)
+    result = await audit_search(store, BOT, **arguments)
     assert [entry.seq for entry in result.entries] == seqs
     assert result.more == (arguments.get("limit") == 2)
 
 
 async def test_a_summary_says_who_did_what_in_one_short_line(store: Store) -> None:
-    result = await audit_search(store)
+    result = await audit_search(store, BOT)
     said = {entry.seq: entry.summary for entry in result.entries}
     assert said[0] == "bot: buy 100 AAPL market"
     assert said[1] == "bot: AAPL decision=deny rules=halted"
@@ -50,7 +52,7 @@ async def test_a_hundred_long_entries_stay_within_eight_kilobytes(store: Store) 
         for _ in range(100):
             caller = Caller("alice", "a" * 80)
             unit.append(AuditEntry.by(caller, EntryType.RECON, payload={"reason": "é" * 500}))
-    result = await audit_search(store, limit=100)
+    result = await audit_search(store, BOT, limit=100)
     assert len(result.model_dump_json()) <= 8_000
     assert result.more
 
@@ -59,7 +61,7 @@ async def test_a_damaged_entry_is_shown_as_damaged_beside_the_others(store: Stor
     with sqlite3.connect(tmp_path / "desk.db") as connection:
         connection.execute("UPDATE audit_entries SET entry = x'7b7d' WHERE seq = 2")
     connection.close()
-    result = await audit_search(store)
+    result = await audit_search(store, BOT)
     assert len(result.entries) == 5
     assert result.entries[2].type == "damaged"
     assert "DAMAGED" in result.entries[2].summary
@@ -82,7 +84,7 @@ async def test_a_malformed_search_says_what_to_change(
     store: Store, arguments: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(InputError, match=says):
-        await audit_search(store, **arguments)
+        await audit_search(store, BOT, **arguments)
 
 
 async def test_a_search_reads_indexes_and_not_the_whole_log(store: Store) -> None:

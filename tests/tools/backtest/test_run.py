@@ -54,7 +54,7 @@ async def backtests(sandbox: LocalSandbox, tmp_path: Path, archive: Archive) -> 
 async def finish(backtests: Backtests, **arguments: Any) -> Any:
     given: dict[str, Any] = {"symbols": ["MSFT"], "source": CROSS, **arguments}
     started = await backtest_start(backtests, CALLER, **given)
-    return await backtest_get(backtests, run_id=started.run_id, wait_s=60)
+    return await backtest_get(backtests, CALLER, run_id=started.run_id, wait_s=60)
 
 
 async def test_a_saved_strategy_is_backtested_and_verified(backtests: Backtests, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ async def test_a_run_can_be_canceled(backtests: Backtests) -> None:
     started = await backtest_start(backtests, CALLER, symbols=["MSFT"], source="while True: pass\n")
     canceled = await backtest_cancel(backtests, run_id=started.run_id)
     assert canceled.state == "canceled"
-    assert (await backtest_get(backtests, run_id=started.run_id)).state == "canceled"
+    assert (await backtest_get(backtests, CALLER, run_id=started.run_id)).state == "canceled"
 
 
 async def test_unverifiable_chance_is_found_by_verify(backtests: Backtests) -> None:
@@ -182,7 +182,7 @@ async def test_unknown_runs_and_bad_waits_are_refused(backtests: Backtests) -> N
             await call(backtests, run_id="bt-nothing")
     for wait_s in (float("nan"), -1.0, 61.0):
         with pytest.raises(InputError, match="invalid_wait_s"):
-            await backtest_get(backtests, run_id="bt-nothing", wait_s=wait_s)
+            await backtest_get(backtests, CALLER, run_id="bt-nothing", wait_s=wait_s)
 
 
 async def test_runs_of_a_dead_server_are_interrupted(tmp_path: Path) -> None:

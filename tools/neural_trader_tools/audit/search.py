@@ -9,8 +9,10 @@ from pydantic import BaseModel, Field
 
 from neural_trader_governance.audit.entries import EntryType, LoggedEntry
 from neural_trader_governance.errors import InputError, IntegrityError
+from neural_trader_governance.identity import Caller
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import format_time, parse_time, to_epoch_us
+from neural_trader_governance.untrusted.readings import Source, expose
 
 LIMIT_MAX = 200
 _SUMMARY_CHARACTERS_MAX = 120
@@ -28,7 +30,10 @@ _TOLD = (
     "scope",
     "preview_id",
     "run_id",
+    "tools_digest",
 )
+_FREE = ("reason", "name")
+"""Of those, what whoever acted put into words of their own; another agent's words are outside text."""
 
 
 class FoundEntry(BaseModel):
@@ -50,6 +55,7 @@ class AuditSearchResult(BaseModel):
 
 async def audit_search(
     store: Store,
+    caller: Caller,
     *,
     type: Annotated[str | None, Field(description="Such as order.intent or broker.fill")] = None,  # noqa: A002 - the contract's name
     symbol: Annotated[str | None, Field(description="Ticker")] = None,
@@ -75,13 +81,13 @@ async def audit_search(
 
     def search() -> AuditSearchResult:
         with store.read() as connection:
-            return _search(connection, clauses, values, limit)
+            return _search(connection, caller, clauses, values, limit)
 
     return await anyio.to_thread.run_sync(search)
 
 
 def _search(
-    connection: sqlite3.Connection, clauses: list[str], values: list[str | int], limit: int
+    connection: sqlite3.Connection, caller: Caller, clauses: list[str], values: list[str | int], limit: int
 ) -> AuditSearchResult:
     where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
     rows = connection.execute(
@@ -91,7 +97,7 @@ def _search(
     found: list[FoundEntry] = []
     size = 0
     for seq, leaf_hash, data in rows[:limit]:
-        entry = _found(int(seq), bytes(leaf_hash), bytes(data))
+        entry = _found(int(seq), bytes(leaf_hash), bytes(data), caller)
         size += len(entry.model_dump_json()) + 1
         if size > _RESULT_BYTES_MAX - 100:
             break
@@ -99,18 +105,21 @@ def _search(
     return AuditSearchResult(entries=found, more=len(rows) > len(found))
 
 
-def _found(seq: int, leaf_hash: bytes, data: bytes) -> FoundEntry:
+def _found(seq: int, leaf_hash: bytes, data: bytes, caller: Caller) -> FoundEntry:
     try:
         entry = LoggedEntry.decode(data)
     except IntegrityError as error:
         # One damaged entry must not hide the others, nor be dressed up.
         summary = f"DAMAGED: {error.what}; run audit_verify"
         return FoundEntry(seq=seq, type="damaged", time="", summary=summary, leaf_hash=leaf_hash.hex())
+    summary = summarize(entry)
+    if entry.agent not in {"", caller.agent} and any(entry.payload.get(name) for name in _FREE):
+        expose(Source.AGENT, summary)
     return FoundEntry(
         seq=seq,
         type=entry.type.value,
         time=format_time(entry.ts),
-        summary=summarize(entry),
+        summary=summary,
         leaf_hash=leaf_hash.hex(),
     )
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from neural_trader_governance.errors import DataError, InputError, StrategyError
+from neural_trader_governance.untrusted.readings import OUTSIDE, Source, expose
 from neural_trader_tools.backtest.run import Backtests
 from neural_trader_tools.backtest.settings import BacktestRequest, read_period
 from neural_trader_tools.engine import orders as o
@@ -77,6 +78,9 @@ async def strategy_check(
         line = error.facts.get("line")
         return _report([Problem(line=line, code=error.code, message=_message(error))])
     if problems := read_problems(text):
+        if strategy_id is not None:  # who saved it chose the names that the problems repeat
+            for problem in problems:
+                expose(Source.STRATEGY, problem.message)
         return _report(problems)
     if symbol is None:
         instruments = await anyio.to_thread.run_sync(backtests.archive.instruments)
@@ -228,7 +232,9 @@ def _text(rows: tuple[tuple[float, ...], ...]) -> str:
 
 
 def _message(error: StrategyError | InputError) -> str:
-    return f"{error.what}; {error.next_step}"
+    """Returns the failure's words, noted as read where the guest chose them."""
+    message = f"{error.what}; {error.next_step}"
+    return expose(Source(error.facts[OUTSIDE]), message) if OUTSIDE in error.facts else message
 
 
 def _report(problems: list[Problem], look_ahead: LookAhead | None = None) -> StrategyChecked:

@@ -2,11 +2,16 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, TypeAdapter
 
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.untrusted.readings import Source, expose
 from neural_trader_tools.backtest.ledger import BacktestRecord, Handles
 from neural_trader_tools.backtest.run import Backtests
 from neural_trader_tools.backtest.settings import Settings, choose
+from neural_trader_tools.engine.faults import CODES
+
+_PARAMS = TypeAdapter(dict[str, object])
 
 Number = float | int | tuple[float, float] | None
 _BRIEF = (
@@ -36,6 +41,7 @@ class BacktestStatus(BaseModel):
 
 async def backtest_get(
     backtests: Backtests,
+    caller: Caller,
     *,
     run_id: Annotated[str, Field(description="From backtest_start")],
     wait_s: Annotated[float, Field(description="Wait for the end, at most 60")] = 0.0,
@@ -43,7 +49,22 @@ async def backtest_get(
 ) -> BacktestStatus:
     """Returns a backtest's state, metrics, warnings and handles, waiting up to wait_s seconds for its end."""
     choose("format", format, ("full", "brief"))
-    return status_of(await backtests.get(run_id, wait_s), brief=format == "brief")
+    record = await backtests.get(run_id, wait_s)
+    if record.error is not None and speaks_for_guest(record.error):
+        expose(Source.SANDBOX, record.error)
+    if record.agent != caller.agent and any(_has_words(value) for value in record.request.params.values()):
+        expose(Source.AGENT, _PARAMS.dump_json(dict(record.request.params)).decode())
+    return status_of(record, brief=format == "brief")
+
+
+def speaks_for_guest(failure: str) -> bool:
+    """Tells whether a run's `code: what; next step` may hold words that its strategy chose."""
+    code = failure.partition(":")[0]
+    return code == "strategy_failed" or code in CODES
+
+
+def _has_words(value: object) -> bool:
+    return not isinstance(value, int | float | None)
 
 
 def status_of(record: BacktestRecord, *, brief: bool = False) -> BacktestStatus:

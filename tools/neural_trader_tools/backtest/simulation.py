@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_trader_governance.errors import HostError, StrategyError
+from neural_trader_governance.untrusted.readings import OUTSIDE, Source
 from neural_trader_sandbox.port import Job, Limits, Sandbox, SandboxResult
 from neural_trader_tools.backtest.digest import run_digest
 from neural_trader_tools.backtest.metrics import (
@@ -152,13 +153,16 @@ def raise_failure(result: SandboxResult) -> NoReturn:
     if error is not None and error.type == "StrategyFault" and len(parts) == 2 and "; " in parts[1]:
         what, next_step = parts[1].rsplit("; ", 1)
         if parts[0] in CODES:
-            raise StrategyError(parts[0], what + line, next_step, line=error.line)
+            raise StrategyError(
+                parts[0], what + line, next_step, line=error.line, **{OUTSIDE: Source.SANDBOX}
+            )
     name = "error" if error is None else error.type
     raise StrategyError(
         "strategy_failed",
         f"the strategy raised {name}: {message}{line}",
         "correct it, then run strategy_check",
         line=None if error is None else error.line,
+        **{OUTSIDE: Source.SANDBOX},
     )
 
 

@@ -4,8 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from neural_trader_governance.errors import InputError
+from neural_trader_governance.errors import InputError, StrategyError
 from neural_trader_governance.identity import Caller
+from neural_trader_governance.untrusted.readings import OUTSIDE, Source
 from neural_trader_tools.backtest.run import Backtests
 from neural_trader_tools.backtest.settings import (
     SEED_MAX,
@@ -15,6 +16,7 @@ from neural_trader_tools.backtest.settings import (
     read_period,
     read_settings,
 )
+from neural_trader_tools.engine.faults import CODES
 
 
 class BacktestStarted(BaseModel):
@@ -68,4 +70,9 @@ async def backtest_start(
         settings=settings,
         seed=seed,
     )
-    return BacktestStarted(run_id=await backtests.start(request, agent=caller.agent))
+    try:
+        return BacktestStarted(run_id=await backtests.start(request, agent=caller.agent))
+    except (InputError, StrategyError) as error:
+        if known_id is not None and error.code in CODES:  # it repeats names that the strategy's author chose
+            error.facts[OUTSIDE] = Source.STRATEGY
+        raise

@@ -8,9 +8,11 @@ from pydantic import BaseModel, Field
 
 from neural_trader_governance.errors import DataError
 from neural_trader_governance.halts import read_halt
+from neural_trader_governance.identity import Caller
 from neural_trader_governance.policy.engine import PolicyEngine
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import format_time
+from neural_trader_governance.untrusted.readings import Source, expose
 from neural_trader_memory.memory import Memory
 from neural_trader_tools.brokers.port import Broker
 from neural_trader_tools.core.sandbox_health import SandboxHealth
@@ -79,6 +81,7 @@ async def status_get(
     replay: ReplayClock,
     sandbox: SandboxHealth,
     memory: Memory,
+    caller: Caller,
 ) -> StatusResult:
     """Show mode (paper or live), market clock, halt, policy, audit head, sandbox layers, memory and data."""
     report = await sandbox.report()
@@ -88,6 +91,8 @@ async def status_get(
         head = store.head()
         with store.read() as connection:
             standing = read_halt(connection)
+        if standing is not None and standing.agent not in {"", caller.agent}:
+            expose(Source.AGENT, standing.reason)
         newest = archive.newest_known_time(tradable_only=False)
         return StatusResult(
             mode=broker.mode,

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field, JsonValue, TypeAdapter
 from neural_trader_governance.errors import InputError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.terms.clocks import UtcTime, parse_time
+from neural_trader_governance.untrusted.readings import Source, expose
 from neural_trader_memory.memory import Hit, Memory
 from neural_trader_tools.memory.write import namespace_of
 
@@ -20,7 +21,7 @@ class MemoryProvenance(BaseModel):
 
     source: str
     trust: str = Field(
-        description="verified (the desk or a person), asserted (an agent), untrusted (imported)"
+        description="verified (the desk or a person), asserted (an agent), untrusted (from outside)"
     )
     agent: str
     audit_seq: int | None = Field(description="The audit entry of its writing")
@@ -82,7 +83,12 @@ async def memory_search(
         as_of=None if as_of is None else parse_time(as_of),
     )
     room = max(ANSWER_BYTES // max(len(hits), 1) - HIT_BYTES, 100)
-    return MemoriesFound(hits=[_present(hit, room) for hit in hits])
+    found = [_present(hit, room) for hit in hits]
+    for hit in found:
+        if hit.provenance.trust == "untrusted":
+            data = "" if hit.data is None else _JSON.dump_json(hit.data).decode()
+            expose(Source.MEMORY, f"{hit.text}\n{data}")
+    return MemoriesFound(hits=found)
 
 
 def _present(hit: Hit, room: int) -> MemoryHit:

@@ -6,12 +6,14 @@ from typing import Annotated
 from anyio import to_thread
 from pydantic import BaseModel, Field, JsonValue
 
+from neural_trader_governance import taints
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import InputError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import UtcTime, format_time, parse_time
 from neural_trader_memory.memory import Draft, Memory
+from neural_trader_memory.records import Source
 
 
 class MemoryWritten(BaseModel):
@@ -47,6 +49,7 @@ async def memory_write(
     """
     if audit_seq is not None:
         await to_thread.run_sync(_check_entry, store, audit_seq)
+    source = await to_thread.run_sync(_source_of, store, caller)
     draft = await memory.draft(
         kind,
         text,
@@ -55,7 +58,7 @@ async def memory_write(
         data=data,
         event_time=_parse(event_time),
         about_seq=audit_seq,
-        source="agent" if caller.agent else "person",
+        source=source,
     )
     # The entry is durable before the row exists. A crash in between leaves an entry whose memory is missing,
     # which a comparison finds; the other order could leave a memory that sways an agent and that is on no
@@ -75,6 +78,18 @@ async def memory_write(
 def namespace_of(caller: Caller) -> str:
     """Returns whose memory a caller reads and writes: the agent's, or a person's own."""
     return caller.agent or f"person:{caller.principal}"
+
+
+def _source_of(store: Store, caller: Caller) -> Source:
+    """Returns who speaks: an agent that has read text from outside may be repeating it.
+
+    Without this, such text would be clean again once it had passed through the agent's memory.
+    """
+    if caller.is_person:
+        return "person"
+    with store.read() as connection:
+        note = taints.standing(connection, principal=caller.principal, agent=caller.agent)
+    return "outside" if note else "agent"
 
 
 def _parse(event_time: str | None) -> datetime | None:
