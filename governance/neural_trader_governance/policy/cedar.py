@@ -13,7 +13,6 @@ import cedarpy
 
 from neural_trader_governance.policy.contexts import Fact
 
-
 _ATTRIBUTE_IN_PARENTHESES = re.compile(r"\((context\.\w+)\)")
 
 
@@ -82,6 +81,7 @@ def rule_text(body: Mapping[str, object]) -> str:
     Raises:
         ValueError: it is no policy.
     """
-    document = {"staticPolicies": {"rule": {**body, "annotations": {}}}, "templates": {}, "templateLinks": []}
+    rule: dict[str, object] = {**body, "annotations": {}}
+    document: dict[str, object] = {"staticPolicies": {"rule": rule}, "templates": {}, "templateLinks": []}
     text = cedarpy.policies_from_json_str(json.dumps(document))
     return _ATTRIBUTE_IN_PARENTHESES.sub(r"\1", text)
