@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
+from neural_trader_governance import taints
 from neural_trader_governance.errors import DataError
 from neural_trader_governance.halts import read_halt
 from neural_trader_governance.policy.contexts import (
@@ -74,6 +75,7 @@ def gather(
     required_cents = cents_up(notional) if buying else 0
     after, gross = _exposure_after(portfolio, intent, price)
     selling = accounts.working_quantity(connection, intent.account, intent.symbol, "sell")
+    taint_note = taints.standing(connection, principal=principal, agent=intent.agent)
     context = PolicyContext(
         action_mode=mode,
         live_enabled=live_enabled,
@@ -121,8 +123,8 @@ def gather(
         session_note="",
         quote_known=quote is not None,
         quote_age_s=max(0, int((replay.now() - quote.event_time).total_seconds())) if quote else 0,
-        tainted=False,
-        taint_note="",
+        tainted=taint_note != "",
+        taint_note=taint_note,
         overrides=(),
         approvals=0,
         approvals_independent=0,
