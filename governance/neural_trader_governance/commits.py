@@ -39,6 +39,8 @@ _log = structlog.get_logger(__name__)
 class Unit:
     """Other packages' rows beside the audit leaves that tell of them; all of it commits, or nothing."""
 
+    __slots__ = ("_appender", "_ended", "_leaves", "_seal", "connection", "mark")
+
     def __init__(self, connection: sqlite3.Connection, appender: log.Appender) -> None:
         self.connection = connection
         self.mark = appender.mark()

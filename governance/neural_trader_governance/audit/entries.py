@@ -113,9 +113,10 @@ class LoggedEntry(AuditEntry):
             InputError: as `encode`.
         """
         place = {"seq": seq, "ts": ts, "origin": origin}
-        if type(entry.payload) is dict:
-            head = cls.model_validate({**entry.__dict__, **place, "payload": {}})
-            logged = head.model_copy(update={"payload": entry.payload})
+        payload = entry.payload
+        if type(payload) is dict:
+            logged = cls.model_validate({**entry.__dict__, **place, "payload": {}})
+            object.__setattr__(logged, "payload", payload)  # frozen, but new and still ours alone
             if (data := logged._plain_bytes()) is not None:
                 return logged, _bounded(data)
         logged = cls.model_validate({**entry.model_dump(), **place})
@@ -136,7 +137,8 @@ class LoggedEntry(AuditEntry):
 
     def _plain_bytes(self) -> bytes | None:
         fields = {name: value for name, value in self.__dict__.items() if value is not None}
-        return plain_bytes({**fields, "type": self.type.value, "ts": format_time(self.ts)})
+        fields["type"], fields["ts"] = self.type.value, format_time(self.ts)
+        return plain_bytes(fields)
 
     @classmethod
     def decode(cls, data: bytes) -> Self:

@@ -6,30 +6,36 @@ processes on one home extend one log.
 """
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
-from neural_trader_governance.audit import merkle
+from neural_trader_governance.audit import archive, merkle
 from neural_trader_governance.audit.checkpoints import Checkpoint
 from neural_trader_governance.audit.entries import AuditEntry, LoggedEntry
 from neural_trader_governance.audit.signers import LogSigner
 from neural_trader_governance.errors import InputError, IntegrityError
 from neural_trader_governance.terms.clocks import Clock, to_epoch_us
 
-SCHEMA = """
+SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS audit_entries (
   seq INTEGER PRIMARY KEY, time_us INTEGER NOT NULL, type TEXT NOT NULL, agent TEXT NOT NULL,
   symbol TEXT, client_order_id TEXT, leaf_hash BLOB NOT NULL, entry BLOB NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS audit_entries_type ON audit_entries (type, seq);
-CREATE INDEX IF NOT EXISTS audit_entries_symbol ON audit_entries (symbol, seq);
-CREATE INDEX IF NOT EXISTS audit_entries_agent ON audit_entries (agent, seq);
+DROP INDEX IF EXISTS audit_entries_symbol;
+DROP INDEX IF EXISTS audit_entries_agent;
+CREATE INDEX IF NOT EXISTS audit_by_type ON audit_entries (type, time_us, seq, symbol, agent);
+CREATE INDEX IF NOT EXISTS audit_by_symbol ON audit_entries (symbol, time_us, seq, type, agent)
+  WHERE symbol IS NOT NULL;
+CREATE INDEX IF NOT EXISTS audit_by_agent ON audit_entries (agent, time_us, seq, type, symbol);
 CREATE INDEX IF NOT EXISTS audit_entries_time ON audit_entries (time_us);
 CREATE INDEX IF NOT EXISTS audit_entries_order ON audit_entries (client_order_id, seq);
 CREATE TABLE IF NOT EXISTS audit_nodes (
   level INTEGER NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL,
   PRIMARY KEY (level, position)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS audit_checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL) STRICT;
-"""
+{archive.SCHEMA}"""
+"""An entry whose bytes are empty was archived: they lie in the folder that `audit_archives` names."""
 _ROWS_PER_INSERT = 16
 
 
@@ -106,17 +112,23 @@ def read_receipt(connection: sqlite3.Connection, seq: int) -> Receipt:
     return Receipt(seq, bytes(row[0]).hex(), found[1])
 
 
-def read_entry(connection: sqlite3.Connection, seq: int) -> LoggedEntry:
-    """Returns one committed entry.
+def read_entry(connection: sqlite3.Connection, seq: int, *, folder: Path | None = None) -> LoggedEntry:
+    """Returns one committed entry, from its archive where it was moved to one.
+
+    Args:
+        connection: Inside a transaction of the store.
+        seq: Its number.
+        folder: Where archived entries lie now, if not where they were archived to.
 
     Raises:
         InputError: the log has no such entry.
+        StorageError: `entry_archived`, its archive is not where it was.
         IntegrityError: its bytes are damaged.
     """
-    row = connection.execute("SELECT entry FROM audit_entries WHERE seq = ?", (seq,)).fetchone()
+    row = connection.execute("SELECT leaf_hash, entry FROM audit_entries WHERE seq = ?", (seq,)).fetchone()
     if row is None:
         raise InputError("unknown_seq", f"the audit log has no entry {seq}", "take a seq from audit_search")
-    return LoggedEntry.decode(bytes(row[0]))
+    return LoggedEntry.decode(archive.Shelf(connection, folder).read(seq, bytes(row[0]), bytes(row[1])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +141,7 @@ class Seal:
     frontier: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """Where an appender stood, so that it can go back there."""
 
     size: int
