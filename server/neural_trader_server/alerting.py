@@ -190,9 +190,15 @@ class Alerting:
         """Remembers that the store failed; called by whichever thread met the failure."""
         self._failure = failure
 
-    async def deliver(self) -> int:
-        """Sends everything that is due now, once; returns how many deliveries succeeded."""
+    @property
+    def target_names(self) -> list[str]:
+        """Where this process delivers to."""
+        return [target.name for target in self._targets]
+
+    async def deliver(self, *, only: str | None = None) -> int:
+        """Sends everything that is due now, or one alert, once; returns how many deliveries succeeded."""
         due = await anyio.to_thread.run_sync(self._due)
+        due = [(alert, target) for alert, target in due if only is None or alert.alert_id == only]
         if not due:
             return 0
         claimed = await anyio.to_thread.run_sync(self._claim, due)

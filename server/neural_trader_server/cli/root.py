@@ -8,6 +8,7 @@ import typer
 
 from neural_trader_governance.errors import NeuralTraderError
 from neural_trader_server.cli import (
+    alerts,
     audit,
     backtest,
     data,
@@ -22,6 +23,7 @@ from neural_trader_server.cli import (
     sandbox,
     serve,
     setup,
+    taint,
     witness,
 )
 from neural_trader_server.cli.terminal import fail
@@ -68,6 +70,8 @@ app.command()(halt.resume)
 app.add_typer(policy.app)
 app.add_typer(audit.app)
 app.add_typer(memory.app)
+app.add_typer(taint.app)
+app.add_typer(alerts.app)
 app.add_typer(witness.app)
 
 

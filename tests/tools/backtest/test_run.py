@@ -177,7 +177,9 @@ async def test_a_backtest_sees_what_its_clock_knows(
 
 
 async def test_unknown_runs_and_bad_waits_are_refused(backtests: Backtests) -> None:
-    for call in (backtest_get, backtest_cancel, backtest_verify):
+    with pytest.raises(InputError, match="unknown_run"):
+        await backtest_get(backtests, CALLER, run_id="bt-nothing")
+    for call in (backtest_cancel, backtest_verify):
         with pytest.raises(InputError, match="unknown_run"):
             await call(backtests, run_id="bt-nothing")
     for wait_s in (float("nan"), -1.0, 61.0):
