@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from neural_trader_governance.audit import log, merkle
+from neural_trader_governance.audit.bundles import WIDTH, tile_path
 from neural_trader_governance.audit.checkpoints import Checkpoint, read_checkpoint
 from neural_trader_governance.audit.cosignatures import WitnessKey
-from neural_trader_governance.audit.tiles import TILE_WIDTH, tile_path
+from neural_trader_governance.audit.tiles import WIDTH, tile_path
 from neural_trader_governance.errors import IntegrityError
 from neural_trader_governance.signing.notes import parse_note
 
@@ -65,12 +66,12 @@ def export_root(folder: Path, export_size: int) -> RootReader:
 
     def root_at(size: int) -> bytes:
         frontier: tuple[bytes, ...] = ()
-        for index in range(-(-size // TILE_WIDTH)):
-            width = min(TILE_WIDTH, export_size - index * TILE_WIDTH)
+        for index in range(-(-size // WIDTH)):
+            width = min(WIDTH, export_size - index * WIDTH)
             tile = (folder / tile_path("0", index, width)).read_bytes()
-            for offset in range(min(width, size - index * TILE_WIDTH)):
+            for offset in range(min(width, size - index * WIDTH)):
                 leaf = tile[offset * 32 : offset * 32 + 32]
-                frontier, _ = merkle.extend(index * TILE_WIDTH + offset, frontier, leaf)
+                frontier, _ = merkle.extend(index * WIDTH + offset, frontier, leaf)
         return merkle.root_of(frontier)
 
     return root_at
