@@ -4,6 +4,7 @@
     log.vkey                           the key, for convenience; a checker pins its own copy
     tile/<L>/<N>[.p/<W>]               hashes of level 8L, 256 to a tile (https://c2sp.org/tlog-tiles)
     tile/entries/<N>[.p/<W>]           the entries, each behind its length as a big-endian uint16
+    checkpoints/<N>[.p/<W>]            every checkpoint up to the newest, bundled as the entries are
 
 Every file is written beside its place, synced and renamed, and the checkpoint only after all that
 it covers: a reader, or a crash, finds the old export or the new one.
@@ -13,18 +14,22 @@ import fcntl
 import os
 import shutil
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from neural_trader_governance.audit import log, merkle
-from neural_trader_governance.audit.checkpoints import open_checkpoint
+from neural_trader_governance.audit.archive import Shelf
+from neural_trader_governance.audit.bundles import WIDTH, checkpoints_path, join_bundle, spans, tile_path
+from neural_trader_governance.audit.rotation import open_signed
 from neural_trader_governance.errors import IntegrityError, StorageError
-from neural_trader_governance.signing.keys import VerifyingKey, sync_folder
+from neural_trader_governance.signing.keys import sync_folder
 from neural_trader_governance.store import Store
 
-TILE_WIDTH = 256
+__all__ = ["TILE_WIDTH", "Export", "export", "spans", "tile_path"]
+
+TILE_WIDTH = WIDTH
 _TILE_HEIGHT = 8
 
 
@@ -38,92 +43,109 @@ class Export:
     files_written: int
 
 
-def tile_path(kind: str, index: int, width: int = TILE_WIDTH) -> str:
-    """Returns the path of a tile or an entry bundle, such as `tile/0/x001/234.p/12`.
+def export(store: Store, folder: Path, *, archive: Path | None = None) -> Export:
+    """Writes what the folder lacks up to the log's newest checkpoint.
 
     Args:
-        kind: A tile level as a number, or `entries`.
-        index: Position of the tile in its level.
-        width: Hashes in the tile; below 256 it is a partial one.
-    """
-    parts = [f"{index % 1000:03d}"]
-    while index >= 1000:
-        index //= 1000
-        parts.insert(0, f"x{index % 1000:03d}")
-    suffix = "" if width == TILE_WIDTH else f".p/{width}"
-    return f"tile/{kind}/{'/'.join(parts)}{suffix}"
-
-
-def spans(size: int, start: int = 0) -> Iterator[tuple[int, int]]:
-    """Yields (index, width) of the tiles that cover `size` hashes, from the one that holds `start`."""
-    for index in range(start // TILE_WIDTH, -(-size // TILE_WIDTH)):
-        yield index, min(TILE_WIDTH, size - index * TILE_WIDTH)
-
-
-def export(store: Store, folder: Path) -> Export:
-    """Writes what the folder lacks up to the log's newest checkpoint.
+        store: The log.
+        folder: A new folder, or one of an earlier export of this log.
+        archive: Where archived entries lie now, if not where they were archived to.
 
     Raises:
         IntegrityError: the folder holds an export of another log, or of another history.
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written, or archived entries are not at hand.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder), store.read() as connection:
-            return _export(connection, VerifyingKey.parse(store.vkey), store.origin, folder)
+            return _Exporter(connection, store, folder, archive).run()
     except OSError as error:
         raise StorageError(
             "export_failed", f"{folder} could not be written ({error})", "choose a writable folder"
         ) from error
 
 
-def _export(connection: sqlite3.Connection, key: VerifyingKey, origin: str, folder: Path) -> Export:
-    found = log.read_checkpoint(connection)
-    if found is None:
-        raise IntegrityError("no_checkpoint", "the audit log has no checkpoint", "restore it from a backup")
-    checkpoint = open_checkpoint(found[1], key, origin=origin)
-    start = _exported_size(connection, key, origin, folder, checkpoint.size)
-    writer = _Writer(folder)
-    for index, width in spans(checkpoint.size, start):
-        rows = connection.execute(
-            "SELECT entry FROM audit_entries WHERE seq >= ? AND seq < ? ORDER BY seq",
-            (index * TILE_WIDTH, index * TILE_WIDTH + width),
-        )
-        bundle = b"".join(len(row[0]).to_bytes(2, "big") + bytes(row[0]) for row in rows)
-        writer.write(tile_path("entries", index, width), bundle)
-    level = 0
-    while (nodes := checkpoint.size >> level * _TILE_HEIGHT) > 0:
-        for index, width in spans(nodes, start >> level * _TILE_HEIGHT):
-            first = index * TILE_WIDTH
-            hashes = [
-                log.read_node(connection, level * _TILE_HEIGHT, first + offset) for offset in range(width)
-            ]
-            writer.write(tile_path(str(level), index, width), b"".join(hashes))
-        level += 1
-    writer.write("log.vkey", f"{key.vkey}\n".encode())
-    writer.sync()
-    writer.write("checkpoint", found[1].encode())
-    writer.sync()
-    writer.drop_superseded()
-    return Export(folder, checkpoint.size, checkpoint.root.hex(), writer.count)
+class _Exporter:
+    """One export: from what the folder holds to the newest checkpoint."""
 
+    def __init__(
+        self, connection: sqlite3.Connection, store: Store, folder: Path, archive: Path | None
+    ) -> None:
+        self._connection = connection
+        self._vkey = store.vkey
+        self._origin = store.origin
+        self._chain = store.signer.chain(connection, store.origin)
+        self._folder = folder
+        self._shelf = Shelf(connection, archive)
+        self._writer = _Writer(folder)
 
-def _exported_size(
-    connection: sqlite3.Connection, key: VerifyingKey, origin: str, folder: Path, size: int
-) -> int:
-    """Returns how many entries the folder holds, having checked that they are this log's."""
-    try:
-        note = (folder / "checkpoint").read_bytes()
-    except FileNotFoundError:
-        return 0
-    earlier = open_checkpoint(note, key, origin=origin)
-    if earlier.size > size or merkle.root_of(log.read_frontier(connection, earlier.size)) != earlier.root:
-        raise IntegrityError(
-            "export_diverged",
-            f"{folder} holds {earlier.size} entries that this log of {size} does not contain",
-            "keep both, run `neural-trader audit verify`, and export into an empty folder",
+    def run(self) -> Export:
+        found = log.read_checkpoint(self._connection)
+        if found is None:
+            raise IntegrityError(
+                "no_checkpoint", "the audit log has no checkpoint", "restore it from a backup"
+            )
+        checkpoint = open_signed(found[1], self._chain, origin=self._origin)
+        earlier = self._exported(checkpoint.size)
+        start = 0 if earlier is None else earlier
+        self._write_entries(checkpoint.size, start)
+        self._write_tiles(checkpoint.size, start)
+        self._write_checkpoints(earlier)
+        writer = self._writer
+        writer.write("log.vkey", f"{self._vkey}\n".encode())
+        writer.sync()
+        writer.write("checkpoint", found[1].encode())
+        writer.sync()
+        writer.drop_superseded()
+        return Export(self._folder, checkpoint.size, checkpoint.root.hex(), writer.count)
+
+    def _exported(self, size: int) -> int | None:
+        """Returns how many entries the folder holds, having checked that they are this log's."""
+        try:
+            note = (self._folder / "checkpoint").read_bytes()
+        except FileNotFoundError:
+            return None
+        earlier = open_signed(note, self._chain, origin=self._origin)
+        diverged = earlier.size > size
+        if diverged or merkle.root_of(log.read_frontier(self._connection, earlier.size)) != earlier.root:
+            raise IntegrityError(
+                "export_diverged",
+                f"{self._folder} holds {earlier.size} entries that this log of {size} does not contain",
+                "keep both, run `neural-trader audit verify`, and export into an empty folder",
+            )
+        return earlier.size
+
+    def _write_entries(self, size: int, start: int) -> None:
+        for index, width in spans(size, start):
+            rows = self._connection.execute(
+                "SELECT seq, leaf_hash, entry FROM audit_entries WHERE seq >= ? AND seq < ? ORDER BY seq",
+                (index * WIDTH, index * WIDTH + width),
+            )
+            items = [self._shelf.read(int(seq), bytes(leaf), bytes(data)) for seq, leaf, data in rows]
+            self._writer.write(tile_path("entries", index, width), join_bundle(items))
+
+    def _write_tiles(self, size: int, start: int) -> None:
+        level = 0
+        while (nodes := size >> level * _TILE_HEIGHT) > 0:
+            for index, width in spans(nodes, start >> level * _TILE_HEIGHT):
+                places = range(index * WIDTH, index * WIDTH + width)
+                hashes = [log.read_node(self._connection, level * _TILE_HEIGHT, place) for place in places]
+                self._writer.write(tile_path(str(level), index, width), b"".join(hashes))
+            level += 1
+
+    def _write_checkpoints(self, earlier: int | None) -> None:
+        count = "SELECT count(*) FROM audit_checkpoints"
+        (total,) = self._connection.execute(count).fetchone()
+        done = 0
+        # A folder of a version that kept none gets them all.
+        if earlier is not None and (self._folder / "checkpoints").is_dir():
+            (done,) = self._connection.execute(f"{count} WHERE size <= ?", (earlier,)).fetchone()
+        notes = self._connection.execute(
+            "SELECT note FROM audit_checkpoints ORDER BY size LIMIT -1 OFFSET ?", (done // WIDTH * WIDTH,)
         )
-    return earlier.size
+        for index, width in spans(total, done):
+            bundle = join_bundle(str(note).encode() for (note,) in notes.fetchmany(width))
+            self._writer.write(checkpoints_path(index, width), bundle)
 
 
 @contextmanager

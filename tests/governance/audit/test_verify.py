@@ -57,6 +57,7 @@ def test_a_plain_file_copy_with_its_write_ahead_log_holds_the_newest_commits(
 
 def test_a_live_store_verifies_while_it_is_written(store: Store, record: Record, tmp_path: Path) -> None:
     stop = threading.Event()
+    record(store)
 
     def write() -> None:
         while not stop.is_set():
