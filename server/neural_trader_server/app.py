@@ -17,7 +17,6 @@ import anyio.to_thread
 import structlog
 
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
-from neural_trader_governance.audit.log import read_entry
 from neural_trader_governance.errors import NeuralTraderError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.signing.keys import VerifyingKey
@@ -30,7 +29,7 @@ from neural_trader_server.settings import Settings
 from neural_trader_tools.artifacts import Artifacts
 
 if TYPE_CHECKING:  # what a service costs to import is paid when it is first used
-    from neural_trader_governance.policy.engine import PolicyEngine
+    from neural_trader_governance.policy.activation import ActivePolicy
     from neural_trader_memory.memory import Memory
     from neural_trader_sandbox.port import Sandbox
     from neural_trader_server.alerting import Alerting
@@ -124,11 +123,12 @@ class Services:
         )
 
     @functools.cached_property
-    def policy(self) -> "PolicyEngine":
-        """The policy in force."""
-        from neural_trader_governance.policy.engine import PolicyEngine
+    def policy(self) -> "ActivePolicy":
+        """Finds the policy in force: the newest one that the log activated and the issuer signed."""
+        from neural_trader_governance.policy.activation import ActivePolicy
+        from neural_trader_governance.policy.bundles import BundleFolder
 
-        return PolicyEngine.load(self.home.policy)
+        return ActivePolicy(BundleFolder(self.home.bundles), self.issuer)
 
     @functools.cached_property
     def broker(self) -> "Broker":
@@ -149,7 +149,7 @@ class Services:
             archive=self.archive,
             replay=self.replay,
             clock=self.clock,
-            approver=VerifyingKey.parse(self.home.approver_vkey.read_text(encoding="ascii")),
+            issuer=self.issuer,
             restricted_symbols=self.settings.restricted_symbols,
         )
 
@@ -165,7 +165,13 @@ class Services:
         """What waits for a person."""
         from neural_trader_tools.orders.inbox import Inbox
 
-        return Inbox(store=self.store, policy=self.policy, clock=self.clock)
+        return Inbox(
+            store=self.store,
+            policy=self.policy,
+            clock=self.clock,
+            issuer=self.issuer,
+            judge=self.desk.judge_signed,
+        )
 
     @functools.cached_property
     def sandbox(self) -> "Sandbox":
@@ -228,7 +234,7 @@ class Services:
 
     def provided(self) -> Mapping[type, object]:
         """Returns every service by the type under which tools ask for it; builds them all."""
-        from neural_trader_governance.policy.engine import PolicyEngine
+        from neural_trader_governance.policy.source import PolicySource
         from neural_trader_memory.memory import Memory
         from neural_trader_sandbox.port import Sandbox
         from neural_trader_tools.backtest.run import Backtests
@@ -248,7 +254,7 @@ class Services:
             Clock: self.clock,
             Desk: self.desk,
             Memory: self.memory,
-            PolicyEngine: self.policy,
+            PolicySource: self.policy,
             StrategyRegistry: self.registry,
             ReplayClock: self.replay,
             Sandbox: self.sandbox,
@@ -261,7 +267,7 @@ class Services:
         """Starts what lives in the background; `aclose` ends it. A second time does nothing."""
         if not self._started:
             self._started = True
-            await anyio.to_thread.run_sync(self._record_policy)
+            await anyio.to_thread.run_sync(self._load_policy)
             await self._background.enter_async_context(self.backtests)
 
     async def call(self, name: str, **arguments: object) -> dict[str, Any]:
@@ -313,17 +319,10 @@ class Services:
         with self.store.unit() as unit:
             unit.append(AuditEntry.by(caller, entry_type, **fields))
 
-    def _record_policy(self) -> None:
-        """Puts the policy on the record if it is another than the one activated last."""
-        activated = EntryType.POLICY_ACTIVATE
-        with self.store.unit() as unit:
-            query = "SELECT max(seq) FROM audit_entries WHERE type = ?"
-            seq = unit.connection.execute(query, (activated,)).fetchone()[0]
-            before = None if seq is None else read_entry(unit.connection, seq).payload.get("policy_digest")
-            if before != self.policy.digest:
-                payload = {"policy_digest": self.policy.digest, "replaces": before}
-                unit.append(AuditEntry.by(self.person, activated, payload=payload))
-                log.warning("policy_changed", policy_digest=self.policy.digest, replaces=before)
+    def _load_policy(self) -> None:
+        """Reads the policy in force before the first order asks; one that is broken is logged as such."""
+        with self.store.read() as connection:
+            self.policy.current(connection)
 
     async def _record_backtest(self, run: "BacktestRecord") -> None:
         """Puts a completed run on the record: its id, its strategy and the digest that verifies it."""
@@ -362,14 +361,12 @@ async def open_desk(
 
 def found(services: Services) -> Founded:
     """Founds the home: keys, default policy, paper account and a first agent, each on the record."""
+    from neural_trader_server.enactment import enact_first
     from neural_trader_tools.orders.accounts import open_account, permit_agent
 
     with founding(services.home) as founded, services.store.unit() as unit:
         connection, person = unit.connection, services.person
-        activated = EntryType.POLICY_ACTIVATE
-        if connection.execute("SELECT 1 FROM audit_entries WHERE type = ?", (activated,)).fetchone() is None:
-            unit.append(AuditEntry.by(person, activated, payload={"policy_digest": services.policy.digest}))
-            founded.made.append("the policy's activation")
+        enact_first(services.home, founded, unit, person=person, now=services.clock.now())
         cash = services.settings.paper_cash_usd
         opened = format_time(services.clock.now())
         new = open_account(connection, account=ACCOUNT, cash=cash, currency="USD", opened_time=opened)

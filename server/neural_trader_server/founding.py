@@ -121,7 +121,7 @@ def enroll_first(
             continue
         document = principals.sign_enrolment(
             connection,
-            _issuer_key(home),
+            issuer_key(home),
             kind=kind,
             name=name,
             roles=frozenset(Role) if kind == "person" else frozenset({Role.TRADER}),
@@ -132,7 +132,12 @@ def enroll_first(
         founded.made.append(f"the enrolment of the {kind} {name}")
 
 
-def _issuer_key(home: Home) -> SigningKey:
+def issuer_key(home: Home) -> SigningKey:
+    """Opens the issuer's private key, also while the home is being founded.
+
+    Raises:
+        ConfigurationError: it is not here, or it is locked and no passphrase opens it.
+    """
     if _pending(home.issuer_key).exists():
         return SigningKey.load(_pending(home.issuer_key))
     return load_key(home.issuer_key, KeyRole.ISSUER)

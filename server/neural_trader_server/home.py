@@ -74,6 +74,11 @@ class Home:
         """The person's key that signs approvals (mode 0600)."""
         return self.keys / "approver.key"
 
+    def approver_key_of(self, name: str | None) -> Path:
+        """The key of another approver who signs on this home; of nobody else's, the owner's."""
+        own = self.keys / f"approver-{name}.key"
+        return own if name is not None and "/" not in name and own.exists() else self.approver_key
+
     @property
     def approver_vkey(self) -> Path:
         """The verifier key of approvals."""
@@ -105,8 +110,13 @@ class Home:
         return self.path / "policy"
 
     @property
+    def bundles(self) -> Path:
+        """Every signed policy that was ever in force here, by digest."""
+        return self.policy / "bundles"
+
+    @property
     def policy_file(self) -> Path:
-        """The Cedar policies."""
+        """The draft that people edit; `policy activate` puts it in force."""
         return self.policy / "default.cedar"
 
     @property

@@ -11,12 +11,10 @@ from subprocess import CompletedProcess
 import pytest
 
 from neural_trader_governance import principals
-from neural_trader_governance.audit.entries import EntryType, LoggedEntry
-from neural_trader_governance.audit.log import read_entry
 from neural_trader_governance.audit.verify import verify_store
 from neural_trader_governance.errors import ConfigurationError, IntegrityError
 from neural_trader_governance.terms.clocks import WallClock
-from neural_trader_server.app import Services, found, open_desk
+from neural_trader_server.app import Services, found
 from neural_trader_server.founding import founding, is_founded
 from neural_trader_server.home import Home
 from neural_trader_server.settings import Settings
@@ -169,21 +167,3 @@ def test_three_processes_that_found_one_home_at_once_make_one_desk(command: Comm
     assert len({json.loads(one.stdout)["log_vkey"] for one in done}) == 1
     home = Home(tmp_path / "new-home")
     assert verify_store(home.desk_db, home.log_vkey.read_text()).size == FOUNDING
-
-
-@pytest.mark.anyio
-async def test_an_edited_policy_is_on_the_record_once_a_server_starts(home: Home) -> None:
-    async def start() -> tuple[str, list[LoggedEntry]]:
-        async with open_desk(home, Settings()) as services:
-            await services.start()
-            with services.store.read() as connection:
-                entries = [read_entry(connection, seq) for seq in range(services.store.head().size)]
-            return services.policy.digest, [one for one in entries if one.type == EntryType.POLICY_ACTIVATE]
-
-    before, activated = await start()
-    assert [entry.payload for entry in activated] == [{"policy_digest": before}]
-    home.policy_file.write_text(home.policy_file.read_text().replace("> 5000000", "> 4000000"))
-    after, activated = await start()
-    assert after != before
-    assert activated[-1].payload == {"policy_digest": after, "replaces": before}
-    assert len((await start())[1]) == 2, "starting again with the same policy records nothing"

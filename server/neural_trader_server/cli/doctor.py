@@ -89,7 +89,23 @@ def _broker(services: "Services") -> Check:
 
 
 def _policy(services: "Services") -> Check:
-    return Check("policy", True, f"{len(services.policy.rules)} rules, digest {services.policy.digest[:16]}…")
+    from neural_trader_governance.policy.activation import ClosedPolicy
+    from neural_trader_server.enactment import is_draft
+
+    with services.store.read() as connection:
+        judge = services.policy.current(connection)
+    if isinstance(judge, ClosedPolicy):
+        return Check("policy", False, judge.problem, judge.next_step)
+    detail = f"{len(judge.rules)} rules, signed, digest {judge.digest[:16]}…"
+    if not is_draft(services.home, judge.digest):
+        return Check("policy", True, detail)
+    draft = services.home.policy_file
+    return Check(
+        "policy",
+        True,
+        f"{detail}; {draft.name} in the home differs and has no effect",
+        f"to put the edited policy in force: neural-trader policy activate {draft}",
+    )
 
 
 def _audit(services: "Services") -> Check:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 from neural_trader_governance.errors import DataError
 from neural_trader_governance.halts import read_halt
 from neural_trader_governance.identity import Caller
-from neural_trader_governance.policy.engine import PolicyEngine
+from neural_trader_governance.policy.activation import ClosedPolicy
+from neural_trader_governance.policy.source import PolicySource
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import format_time
 from neural_trader_governance.untrusted.readings import Source, expose
@@ -67,6 +68,7 @@ class StatusResult(BaseModel):
     halted: bool
     halt_reason: str | None
     policy_digest: str
+    policy_problem: str | None = Field(description="Why every order is denied; null while the policy works")
     audit: AuditStatus
     sandbox: SandboxStatus
     memory: MemoryStatus
@@ -75,7 +77,7 @@ class StatusResult(BaseModel):
 
 async def status_get(
     store: Store,
-    policy: PolicyEngine,
+    policy: PolicySource,
     broker: Broker,
     archive: Archive,
     replay: ReplayClock,
@@ -91,6 +93,7 @@ async def status_get(
         head = store.head()
         with store.read() as connection:
             standing = read_halt(connection)
+            judge = policy.current(connection)
         if standing is not None and standing.agent not in {"", caller.agent}:
             expose(Source.AGENT, standing.reason)
         newest = archive.newest_known_time(tradable_only=False)
@@ -100,7 +103,8 @@ async def status_get(
             clock=ClockStatus(kind="replay", now=_now(replay)),
             halted=standing is not None,
             halt_reason=standing.reason if standing else None,
-            policy_digest=policy.digest,
+            policy_digest=judge.digest,
+            policy_problem=judge.problem if isinstance(judge, ClosedPolicy) else None,
             audit=AuditStatus(size=head.size, root=head.root_hex),
             sandbox=SandboxStatus(
                 backend=report.backend,
