@@ -1,9 +1,12 @@
-"""Approvals: a person's signature over one preview, one intent, one policy and a price band.
+"""Approvals: persons' signatures over one preview, one intent, one policy and a price band.
 
 The signed bytes are domain-separated canonical JSON of every field, so an approval cannot be
 moved to another preview, policy or price. Single use follows from the preview: it is spent once.
+How many are needed is the policy's rule; here they are counted, each against its approver's own key.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import NoReturn
@@ -106,6 +109,72 @@ def verify_approval(
             "approval_price_moved",
             f"the price {price} left the approved band {approval.price_low} to {approval.price_high}",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What the approvals of one preview are worth now.
+
+    Attributes:
+        count: Persons whose signature holds.
+        independent: Those of them who are not the intent's principal.
+        void: Why each of the others does not count.
+    """
+
+    count: int
+    independent: int
+    void: tuple[RiskError, ...] = ()
+
+
+def count(
+    approvals: Mapping[str, Approval],
+    *,
+    keys: Mapping[str, VerifyingKey],
+    principal: str,
+    preview_id: str,
+    intent_hash: str,
+    policy_digest: str,
+    price: Decimal,
+    now: datetime,
+) -> Counted:
+    """Counts the persons who approved this order under this policy at this price.
+
+    Args:
+        approvals: By the person who is said to have signed.
+        keys: The active approvers' keys by person (`principals.approver_keys`).
+        principal: For whom the order is; his own approval counts, and is not independent.
+        preview_id: As in `verify_approval`, like all that follow.
+        intent_hash: See preview_id.
+        policy_digest: See preview_id.
+        price: See preview_id.
+        now: See preview_id.
+    """
+    valid: dict[bytes, str] = {}  # by public key: one person counts once, under whatever name
+    void: list[RiskError] = []
+    for approver, approval in approvals.items():
+        key = keys.get(approver)
+        try:
+            if key is None:
+                raise RiskError(
+                    "approver_not_enrolled",
+                    f"{approver} is not enrolled as an approver now",
+                    "have an enrolled approver sign: neural-trader identity list",
+                )
+            verify_approval(
+                approval,
+                key=key,
+                preview_id=preview_id,
+                intent_hash=intent_hash,
+                policy_digest=policy_digest,
+                price=price,
+                now=now,
+            )
+        except RiskError as error:
+            void.append(error)
+        else:
+            valid[key.public] = approver
+    independent = sum(approver != principal for approver in valid.values())
+    return Counted(len(valid), independent, tuple(void))
 
 
 def _refuse(code: str, what: str) -> NoReturn:

@@ -90,6 +90,11 @@ class Scope:
             )
         return cls(cast("ScopeKind", given[0][0]), given[0][1]) if given else cls()
 
+    @property
+    def options(self) -> str:
+        """The same on our command line, such as `--symbol AAPL`; empty for everything."""
+        return "" if self.kind == "all" else f"--{self.kind} {self.name}"
+
     def covers(self, *, account: str, symbol: str, strategy_id: str | None, agent: str) -> bool:
         """Says whether an order with these marks stands still under a halt of this scope."""
         marks = {"account": account, "symbol": symbol, "strategy": strategy_id, "agent": agent}

@@ -1,5 +1,6 @@
 """`neural-trader orders`: what agents want to trade, and a person's answer."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio.to_thread
@@ -72,15 +73,35 @@ def list_orders(
 
 
 @app.command()
-def approve(preview_id: PreviewId, json_output: Json = False) -> None:
-    """Sign a preview with the approver's key and extend it to 15 minutes; it does not submit it."""
-    from neural_trader_server.keyholder import load_person_key
+def approve(
+    preview_id: PreviewId,
+    approver: Annotated[
+        str | None, typer.Option("--as", help="Who signs; by default the owner of this home.", metavar="NAME")
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", help="The approver's key, if it is not keys/approver[-NAME].key.", metavar="FILE"
+        ),
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Sign a preview with the approver's key and extend it to 15 minutes; it does not submit it.
+
+    Where the policy wants several persons, each signs with a key of their own.
+    """
+    from neural_trader_governance.identity import Caller
+    from neural_trader_server.keyholder import KeyRole, load_key
 
     async def run(services: "Services") -> dict[str, Any]:
         def sign() -> dict[str, Any]:
-            key = load_person_key(services.home, "approver")
-            approval = services.inbox.approve(preview_id, key=key, person=services.person)
-            return approval.model_dump(mode="json")
+            person = services.person if approver is None else Caller(approver, "")
+            key = load_key(key_file or services.home.approver_key_of(approver), KeyRole.APPROVER)
+            signed = services.inbox.approve(preview_id, key=key, person=person)
+            return signed.approval.model_dump(mode="json") | {
+                "person": person.principal,
+                "missing": signed.missing,
+            }
 
         return await anyio.to_thread.run_sync(sign)
 
@@ -88,10 +109,15 @@ def approve(preview_id: PreviewId, json_output: Json = False) -> None:
     if json_output:
         emit(approval)
         return
+    missing = approval["missing"]
     out().print(
         f"Approved {preview_id}, signed by {approval['approver']}: valid until {approval['expires_at']} while"
         f" the price stays within {approval['price_low']} to {approval['price_high']} USD."
-        " Its agent may submit it now.",
+        + (
+            f" It still waits for {missing} more: neural-trader orders approve {preview_id} --as NAME"
+            if missing
+            else " Its agent may submit it now."
+        ),
         soft_wrap=True,
     )
 

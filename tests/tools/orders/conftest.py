@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from neural_trader_governance import principals
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.policy.engine import PolicyEngine
+from neural_trader_governance.principals import Kind, Role
 from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import SimulatedClock, format_time
@@ -39,6 +41,7 @@ class Floor:
     store: Store
     policy: PolicyEngine
     key: SigningKey
+    issuer: SigningKey
     broker: Broker
     agent: Caller = AGENT
     person: Caller = PERSON
@@ -52,16 +55,43 @@ class Floor:
             archive=self.archive,
             replay=self.replay,
             clock=self.clock,
-            approver=self.key.verifying_key,
+            issuer=self.issuer.verifying_key,
         )
 
     @property
     def inbox(self) -> Inbox:
-        return Inbox(self.store, self.policy, self.clock)
+        issuer = self.issuer.verifying_key
+        return Inbox(self.store, self.policy, self.clock, issuer, self.desk().judge_signed)
+
+    def enroll(self, name: str, *roles: Role, kind: Kind = "person", key: SigningKey | None = None) -> None:
+        """Enrols somebody, or changes his roles; no roles retires him."""
+        enroll(self.store, self.issuer, name, *roles, kind=kind, key=key)
 
     def entry_types(self) -> list[str]:
         with self.store.read() as connection:
             return [row[0] for row in connection.execute("SELECT type FROM audit_entries ORDER BY seq")]
+
+
+def enroll(
+    store: Store,
+    issuer: SigningKey,
+    name: str,
+    *roles: Role,
+    kind: Kind = "person",
+    key: SigningKey | None = None,
+) -> None:
+    """Puts one signed enrolment in force."""
+    with store.unit() as unit:
+        document = principals.sign_enrolment(
+            unit.connection,
+            issuer,
+            kind=kind,
+            name=name,
+            roles=frozenset(roles),
+            time=NOW,
+            vkey=None if key is None else key.vkey,
+        )
+        principals.enroll(unit, document, issuer=issuer.verifying_key, caller=PERSON)
 
 
 @pytest.fixture
@@ -94,8 +124,11 @@ def make_floor(sample_archive_root: Path, tmp_path: Path) -> Generator[Callable[
             )
             accounts.permit_agent(unit.connection, account="paper", agent=AGENT.agent)
         broker = PaperBroker(tmp_path / "paper.db", archive, replay, clock)
-        key = SigningKey.generate("approver")
-        return Floor(tmp_path, clock, archive, replay, store, PolicyEngine.load(), key, broker)
+        key, issuer = SigningKey.generate("approver"), SigningKey.generate("issuer")
+        enroll(store, issuer, AGENT.principal, Role.TRADER)
+        enroll(store, issuer, AGENT.agent, Role.TRADER, kind="agent")
+        enroll(store, issuer, PERSON.principal, Role.APPROVER, key=key)
+        return Floor(tmp_path, clock, archive, replay, store, PolicyEngine.load(), key, issuer, broker)
 
     yield make
     for store in stores:

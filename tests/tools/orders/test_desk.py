@@ -102,8 +102,9 @@ async def test_an_approval_signed_by_another_key_is_worth_nothing(floor: Any, in
     forger = SigningKey.generate("approver")
     desk = floor.desk()
     preview = await desk.preview(intent(quantity="30"), floor.agent)
-    floor.inbox.approve(preview.preview_id, key=forger, person=floor.person)
-    with pytest.raises(RiskError, match="approval_signature_invalid"):
+    with pytest.raises(RiskError, match="approver_key_mismatch"):
+        floor.inbox.approve(preview.preview_id, key=forger, person=floor.person)
+    with pytest.raises(RiskError, match="approval_required"):
         await desk.submit(preview.preview_id, floor.agent)
 
 

@@ -21,11 +21,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from neural_trader_governance import principals
 from neural_trader_governance.audit.verify import verify_store
 from neural_trader_governance.errors import NetworkError, RiskError
 from neural_trader_governance.halts import resume
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.policy.engine import PolicyEngine
+from neural_trader_governance.principals import Role
 from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import SimulatedClock, format_time
@@ -96,7 +98,9 @@ class DeskMachine(RuleBasedStateMachine):
             for _ in range(2)
         ]
         self.policy = policy
-        self.inbox = Inbox(self.stores[0], policy, self.clock)
+        self.inbox = Inbox(
+            self.stores[0], policy, self.clock, key.verifying_key, self.desk(0, "whole").judge_signed
+        )
         with self.stores[0].unit() as unit:
             accounts.open_account(
                 unit.connection,
@@ -106,6 +110,20 @@ class DeskMachine(RuleBasedStateMachine):
                 opened_time=format_time(NOW),
             )
             accounts.permit_agent(unit.connection, account="paper", agent=AGENT.agent)
+            for name, role, vkey in (
+                (AGENT.principal, Role.TRADER, None),
+                (PERSON.principal, Role.APPROVER, key.vkey),
+            ):
+                document = principals.sign_enrolment(
+                    unit.connection,
+                    key,
+                    kind="person",
+                    name=name,
+                    roles=frozenset({role}),
+                    time=NOW,
+                    vkey=vkey,
+                )
+                principals.enroll(unit, document, issuer=key.verifying_key, caller=PERSON)
         self.approved: set[str] = set()
         self.rejected: set[str] = set()
         self.used: dict[str, str] = {}
@@ -120,7 +138,7 @@ class DeskMachine(RuleBasedStateMachine):
             archive=self.archive,
             replay=self.replay,
             clock=self.clock,
-            approver=self.key.verifying_key,
+            issuer=self.key.verifying_key,
         )
 
     process = st.sampled_from([0, 1])

@@ -213,7 +213,7 @@ async def test_the_approved_band_of_a_cheap_share_is_five_percent_too(floor: Any
     preview = await desk.preview(intent(quantity="30"), floor.agent)
     with floor.store.unit() as unit:
         unit.connection.execute("UPDATE previews SET price = '0.01'")
-    approval = floor.inbox.approve(preview.preview_id, key=floor.key, person=floor.person)
+    approval = floor.inbox.approve(preview.preview_id, key=floor.key, person=floor.person).approval
     assert (approval.price_low, approval.price_high) == (Decimal("0.0095"), Decimal("0.0105"))
 
 

@@ -17,10 +17,10 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from neural_trader_governance.approvals import verify_approval
+from neural_trader_governance import approvals, principals
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import InputError, RiskError
-from neural_trader_governance.halts import read_halt
+from neural_trader_governance.halts import covering_halt
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.policy.engine import Verdict
 from neural_trader_governance.policy.source import PolicySource
@@ -55,6 +55,11 @@ def random_id(prefix: str) -> str:
     return f"{prefix}_{secrets.token_hex(6)}"
 
 
+def order_id_of(preview_id: str) -> str:
+    """Returns the id of the one order that a preview can become: the venue, too, takes it only once."""
+    return f"nt_{preview_id.removeprefix('pv_')}"
+
+
 async def _uninterrupted(action: Coroutine[None, None, _T]) -> _T:
     """Shields an action from cancellation: once its commit is durable, its outcome must be recorded."""
     results: list[_T] = []
@@ -82,7 +87,7 @@ class Desk:
     archive: Archive
     replay: ReplayClock
     clock: Clock
-    approver: VerifyingKey
+    issuer: VerifyingKey
     live_enabled: bool = False
     restricted_symbols: frozenset[str] = frozenset()
     new_id: Callable[[str], str] = field(default=random_id)
@@ -117,6 +122,14 @@ class Desk:
                 halted; or policy, asked again with fresh facts, denies it. Nothing was sent.
         """
         return await _uninterrupted(self._submit(preview_id, caller))
+
+    def judge_signed(self, connection: sqlite3.Connection, preview: Preview, more: int = 0) -> Verdict:
+        """Judges a waiting preview with the approvals that it has now and `more` independent ones."""
+        instrument = self.archive.instrument(preview.intent.symbol)
+        facts = self._gather(connection, preview.intent, preview.caller, tradable=instrument.tradable)
+        counted = self._count_approvals(connection, preview, facts.price, self.clock.now())
+        facts = facts.with_approvals(counted.count + more, counted.independent + more)
+        return self.policy.current(connection).decide(facts.context)
 
     async def cancel(self, client_order_id: str, caller: Caller) -> Order:
         """Asks the venue to cancel what is still working; a finished order is returned as it is.
@@ -228,18 +241,15 @@ class Desk:
                     "submit only what you previewed yourself",
                 )
             preview.require_open(now)
-            if (halted := read_halt(connection)) is not None:
-                raise RiskError(
-                    "halted",
-                    f"trading is halted: {halted.reason}",
-                    "a person must run: neural-trader resume",
-                )
+            self._require_no_halt(connection, preview.intent)
             instrument = self.archive.instrument(preview.intent.symbol)
             facts = self._gather(connection, preview.intent, caller, tradable=instrument.tradable)
-            if self._verify_approval(connection, preview, facts.price, now):
-                facts = facts.with_approvals(1, 0)
+            counted = self._count_approvals(connection, preview, facts.price, now)
+            facts = facts.with_approvals(counted.count, counted.independent)
             verdict = self.policy.current(connection).decide(facts.context)
             if verdict.decision == "needs_approval":
+                if counted.void:
+                    raise counted.void[0]
                 if preview.state == OrderState.PREVIEWED:  # it was allowed, and no longer is without a person
                     self._judge_again(unit, preview, facts, verdict, caller)
                     unit.append(self._entry(EntryType.APPROVAL_REQUEST, preview, caller, {}))
@@ -259,7 +269,8 @@ class Desk:
                 )
             else:
                 decision_seq = self._append_decision(unit, preview, facts, verdict, caller)
-                client_order_id = self.new_id("nt")
+                client_order_id = order_id_of(preview_id)
+                self._require_unsent(connection, client_order_id)
                 entry = self._entry(EntryType.ORDER_INTENT, preview, caller, {"decision_seq": decision_seq})
                 seq = unit.append(entry.model_copy(update={"client_order_id": client_order_id}))
                 book.insert_order(
@@ -299,7 +310,7 @@ class Desk:
     def _commit_cancel(self, client_order_id: str, caller: Caller) -> bool:
         with self.store.unit() as unit:
             order = book.find_order(unit.connection, client_order_id)
-            if caller.agent not in {"", order.intent.agent} and read_halt(unit.connection) is None:
+            if caller.agent not in {"", order.intent.agent} and not self._is_halted(unit.connection, order):
                 raise RiskError(
                     "order_not_yours",
                     f"{client_order_id} belongs to agent {order.intent.agent}",
@@ -317,6 +328,13 @@ class Desk:
             unit.append(order_entry(EntryType.BROKER_CANCEL, order, caller, {}))
             return True
 
+    def _is_halted(self, connection: sqlite3.Connection, order: Order) -> bool:
+        try:
+            self._require_no_halt(connection, order.intent)
+        except RiskError:
+            return True
+        return False
+
     async def _ask_broker(
         self, client_order_id: str, ask: Callable[[], Awaitable[BrokerReport]], caller: Caller
     ) -> None:
@@ -329,22 +347,45 @@ class Desk:
             return
         await anyio.to_thread.run_sync(self._ledger.record_report, report, caller, False)
 
-    def _verify_approval(
+    def _count_approvals(
         self, connection: sqlite3.Connection, preview: Preview, price: Decimal, now: datetime
-    ) -> bool:
-        approval = previews.find_approval(connection, preview.preview_id)
-        if approval is None:
-            return False
-        verify_approval(
-            approval,
-            key=self.approver,
+    ) -> approvals.Counted:
+        return approvals.count(
+            previews.find_approvals(connection, preview.preview_id),
+            keys=principals.approver_keys(connection, issuer=self.issuer),
+            principal=preview.caller.principal,
             preview_id=preview.preview_id,
             intent_hash=preview.intent_hash,
             policy_digest=self.policy.current(connection).digest,
             price=price,
             now=now,
         )
-        return True
+
+    def _require_no_halt(self, connection: sqlite3.Connection, intent: OrderIntent) -> None:
+        halted = covering_halt(
+            connection,
+            account=intent.account,
+            symbol=intent.symbol,
+            strategy_id=intent.strategy_id,
+            agent=intent.agent,
+        )
+        if halted is not None:
+            raise RiskError(
+                "halted",
+                f"trading is halted ({halted.scope}): {halted.reason}",
+                f"a person must run: neural-trader resume {halted.scope.options}".rstrip(),
+            )
+
+    def _require_unsent(self, connection: sqlite3.Connection, client_order_id: str) -> None:
+        """Asks the log, which nobody can edit unseen, whether this order was sent before."""
+        query = "SELECT 1 FROM audit_entries WHERE client_order_id = ?"
+        if connection.execute(query, (client_order_id,)).fetchone() is not None:
+            raise RiskError(
+                "preview_used",
+                f"the log knows this preview's order {client_order_id} already",
+                "look at it with orders_list, or call orders_preview for a new order",
+                client_order_id=client_order_id,
+            )
 
     def _gather(
         self, connection: sqlite3.Connection, intent: OrderIntent, caller: Caller, *, tradable: bool

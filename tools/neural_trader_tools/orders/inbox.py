@@ -1,20 +1,23 @@
-"""The approvals inbox: what waits for a person, and the person's signed answer.
+"""The approvals inbox: what waits for persons, and their signed answers.
 
 An approval is out of band: it is signed with a key that no agent holds, over the intent's hash, the
 policy's digest, the price bounds, the expiry and a nonce, and it fits exactly one preview.
 """
 
 import secrets
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
+from neural_trader_governance import principals
 from neural_trader_governance.approvals import Approval, sign_approval
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import RiskError
 from neural_trader_governance.identity import Caller
+from neural_trader_governance.policy.engine import Verdict
 from neural_trader_governance.policy.source import PolicySource
-from neural_trader_governance.signing.keys import SigningKey
+from neural_trader_governance.signing.keys import SigningKey, VerifyingKey
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_governance.terms.money import price_tick
@@ -25,14 +28,30 @@ from neural_trader_tools.orders.previews import APPROVAL_TTL, Preview
 PRICE_BAND = Decimal("0.05")
 """An approval holds while the price stays within this fraction of the previewed one."""
 
+QUORUM_MAX = 10
+
+
+Judge = Callable[[sqlite3.Connection, Preview, int], Verdict]
+"""Judges a preview as it is signed now, with so many more independent signatures (`Desk.judge_signed`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What one signature did: the approval, and how many more persons the policy wants."""
+
+    approval: Approval
+    missing: int
+
 
 @dataclass(frozen=True, slots=True)
 class Inbox:
-    """What a person may decide. Needs the approver's key only to approve."""
+    """What a person may decide. Approving takes the key that the person is enrolled with."""
 
     store: Store
     policy: PolicySource
     clock: Clock
+    issuer: VerifyingKey
+    judge: Judge
 
     def pending(self) -> list[Preview]:
         """Returns the previews that wait for a person, oldest first."""
@@ -41,13 +60,24 @@ class Inbox:
                 connection, state=OrderState.AWAITING_APPROVAL, now=self.clock.now()
             )
 
-    def approve(self, preview_id: str, *, key: SigningKey, person: Caller) -> Approval:
+    def approve(self, preview_id: str, *, key: SigningKey, person: Caller) -> Signed:
         """Signs the preview and extends it to 15 minutes from now; does not submit it.
 
+        A second signature of one person replaces the first. The preview waits on until the policy has
+        as many persons as it asks for.
+
         Raises:
-            RiskError: the preview is unknown, used, expired or needs no approval.
+            RiskError: `person_required`, `not_an_approver`, `approver_key_mismatch`; or the preview is
+                unknown, used, expired or needs no approval.
         """
+        if not person.is_person:
+            raise RiskError(
+                "person_required",
+                f"the agent {person.agent} asked to approve {preview_id}, which only a person may do",
+                f"ask an approver to run: neural-trader orders approve {preview_id}",
+            )
         with self.store.unit() as unit:
+            self._require_approver(unit.connection, person.principal, key)
             preview = self._waiting(previews.find_preview(unit.connection, preview_id))
             expires_at, tick = self.clock.now() + APPROVAL_TTL, price_tick(preview.price)
             approval = sign_approval(
@@ -60,12 +90,18 @@ class Inbox:
                 expires_at=expires_at,
                 nonce=secrets.token_hex(16),
             )
-            previews.insert_approval(unit.connection, preview_id, approval)
-            previews.update_preview(
-                unit.connection, preview_id, state=OrderState.APPROVED, expires_time=expires_at
-            )
-            unit.append(_entry(EntryType.APPROVAL_GRANT, preview, person, approval.model_dump(mode="json")))
-        return approval
+            previews.insert_approval(unit.connection, preview_id, person.principal, approval)
+            missing = self._missing(unit.connection, preview)
+            state = OrderState.AWAITING_APPROVAL if missing else OrderState.APPROVED
+            previews.update_preview(unit.connection, preview_id, state=state, expires_time=expires_at)
+            payload = {**approval.model_dump(mode="json"), "missing": missing}
+            unit.append(_entry(EntryType.APPROVAL_GRANT, preview, person, payload))
+        return Signed(approval, missing)
+
+    def missing(self, preview: Preview) -> int:
+        """Returns how many more persons must approve before the policy allows the order."""
+        with self.store.read() as connection:
+            return self._missing(connection, preview)
 
     def reject(self, preview_id: str, *, person: Caller, reason: str) -> None:
         """Refuses the preview for good.
@@ -78,6 +114,27 @@ class Inbox:
             previews.update_preview(unit.connection, preview_id, state=OrderState.REJECTED)
             payload = {"preview_id": preview_id, "reason": reason[:500]}
             unit.append(_entry(EntryType.APPROVAL_REJECT, preview, person, payload))
+
+    def _missing(self, connection: sqlite3.Connection, preview: Preview) -> int:
+        for more in range(QUORUM_MAX):
+            if self.judge(connection, preview, more).decision != "needs_approval":
+                return more
+        return QUORUM_MAX
+
+    def _require_approver(self, connection: sqlite3.Connection, name: str, key: SigningKey) -> None:
+        enrolled = principals.approver_keys(connection, issuer=self.issuer).get(name)
+        if enrolled is None:
+            raise RiskError(
+                "not_an_approver",
+                f"{name} is not enrolled as an approver",
+                f"enrol {name}: neural-trader identity enroll, with --role approver; or sign --as another",
+            )
+        if enrolled.public != key.verifying_key.public or enrolled.name != key.name:
+            raise RiskError(
+                "approver_key_mismatch",
+                f"{key.name} is not the key that {name} is enrolled with ({enrolled.name})",
+                "sign with your own key: --key FILE, or --as the person whose key this is",
+            )
 
     def _waiting(self, preview: Preview) -> Preview:
         preview.require_open(self.clock.now())

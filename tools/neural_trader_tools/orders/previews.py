@@ -6,12 +6,15 @@ approval extends it to `APPROVAL_TTL` from then. Times here are the wall clock's
 
 import hashlib
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from pydantic import ValidationError
+
 from neural_trader_governance.approvals import Approval
-from neural_trader_governance.errors import RiskError
+from neural_trader_governance.errors import IntegrityError, RiskError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.policy.engine import Verdict
 from neural_trader_governance.signing.canonical import canonical_bytes
@@ -38,10 +41,12 @@ CREATE TABLE IF NOT EXISTS previews (
     client_order_id TEXT UNIQUE
 ) STRICT;
 CREATE INDEX IF NOT EXISTS previews_by_agent_time ON previews (agent, created_time);
-CREATE TABLE IF NOT EXISTS approvals (
-    preview_id TEXT PRIMARY KEY REFERENCES previews (preview_id),
+CREATE TABLE IF NOT EXISTS preview_approvals (
+    preview_id TEXT NOT NULL REFERENCES previews (preview_id),
+    approver   TEXT NOT NULL,
     nonce      TEXT NOT NULL UNIQUE,
-    approval   TEXT NOT NULL
+    approval   TEXT NOT NULL,
+    PRIMARY KEY (preview_id, approver)
 ) STRICT;
 """
 
@@ -120,6 +125,7 @@ def find_preview(connection: sqlite3.Connection, preview_id: str) -> Preview:
 
     Raises:
         RiskError: there is none of that id.
+        IntegrityError: its intent is not the one that was previewed.
     """
     row = connection.execute("SELECT * FROM previews WHERE preview_id = ?", (preview_id,)).fetchone()
     if row is None:
@@ -140,10 +146,17 @@ def list_previews(connection: sqlite3.Connection, *, state: OrderState, now: dat
 
 
 def _read(row: tuple[str, ...]) -> Preview:
+    intent = OrderIntent.model_validate_json(row[3])
+    if hash_intent(intent) != row[4] or intent.agent != row[1]:
+        raise IntegrityError(
+            "preview_altered",
+            f"{row[0]} does not hold the order that was previewed",
+            "run `neural-trader audit verify`, find out who edits the database, and preview again",
+        )
     return Preview(
         preview_id=row[0],
         caller=Caller(agent=row[1], principal=row[2]),
-        intent=OrderIntent.model_validate_json(row[3]),
+        intent=intent,
         intent_hash=row[4],
         price=Decimal(row[5]),
         notional=Decimal(row[6]),
@@ -196,15 +209,23 @@ def judge_again(
     )
 
 
-def insert_approval(connection: sqlite3.Connection, preview_id: str, approval: Approval) -> None:
-    """Stores a signed approval; a nonce can be stored once."""
+def insert_approval(
+    connection: sqlite3.Connection, preview_id: str, approver: str, approval: Approval
+) -> None:
+    """Stores a person's signed approval in place of an earlier one of hers; a nonce can be stored once."""
     connection.execute(
-        "INSERT OR REPLACE INTO approvals VALUES (?, ?, ?)",
-        (preview_id, approval.nonce, approval.model_dump_json()),
+        "INSERT OR REPLACE INTO preview_approvals VALUES (?, ?, ?, ?)",
+        (preview_id, approver, approval.nonce, approval.model_dump_json()),
     )
 
 
-def find_approval(connection: sqlite3.Connection, preview_id: str) -> Approval | None:
-    """Returns the approval of a preview, unverified."""
-    row = connection.execute("SELECT approval FROM approvals WHERE preview_id = ?", (preview_id,)).fetchone()
-    return Approval.model_validate_json(row[0]) if row else None
+def find_approvals(connection: sqlite3.Connection, preview_id: str) -> dict[str, Approval]:
+    """Returns the approvals of a preview by approver, unverified; what does not parse is left out."""
+    rows = connection.execute(
+        "SELECT approver, approval FROM preview_approvals WHERE preview_id = ?", (preview_id,)
+    ).fetchall()
+    found: dict[str, Approval] = {}
+    for approver, text in rows:
+        with suppress(ValidationError):
+            found[approver] = Approval.model_validate_json(text)
+    return found
