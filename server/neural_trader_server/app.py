@@ -29,6 +29,7 @@ from neural_trader_server.settings import Settings
 from neural_trader_tools.artifacts import Artifacts
 
 if TYPE_CHECKING:  # what a service costs to import is paid when it is first used
+    from neural_trader_governance.meters import Meter
     from neural_trader_governance.policy.activation import ActivePolicy
     from neural_trader_memory.memory import Memory
     from neural_trader_sandbox.port import Sandbox
@@ -177,8 +178,18 @@ class Services:
     def sandbox(self) -> "Sandbox":
         """Where strangers' code runs."""
         from neural_trader_sandbox.backends import open_sandbox
+        from neural_trader_server.metering import MeteredSandbox
 
-        return open_sandbox("local", PRELOAD)
+        return MeteredSandbox(open_sandbox("local", PRELOAD), lambda: self.meter, self.person)
+
+    @functools.cached_property
+    def meter(self) -> "Meter":
+        """Counts what calls cost and holds agents to their budgets."""
+        from neural_trader_governance.meters import Meter
+        from neural_trader_governance.usage import Prices, UsageLedger
+
+        prices = Prices.model_validate(self.settings.usage_prices)
+        return Meter(UsageLedger(self.home.usage_db), self.store, self.issuer, prices, self.clock)
 
     @functools.cached_property
     def sandbox_health(self) -> "SandboxHealth":
@@ -234,6 +245,7 @@ class Services:
 
     def provided(self) -> Mapping[type, object]:
         """Returns every service by the type under which tools ask for it; builds them all."""
+        from neural_trader_governance.meters import Meter
         from neural_trader_governance.policy.source import PolicySource
         from neural_trader_memory.memory import Memory
         from neural_trader_sandbox.port import Sandbox
@@ -254,6 +266,7 @@ class Services:
             Clock: self.clock,
             Desk: self.desk,
             Memory: self.memory,
+            Meter: self.meter,
             PolicySource: self.policy,
             StrategyRegistry: self.registry,
             ReplayClock: self.replay,
@@ -311,6 +324,8 @@ class Services:
 
     def close(self) -> None:
         """Closes the store, which is all that `found` opens."""
+        if "meter" in vars(self):
+            self.meter.ledger.close()
         if "store" in vars(self):
             self.store.close()
 
@@ -394,10 +409,13 @@ def build_server(services: Services, *, toolsets: str | None = None, read_only: 
     from neural_trader_server.catalogue import CATALOGUE, build_tool
     from neural_trader_server.endpoint import Endpoint
     from neural_trader_server.gate import Gate, select_toolsets
+    from neural_trader_server.metering import CallMeter
 
     chosen = select_toolsets(toolsets)
     provided = services.provided()
     tools = [build_tool(spec, provided) for spec in CATALOGUE]
     specs = {spec.name: spec for spec in CATALOGUE}
     deadline_s, mark = services.settings.tool_deadline_s, services.reading_marks.mark
-    return Endpoint(tools, Gate(specs, chosen, read_only, deadline_s, mark), version("neural-trader"))
+    measure = CallMeter(services.meter, lambda: services.caller, deadline_s).measured
+    gate = Gate(specs, chosen, read_only, deadline_s, mark, measure)
+    return Endpoint(tools, gate, version("neural-trader"))

@@ -7,6 +7,7 @@ logs it. `tools/list` and `tools/call` obey the same set, so what is hidden cann
 import difflib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
 import anyio
@@ -18,6 +19,7 @@ from neural_trader_governance.errors import ExecutionError, InputError, NeuralTr
 from neural_trader_governance.untrusted.readings import Reading, collecting
 from neural_trader_server.catalogue import TOOLSETS, ToolSpec
 from neural_trader_server.faults import refuse
+from neural_trader_server.metering import Measured, unmeasured
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +71,10 @@ async def unmarked(tool: str, _: Sequence[Reading]) -> None:
     )
 
 
+Measure = Callable[[str, Mapping[str, Any] | None], AbstractAsyncContextManager[Measured]]
+"""Admits a call by tool and parameters, and charges it at its end; raises where a budget is used up."""
+
+
 class Gate:
     """Middleware for `MCPServer(middleware=[…])`.
 
@@ -78,6 +84,7 @@ class Gate:
         read_only: Drops every tool that writes, whatever the toolsets say, but `trading_halt`.
         deadline_s: The longest that a tool call may take.
         mark: Called before an answer that shows text from outside leaves.
+        measure: Around every call that is served.
     """
 
     def __init__(
@@ -87,12 +94,14 @@ class Gate:
         read_only: bool,
         deadline_s: float,
         mark: Mark = unmarked,
+        measure: Measure = unmeasured,
     ) -> None:
         self._specs = specs
         self.toolsets = toolsets
         self.read_only = read_only
         self._deadline_s = deadline_s
         self._mark = mark
+        self._measure = measure
 
     def serves(self, name: str) -> bool:
         """Tells whether the tool is listed and may be called here."""
@@ -126,7 +135,7 @@ class Gate:
             result = refuse(refusal)
         else:
             with anyio.move_on_after(self._deadline_s) as scope, collecting() as readings:
-                result = await call_next(ctx)
+                result = await self._measured(name, ctx, call_next)
                 if readings:
                     result = await self._show(name, result, readings)
             if scope.cancelled_caught:
@@ -145,6 +154,17 @@ class Gate:
             request_id=str(ctx.request_id)[:40],
         )
         return result
+
+    async def _measured(
+        self, name: str, ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        try:
+            async with self._measure(name, ctx.params) as call:
+                result = await call_next(ctx)
+                call.read(result)
+                return result
+        except NeuralTraderError as error:  # such as budget_exhausted; a tool's own is an answer by now
+            return refuse(error)
 
     async def _show(self, name: str, result: HandlerResult, readings: Sequence[Reading]) -> HandlerResult:
         """Returns the answer once the mark is durable; withholds it where the mark cannot be made."""

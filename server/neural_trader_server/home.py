@@ -45,6 +45,11 @@ class Home:
         return self.path / "desk.db"
 
     @property
+    def usage_db(self) -> Path:
+        """What calls cost, counted apart from the log."""
+        return self.path / "usage.db"
+
+    @property
     def research_db(self) -> Path:
         """Strategies and backtest runs."""
         return self.path / "research.db"

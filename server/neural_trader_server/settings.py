@@ -16,6 +16,7 @@ from pydantic_settings import (
 from neural_trader_governance.errors import ConfigurationError
 from neural_trader_governance.redaction import remember
 from neural_trader_governance.terms.instruments import Symbol
+from neural_trader_governance.usage import Prices
 
 if TYPE_CHECKING:
     from neural_trader_server.home import Home
@@ -75,6 +76,8 @@ class Settings(BaseSettings):
     alert_webhook_secret: SecretStr | None = Field(
         default=None, description="Signs what is posted (HMAC-SHA256); at least 16 characters", min_length=16
     )
+    usage_prices: Prices = Field(default=Prices(), description='USD a unit, such as {sandbox_s = "0.0001"}')
+    mandates_required: bool = Field(default=False, description="No agent trades without a mandate")
     alert_desktop: bool = Field(default=False, description="Show alerts with notify-send")
 
     def secrets(self) -> list[str]:

@@ -7,13 +7,15 @@ import anyio.to_thread
 from pydantic import BaseModel, Field
 
 from neural_trader_governance.errors import DataError
-from neural_trader_governance.halts import read_halt
+from neural_trader_governance.halts import EVERYTHING, read_halts
 from neural_trader_governance.identity import Caller
+from neural_trader_governance.meters import Meter
 from neural_trader_governance.policy.activation import ClosedPolicy
 from neural_trader_governance.policy.source import PolicySource
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import format_time
 from neural_trader_governance.untrusted.readings import Source, expose
+from neural_trader_governance.usage import usd_text
 from neural_trader_memory.memory import Memory
 from neural_trader_tools.brokers.port import Broker
 from neural_trader_tools.core.sandbox_health import SandboxHealth
@@ -59,20 +61,40 @@ class DataStatus(BaseModel):
     newest: str | None
 
 
+class UsageStatus(BaseModel):
+    """What this agent's calls cost in the period of its budget."""
+
+    period: str
+    calls: int
+    sandbox_s: float
+    data_calls: int
+    cost_usd: str
+    budget_usd: str | None
+
+
+class HaltStatus(BaseModel):
+    """One halt that stands."""
+
+    scope: str = Field(description="all, or what stands still, such as symbol AAPL")
+    reason: str
+
+
 class StatusResult(BaseModel):
     """The state of the desk."""
 
     mode: Literal["paper", "live"]
     broker: str
     clock: ClockStatus
-    halted: bool
+    halted: bool = Field(description="Everything stands still")
     halt_reason: str | None
+    halts: list[HaltStatus] = Field(description="Every halt that stands; only a person resumes")
     policy_digest: str
     policy_problem: str | None = Field(description="Why every order is denied; null while the policy works")
     audit: AuditStatus
     sandbox: SandboxStatus
     memory: MemoryStatus
     data: DataStatus
+    usage: UsageStatus
 
 
 async def status_get(
@@ -84,6 +106,7 @@ async def status_get(
     sandbox: SandboxHealth,
     memory: Memory,
     caller: Caller,
+    meter: Meter,
 ) -> StatusResult:
     """Show mode (paper or live), market clock, halt, policy, audit head, sandbox layers, memory and data."""
     report = await sandbox.report()
@@ -92,10 +115,12 @@ async def status_get(
     def read() -> StatusResult:
         head = store.head()
         with store.read() as connection:
-            standing = read_halt(connection)
+            halts = read_halts(connection)
             judge = policy.current(connection)
-        if standing is not None and standing.agent not in {"", caller.agent}:
-            expose(Source.AGENT, standing.reason)
+        for each in halts:
+            if each.agent not in {"", caller.agent}:
+                expose(Source.AGENT, each.reason)
+        standing = next((each for each in halts if each.scope == EVERYTHING), None)
         newest = archive.newest_known_time(tradable_only=False)
         return StatusResult(
             mode=broker.mode,
@@ -103,6 +128,7 @@ async def status_get(
             clock=ClockStatus(kind="replay", now=_now(replay)),
             halted=standing is not None,
             halt_reason=standing.reason if standing else None,
+            halts=[HaltStatus(scope=str(each.scope), reason=each.reason) for each in halts],
             policy_digest=judge.digest,
             policy_problem=judge.problem if isinstance(judge, ClosedPolicy) else None,
             audit=AuditStatus(size=head.size, root=head.root_hex),
@@ -118,9 +144,22 @@ async def status_get(
             data=DataStatus(
                 symbols=len(archive.instruments()), newest=format_time(newest) if newest else None
             ),
+            usage=_usage(meter, caller),
         )
 
     return await anyio.to_thread.run_sync(read)
+
+
+def _usage(meter: Meter, caller: Caller) -> UsageStatus:
+    used = meter.standing(caller.agent)
+    return UsageStatus(
+        period=used.period,
+        calls=used.calls,
+        sandbox_s=used.sandbox_ms / 1000,
+        data_calls=used.data_calls,
+        cost_usd=usd_text(used.cost_micros),
+        budget_usd=None if used.limit_micros is None else usd_text(used.limit_micros),
+    )
 
 
 def _now(replay: ReplayClock) -> str | None:
