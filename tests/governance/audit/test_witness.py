@@ -13,7 +13,7 @@ import pytest
 from neural_trader_governance.audit import merkle
 from neural_trader_governance.audit.checkpoints import Checkpoint, open_checkpoint
 from neural_trader_governance.audit.submissions import Submission, parse_submission
-from neural_trader_governance.audit.witness import Witness
+from neural_trader_governance.audit.witness import Answer, Witness
 from neural_trader_governance.errors import InputError, StorageError
 from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.signing.notes import parse_note
@@ -187,9 +187,13 @@ def test_of_many_forks_that_race_for_the_first_place_one_wins(
 ) -> None:
     """The race that the specification warns of: check and memory are one transaction."""
     requests = [ask(leaves(5 + number, str(number)), 0, signer) for number in range(24)]
-    others = [open_witness() for _ in range(3)]
+    racers = [witness, *(open_witness() for _ in range(3))]
+
+    def race(number: int) -> Answer:
+        return racers[number % 4].add_checkpoint(requests[number])
+
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda n: [witness, *others][n % 4].add_checkpoint(requests[n]), range(24)))
+        answers = list(pool.map(race, range(24)))
     assert [answer.status for answer in answers].count(200) == 1
     assert {answer.status for answer in answers} == {200, 409}
 
