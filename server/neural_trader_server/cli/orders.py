@@ -28,13 +28,16 @@ def list_orders(
 
     async def run(services: "Services") -> dict[str, Any]:
         listed = await services.call("orders_list", state=state, limit=limit)
-        waiting = await anyio.to_thread.run_sync(services.inbox.pending)
-        return listed | {"awaiting_approval": [_waiting_row(preview) for preview in waiting]}
+        return listed | await anyio.to_thread.run_sync(_standing, services)
 
     result = with_desk(run)
     if json_output:
         emit(result)
         return
+    from rich.markup import escape
+
+    for row in result["halts"]:
+        out().print(f"[bold red]Halted[/] ({row['scope']}): {escape(row['reason'])}", soft_wrap=True)
     show_table(
         "Orders",
         ("id", "symbol", "side", "quantity", "type", "state", "filled", "price", "detail"),
@@ -56,13 +59,14 @@ def list_orders(
     if result["awaiting_approval"]:
         show_table(
             "Waiting for your approval",
-            ("preview", "agent", "order", "notional USD", "expires", "reason"),
+            ("preview", "agent", "order", "notional USD", "missing", "expires", "reason"),
             (
                 (
                     row["preview_id"],
                     row["agent"],
                     f"{row['side']} {row['quantity']} {row['symbol']}",
                     row["notional"],
+                    row["missing"],
                     row["expires_at"],
                     row["reason"],
                 )
@@ -180,7 +184,17 @@ def reconcile(json_output: Json = False) -> None:
         show_table("Settled", ("id", "before", "after", "detail"), (tuple(row.values()) for row in settled))
 
 
-def _waiting_row(preview: Any) -> dict[str, Any]:
+def _standing(services: "Services") -> dict[str, Any]:
+    """Returns what stands still, and what waits for persons."""
+    from neural_trader_governance.halts import read_halts
+
+    with services.store.read() as connection:
+        halts = [{"scope": str(each.scope), "reason": each.reason} for each in read_halts(connection)]
+    waiting = [_waiting_row(each, services.inbox.missing(each)) for each in services.inbox.pending()]
+    return {"halts": halts, "awaiting_approval": waiting}
+
+
+def _waiting_row(preview: Any, missing: int) -> dict[str, Any]:
     """Returns a preview as its row (typed Any: the model's package is imported lazily)."""
     from neural_trader_governance.terms.clocks import format_time
     from neural_trader_governance.terms.money import format_decimal
@@ -192,6 +206,7 @@ def _waiting_row(preview: Any) -> dict[str, Any]:
         "side": preview.intent.side,
         "quantity": format_decimal(preview.intent.quantity),
         "notional": format_decimal(preview.notional),
+        "missing": missing,
         "reasons": [reason.model_dump() for reason in preview.verdict.reasons],
         "reason": preview.intent.reason,
         "expires_at": format_time(preview.expires_time),
