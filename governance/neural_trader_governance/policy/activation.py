@@ -51,6 +51,7 @@ class Activation:
     replaces: str | None
     signer: str
     bundle_signature: str
+    comment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,7 @@ def activate(
         "comment": bundle.comment,
     }
     seq = unit.append(AuditEntry.by(caller, EntryType.POLICY_ACTIVATE, payload=payload))
-    return Activation(seq, version, kept.digest, replaces, kept.issuer, kept.signature)
+    return Activation(seq, version, kept.digest, replaces, kept.issuer, kept.signature, bundle.comment)
 
 
 def newest_activation(connection: sqlite3.Connection) -> Activation | None:
@@ -186,6 +187,17 @@ def newest_activation(connection: sqlite3.Connection) -> Activation | None:
     """
     seq = _newest_seq(connection)
     return None if seq is None else read_activation(connection, seq)
+
+
+def read_activations(connection: sqlite3.Connection) -> list[Activation]:
+    """Returns every activation, oldest first.
+
+    Raises:
+        IntegrityError: an entry is damaged.
+    """
+    query = "SELECT seq FROM audit_entries WHERE type = ? ORDER BY seq"
+    rows = connection.execute(query, (EntryType.POLICY_ACTIVATE.value,)).fetchall()
+    return [read_activation(connection, int(row[0])) for row in rows]
 
 
 def read_activation(connection: sqlite3.Connection, seq: int) -> Activation:
@@ -211,6 +223,7 @@ def read_activation(connection: sqlite3.Connection, seq: int) -> Activation:
         replaces=replaces if isinstance(replaces, str) else None,
         signer=str(entry.payload.get("signer") or ""),
         bundle_signature=str(entry.payload.get("bundle_signature") or ""),
+        comment=str(entry.payload.get("comment") or ""),
     )
 
 

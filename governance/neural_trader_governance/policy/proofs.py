@@ -23,6 +23,9 @@ from neural_trader_governance.policy.unknowns import Unknowns, UntranslatableErr
 TIMEOUT_S = 10.0
 """How long one property may take."""
 
+RULE_CLAIM = "the rule "
+"""How the claims begin that a rule is alive."""
+
 _UNITS = ("_cents", "_bps", "_micros", "_s")
 
 Status = Literal["proved", "refuted", "unproved"]
@@ -185,7 +188,7 @@ class _Prover:
         alone = [self._formula.works, rule.matches, z3.Not(z3.Or(*forbids, z3.BoolVal(False)))]
         permits = z3.Or(*(other.matches for other in others if other.effect == "permit"), z3.BoolVal(False))
         alone.append(z3.Not(permits) if rule.effect == "permit" else permits)
-        claim = f"the rule {rule.id} decides some order alone"
+        claim = f"{RULE_CLAIM}{rule.id} decides some order alone"
 
         def finding(status: Status, why: str = "") -> Finding:
             return Finding(rule.id, claim, status, why, elapsed_ms=_since_ms(begun))
