@@ -28,8 +28,8 @@ RAISES = f"def signals(bars):\n    raise ValueError({WORDS!r})\n"
 PRINTS = f"def signals(bars):\n    print({WORDS!r})\n    return bars['close'] * 0 + 0.5\n"
 
 
-async def call(client: Client, name: str, **arguments: object) -> dict[str, Any]:
-    result = await client.call_tool(name, arguments)
+async def call(client: Client, tool: str, /, **arguments: object) -> dict[str, Any]:
+    result = await client.call_tool(tool, arguments)
     assert not result.is_error, result.content
     assert result.structured_content is not None
     return result.structured_content
