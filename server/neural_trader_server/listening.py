@@ -1,6 +1,7 @@
 """Listening: the server's process life on stdio and on HTTP, from opening the desk to closing it."""
 
 import contextlib
+import functools
 import ipaddress
 import logging
 import os
@@ -15,6 +16,7 @@ import anyio.abc
 import structlog
 
 from neural_trader_governance.errors import ConfigurationError
+from neural_trader_server import failstop
 from neural_trader_server.app import build_server, open_desk
 from neural_trader_server.home import Home
 from neural_trader_server.manifest import record_tools
@@ -51,14 +53,26 @@ def require_loopback(host: str) -> None:
 
 
 @asynccontextmanager
-async def running(services: "Services") -> AsyncGenerator[anyio.abc.TaskGroup]:
-    """Keeps a desk's background work going: backtests, the settling of orders left in doubt, alerts."""
+async def running(
+    services: "Services", *, ends_process: bool = False
+) -> AsyncGenerator[anyio.abc.TaskGroup]:
+    """Keeps a desk's background work going: backtests, the settling of orders left in doubt, alerts.
+
+    Args:
+        services: The desk.
+        ends_process: A log that cannot be written, or books that do not agree, end this process.
+    """
     services.serving = True
     await services.start()
     await services.cosigner.confirm()  # before any order: a log that was put back cannot know it by itself
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(services.alerting.keep_delivering)
-        tasks.start_soon(services.desk.keep_reconciled, services.caller)
+        keep_reconciled = functools.partial(services.desk.keep_reconciled, services.caller)
+        if ends_process:
+            tasks.start_soon(failstop.end_when_failed, services)
+            tasks.start_soon(failstop.keep, services, keep_reconciled)
+        else:
+            tasks.start_soon(keep_reconciled)
         tasks.start_soon(services.cosigner.keep_cosigned)
         yield tasks
         tasks.cancel_scope.cancel()
@@ -69,7 +83,7 @@ async def serve_stdio(home: Home, settings: Settings, toolsets: str | None, read
     async with open_desk(home, settings) as services:
         server = build_server(services, toolsets=toolsets, read_only=read_only)
         await record_tools(server, services)
-        async with running(services) as tasks:
+        async with running(services, ends_process=True) as tasks:
             tasks.start_soon(_end_stdio_on_signal, services)
             log.info("serving", transport="stdio", home=str(home.path))
             await server.run_stdio_async()
@@ -97,7 +111,7 @@ async def serve_http(
         http = uvicorn.Server(config)
         # uvicorn would raise the signal again once it has stopped, and so end us before the desk is closed.
         http.capture_signals = contextlib.nullcontext  # pyright: ignore[reportAttributeAccessIssue]  # same call
-        async with running(services) as tasks:
+        async with running(services, ends_process=True) as tasks:
             tasks.start_soon(end_http_on_signal, http)
             log.info("serving", transport="http", url=f"http://{host}:{bound}/mcp", home=str(home.path))
             await http.serve(sockets=[listener])
