@@ -22,9 +22,12 @@ from neural_trader_governance import (
     budgets,
     database,
     halts,
+    leases,
     mandates,
+    overrides,
     principals,
     taints,
+    throttles,
 )
 from neural_trader_governance.audit import log, witnessing
 from neural_trader_governance.audit.log import Head, Receipt
@@ -105,6 +108,9 @@ class Store:
                     alerts.SCHEMA,
                     mandates.SCHEMA,
                     budgets.SCHEMA,
+                    throttles.SCHEMA,
+                    leases.SCHEMA,
+                    overrides.SCHEMA,
                     *schemas,
                 ]
             )

@@ -92,14 +92,19 @@ def find_order(connection: sqlite3.Connection, client_order_id: str) -> Order:
 
 
 def list_orders(
-    connection: sqlite3.Connection, *, states: frozenset[OrderState] | None = None, limit: int = 50
+    connection: sqlite3.Connection,
+    *,
+    states: frozenset[OrderState] | None = None,
+    agent: str | None = None,
+    limit: int = 50,
 ) -> list[Order]:
-    """Returns orders, newest first; all states unless some are named."""
+    """Returns orders, newest first; all states and agents unless some are named."""
     wanted = sorted(states) if states is not None else sorted(OrderState)
     marks = ", ".join("?" for _ in wanted)
     rows = connection.execute(
-        f"SELECT * FROM orders WHERE state IN ({marks}) ORDER BY audit_seq DESC LIMIT ?",  # noqa: S608 - only marks
-        (*wanted, limit),
+        f"SELECT * FROM orders WHERE state IN ({marks}) AND agent = COALESCE(?, agent)"  # noqa: S608 - only marks
+        " ORDER BY audit_seq DESC LIMIT ?",
+        (*wanted, agent, limit),
     ).fetchall()
     return [_read(row) for row in rows]
 
@@ -121,6 +126,14 @@ def move_order(
         (following, to_epoch_us(now), detail, following in WORKING, client_order_id),
     )
     return following
+
+
+def open_quantity(connection: sqlite3.Connection, client_order_id: str) -> Decimal:
+    """Returns what of an order has not been filled."""
+    row = connection.execute(
+        "SELECT quantity - filled FROM orders WHERE client_order_id = ?", (client_order_id,)
+    ).fetchone()
+    return from_nanos(int(row[0]))
 
 
 def add_fill(

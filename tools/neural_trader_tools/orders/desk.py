@@ -1,26 +1,25 @@
 """The desk: preview -> policy -> approval -> reserve and record -> submit -> fills -> portfolio.
 
-Read `Desk.submit` from top to bottom: the intent, the decision with all its inputs, the reservation
-and the audit entries are durable in one transaction before the broker is called. A process that dies
+Read `Desk.submit` from top to bottom: the intent, the decision with all its inputs, the reservation, the
+mandate's spend, the message count and the audit entries are durable in one transaction before the broker
+is called. A process that dies
 after that leaves an order in `submitted`; `reconcile` asks the venue about it and never sends it again.
 """
 
 import secrets
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 import structlog
 
-from neural_trader_governance import approvals, principals
-from neural_trader_governance.audit.entries import AuditEntry, EntryType
+from neural_trader_governance import mandates
+from neural_trader_governance.audit.entries import EntryType
 from neural_trader_governance.errors import InputError, RiskError
-from neural_trader_governance.halts import covering_halt
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.policy.engine import Verdict
 from neural_trader_governance.policy.source import PolicySource
@@ -28,23 +27,27 @@ from neural_trader_governance.signing.keys import VerifyingKey
 from neural_trader_governance.store import Receipt, Store, Unit
 from neural_trader_governance.terms.clocks import Clock, format_time, to_utc
 from neural_trader_governance.terms.fills import Fill
-from neural_trader_governance.terms.money import format_decimal
 from neural_trader_governance.terms.orders import Order, OrderIntent, OrderState
 from neural_trader_governance.terms.portfolios import Portfolio
 from neural_trader_tools.brokers.port import Broker, BrokerReport
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
-from neural_trader_tools.orders import accounts, book, previews
-from neural_trader_tools.orders.facts import Facts, gather
-from neural_trader_tools.orders.ledger import Ledger, order_entry
-from neural_trader_tools.orders.machine import WORKING
+from neural_trader_tools.orders import accounts, book, breaks, messages, previews
+from neural_trader_tools.orders.facts import Sources
+from neural_trader_tools.orders.judge import Judge, Judged, is_halted, preview_entry, require_no_halt
+from neural_trader_tools.orders.ledger import Ledger, ask_cancel
 from neural_trader_tools.orders.previews import APPROVAL_TTL, PREVIEW_TTL, Preview, hash_intent
 from neural_trader_tools.orders.reconciliation import IN_DOUBT_AFTER, Discrepancy, Reconciliation
 from neural_trader_tools.orders.valuation import read_portfolio
 
-SCHEMAS = (accounts.SCHEMA, previews.SCHEMA, book.SCHEMA)
+SCHEMAS = (accounts.SCHEMA, previews.SCHEMA, book.SCHEMA, messages.SCHEMA, breaks.SCHEMA)
 """The desk's tables, for `Store.open`: they live beside the log so that one transaction covers both."""
 
+_STATES = {
+    "allow": OrderState.PREVIEWED,
+    "needs_approval": OrderState.AWAITING_APPROVAL,
+    "deny": OrderState.DENIED,
+}
 _T = TypeVar("_T")
 
 _log = structlog.get_logger(__name__)
@@ -90,11 +93,23 @@ class Desk:
     issuer: VerifyingKey
     live_enabled: bool = False
     restricted_symbols: frozenset[str] = frozenset()
+    mandates_required: bool = False
     new_id: Callable[[str], str] = field(default=random_id)
+    _judge: Judge = field(init=False)
     _ledger: Ledger = field(init=False)
     _reconciliation: Reconciliation = field(init=False)
 
     def __post_init__(self) -> None:
+        sources = Sources(
+            archive=self.archive,
+            replay=self.replay,
+            mode=self.broker.mode,
+            live_enabled=self.live_enabled,
+            restricted_symbols=self.restricted_symbols,
+            issuer=self.issuer,
+            mandates_required=self.mandates_required,
+        )
+        self._judge = Judge(self.policy, sources, self.clock)
         self._ledger = Ledger(self.store, self.archive, self.replay, self.clock)
         self._reconciliation = Reconciliation(self.store, self.broker, self._ledger, self.clock)
 
@@ -125,11 +140,7 @@ class Desk:
 
     def judge_signed(self, connection: sqlite3.Connection, preview: Preview, more: int = 0) -> Verdict:
         """Judges a waiting preview with the approvals that it has now and `more` independent ones."""
-        instrument = self.archive.instrument(preview.intent.symbol)
-        facts = self._gather(connection, preview.intent, preview.caller, tradable=instrument.tradable)
-        counted = self._count_approvals(connection, preview, facts.price, self.clock.now())
-        facts = facts.with_approvals(counted.count + more, counted.independent + more)
-        return self.policy.current(connection).decide(facts.context)
+        return self._judge.decide_signed(connection, preview, more=more).verdict
 
     async def cancel(self, client_order_id: str, caller: Caller) -> Order:
         """Asks the venue to cancel what is still working; a finished order is returned as it is.
@@ -200,140 +211,124 @@ class Desk:
         return await self.order(client_order_id)
 
     def _preview(self, intent: OrderIntent, caller: Caller) -> Preview:
-        instrument = self.archive.instrument(intent.symbol)
+        self._judge.look_up(intent.symbol)
         with self.store.unit() as unit:
-            facts = self._gather(unit.connection, intent, caller, tradable=instrument.tradable)
-            verdict = self.policy.current(unit.connection).decide(facts.context)
-            state = {
-                "allow": OrderState.PREVIEWED,
-                "needs_approval": OrderState.AWAITING_APPROVAL,
-                "deny": OrderState.DENIED,
-            }[verdict.decision]
-            now = self.clock.now()
+            judged = self._judge.decide(unit.connection, intent, caller)
+            waits, now = judged.verdict.decision == "needs_approval", self.clock.now()
             preview = Preview(
                 preview_id=self.new_id("pv"),
                 caller=caller,
                 intent=intent,
                 intent_hash=hash_intent(intent),
-                price=facts.price,
-                notional=facts.notional,
-                verdict=verdict,
-                state=state,
+                price=judged.facts.price,
+                notional=judged.facts.notional,
+                verdict=judged.verdict,
+                state=_STATES[judged.verdict.decision],
                 created_time=now,
-                expires_time=now + (APPROVAL_TTL if verdict.decision == "needs_approval" else PREVIEW_TTL),
+                expires_time=now + (APPROVAL_TTL if waits else PREVIEW_TTL),
             )
             previews.insert_preview(unit.connection, preview)
-            self._append_decision(unit, preview, facts, verdict, caller)
-            if verdict.decision == "needs_approval":
-                unit.append(self._entry(EntryType.APPROVAL_REQUEST, preview, caller, {}))
+            self._judge.record(unit, preview, judged, caller)
+            if waits:
+                unit.append(preview_entry(EntryType.APPROVAL_REQUEST, preview, caller, {}))
         return preview
 
     def _commit_submission(self, preview_id: str, caller: Caller) -> tuple[str, Receipt]:
+        self._judge.look_up(self._read(lambda c: previews.find_preview(c, preview_id)).intent.symbol)
         refusal: RiskError | None = None
-        client_order_id, seq = "", 0
+        client_order_id, seq = order_id_of(preview_id), 0
         with self.store.unit() as unit:
-            connection, now = unit.connection, self.clock.now()
-            preview = previews.find_preview(connection, preview_id)
-            if preview.caller != caller:
-                raise RiskError(
-                    "preview_not_yours",
-                    f"{preview_id} belongs to agent {preview.caller.agent}",
-                    "submit only what you previewed yourself",
-                )
-            preview.require_open(now)
-            self._require_no_halt(connection, preview.intent)
-            instrument = self.archive.instrument(preview.intent.symbol)
-            facts = self._gather(connection, preview.intent, caller, tradable=instrument.tradable)
-            counted = self._count_approvals(connection, preview, facts.price, now)
-            facts = facts.with_approvals(counted.count, counted.independent)
-            verdict = self.policy.current(connection).decide(facts.context)
-            if verdict.decision == "needs_approval":
-                if counted.void:
-                    raise counted.void[0]
-                if preview.state == OrderState.PREVIEWED:  # it was allowed, and no longer is without a person
-                    self._judge_again(unit, preview, facts, verdict, caller)
-                    unit.append(self._entry(EntryType.APPROVAL_REQUEST, preview, caller, {}))
-                refusal = RiskError(
-                    "approval_required",
-                    f"{preview_id} needs a person: {_messages(verdict)}",
-                    f"ask an approver to run: neural-trader orders approve {preview_id}",
-                    preview_id=preview_id,
-                )
-            elif verdict.decision == "deny":
-                self._judge_again(unit, preview, facts, verdict, caller)
-                refusal = RiskError(
-                    "denied",
-                    f"policy denied {preview_id}: {_messages(verdict)}",
-                    "; ".join(reason.next_step for reason in verdict.reasons),
-                    reasons=[reason.model_dump() for reason in verdict.reasons],
-                )
+            preview = previews.find_preview(unit.connection, preview_id)
+            _require_owner(preview, caller)
+            preview.require_open(self.clock.now())
+            require_no_halt(unit.connection, preview.intent)
+            judged = self._judge.decide_signed(unit.connection, preview)
+            if judged.verdict.decision == "allow":
+                seq = self._write_order(unit, client_order_id, preview, judged, caller)
             else:
-                decision_seq = self._append_decision(unit, preview, facts, verdict, caller)
-                client_order_id = order_id_of(preview_id)
-                self._require_unsent(connection, client_order_id)
-                entry = self._entry(EntryType.ORDER_INTENT, preview, caller, {"decision_seq": decision_seq})
-                seq = unit.append(entry.model_copy(update={"client_order_id": client_order_id}))
-                book.insert_order(
-                    connection,
-                    book.NewOrder(
-                        client_order_id,
-                        preview_id,
-                        preview.intent,
-                        preview.intent_hash,
-                        facts.reserve,
-                        now,
-                        seq,
-                    ),
-                )
-                previews.update_preview(
-                    connection, preview_id, state=OrderState.SUBMITTED, client_order_id=client_order_id
-                )
+                refusal = self._refuse(unit, preview, judged, caller)
         if refusal is not None:
             raise refusal
         return client_order_id, unit.receipt(seq)
 
-    def _judge_again(
-        self, unit: Unit, preview: Preview, facts: Facts, verdict: Verdict, caller: Caller
-    ) -> None:
-        self._append_decision(unit, preview, facts, verdict, caller)
-        waits = verdict.decision == "needs_approval"
+    def _write_order(
+        self, unit: Unit, client_order_id: str, preview: Preview, judged: Judged, caller: Caller
+    ) -> int:
+        """Writes decision, intent, order with its reservation, mandate spend and message count: one unit."""
+        connection, intent, facts, now = unit.connection, preview.intent, judged.facts, self.clock.now()
+        decision_seq = self._judge.record(unit, preview, judged, caller)
+        self._require_unsent(connection, client_order_id)
+        entry = preview_entry(EntryType.ORDER_INTENT, preview, caller, {"decision_seq": decision_seq})
+        names = {"client_order_id": client_order_id, "mandate_id": facts.mandate_id}
+        seq = unit.append(entry.model_copy(update=names))
+        book.insert_order(
+            connection,
+            book.NewOrder(
+                client_order_id, preview.preview_id, intent, preview.intent_hash, facts.reserve, now, seq
+            ),
+        )
+        cents = facts.context.notional_cents
+        if facts.mandate_id is not None:
+            mandates.spend(
+                connection,
+                facts.mandate_id,
+                issuer=self.issuer,
+                client_order_id=client_order_id,
+                cents=cents,
+                now=now,
+            )
+        messages.count_order(connection, intent, cents=cents, now=now, day=facts.desk_time.date())
+        previews.update_preview(
+            connection, preview.preview_id, state=OrderState.SUBMITTED, client_order_id=client_order_id
+        )
+        return seq
+
+    def _refuse(self, unit: Unit, preview: Preview, judged: Judged, caller: Caller) -> RiskError:
+        """Records why the order may not go, and returns what its agent is told once that is durable."""
+        preview_id, verdict = preview.preview_id, judged.verdict
+        if verdict.decision == "deny":
+            self._judge_again(unit, preview, judged, caller)
+            return RiskError(
+                "denied",
+                f"policy denied {preview_id}: {_messages(verdict)}",
+                "; ".join(reason.next_step for reason in verdict.reasons),
+                reasons=[reason.model_dump() for reason in verdict.reasons],
+            )
+        if judged.void:
+            raise judged.void[0]
+        if preview.state == OrderState.PREVIEWED:  # it was allowed, and no longer is without a person
+            self._judge_again(unit, preview, judged, caller)
+            unit.append(preview_entry(EntryType.APPROVAL_REQUEST, preview, caller, {}))
+        return RiskError(
+            "approval_required",
+            f"{preview_id} needs a person: {_messages(verdict)}",
+            f"ask an approver to run: neural-trader orders approve {preview_id}",
+            preview_id=preview_id,
+        )
+
+    def _judge_again(self, unit: Unit, preview: Preview, judged: Judged, caller: Caller) -> None:
+        self._judge.record(unit, preview, judged, caller)
+        waits = judged.verdict.decision == "needs_approval"
         previews.judge_again(
             unit.connection,
             preview.preview_id,
-            state=OrderState.AWAITING_APPROVAL if waits else OrderState.DENIED,
-            verdict=verdict,
-            price=facts.price,
-            notional=facts.notional,
+            state=_STATES[judged.verdict.decision],
+            verdict=judged.verdict,
+            price=judged.facts.price,
+            notional=judged.facts.notional,
             expires_time=self.clock.now() + APPROVAL_TTL if waits else preview.expires_time,
         )
 
     def _commit_cancel(self, client_order_id: str, caller: Caller) -> bool:
         with self.store.unit() as unit:
             order = book.find_order(unit.connection, client_order_id)
-            if caller.agent not in {"", order.intent.agent} and not self._is_halted(unit.connection, order):
+            if caller.agent not in {"", order.intent.agent} and not is_halted(unit.connection, order.intent):
                 raise RiskError(
                     "order_not_yours",
                     f"{client_order_id} belongs to agent {order.intent.agent}",
                     "cancel your own orders; while trading is halted anybody may cancel any",
                 )
-            if order.state not in WORKING or order.state == OrderState.PENDING_CANCEL:
-                return order.state == OrderState.PENDING_CANCEL
-            book.move_order(
-                unit.connection,
-                client_order_id,
-                OrderState.PENDING_CANCEL,
-                now=self.clock.now(),
-                detail="cancel asked for",
-            )
-            unit.append(order_entry(EntryType.BROKER_CANCEL, order, caller, {}))
-            return True
-
-    def _is_halted(self, connection: sqlite3.Connection, order: Order) -> bool:
-        try:
-            self._require_no_halt(connection, order.intent)
-        except RiskError:
-            return True
-        return False
+            return ask_cancel(unit, order, caller, now=self.clock.now(), why="cancel asked for")
 
     async def _ask_broker(
         self, client_order_id: str, ask: Callable[[], Awaitable[BrokerReport]], caller: Caller
@@ -347,35 +342,6 @@ class Desk:
             return
         await anyio.to_thread.run_sync(self._ledger.record_report, report, caller, False)
 
-    def _count_approvals(
-        self, connection: sqlite3.Connection, preview: Preview, price: Decimal, now: datetime
-    ) -> approvals.Counted:
-        return approvals.count(
-            previews.find_approvals(connection, preview.preview_id),
-            keys=principals.approver_keys(connection, issuer=self.issuer),
-            principal=preview.caller.principal,
-            preview_id=preview.preview_id,
-            intent_hash=preview.intent_hash,
-            policy_digest=self.policy.current(connection).digest,
-            price=price,
-            now=now,
-        )
-
-    def _require_no_halt(self, connection: sqlite3.Connection, intent: OrderIntent) -> None:
-        halted = covering_halt(
-            connection,
-            account=intent.account,
-            symbol=intent.symbol,
-            strategy_id=intent.strategy_id,
-            agent=intent.agent,
-        )
-        if halted is not None:
-            raise RiskError(
-                "halted",
-                f"trading is halted ({halted.scope}): {halted.reason}",
-                f"a person must run: neural-trader resume {halted.scope.options}".rstrip(),
-            )
-
     def _require_unsent(self, connection: sqlite3.Connection, client_order_id: str) -> None:
         """Asks the log, which nobody can edit unseen, whether this order was sent before."""
         query = "SELECT 1 FROM audit_entries WHERE client_order_id = ?"
@@ -387,58 +353,21 @@ class Desk:
                 client_order_id=client_order_id,
             )
 
-    def _gather(
-        self, connection: sqlite3.Connection, intent: OrderIntent, caller: Caller, *, tradable: bool
-    ) -> Facts:
-        return gather(
-            connection,
-            intent,
-            archive=self.archive,
-            replay=self.replay,
-            now=self.clock.now(),
-            mode=self.broker.mode,
-            live_enabled=self.live_enabled,
-            tradable=tradable,
-            restricted=intent.symbol in self.restricted_symbols,
-            principal=caller.principal,
-        )
-
-    def _append_decision(
-        self, unit: Unit, preview: Preview, facts: Facts, verdict: Verdict, caller: Caller
-    ) -> int:
-        payload = {
-            "context": facts.context.model_dump(mode="json"),
-            "decision": verdict.decision,
-            "rules": [reason.rule for reason in verdict.reasons],
-            "policy_digest": verdict.policy_digest,
-            "price": format_decimal(facts.price),  # at submit it may not be the preview's any more
-        }
-        return unit.append(self._entry(EntryType.POLICY_DECISION, preview, caller, payload))
-
-    def _entry(
-        self, kind: EntryType, preview: Preview, caller: Caller, payload: Mapping[str, object]
-    ) -> AuditEntry:
-        intent = preview.intent
-        return AuditEntry.by(
-            caller,
-            kind,
-            account=intent.account,
-            symbol=intent.symbol,
-            intent_hash=preview.intent_hash,
-            payload={
-                "preview_id": preview.preview_id,
-                "intent": intent.model_dump(mode="json"),
-                "price": format_decimal(preview.price),
-                **payload,
-            },
-        )
-
     async def _reading(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
         return await anyio.to_thread.run_sync(self._read, query)
 
     def _read(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
         with self.store.read() as connection:
             return query(connection)
+
+
+def _require_owner(preview: Preview, caller: Caller) -> None:
+    if preview.caller != caller:
+        raise RiskError(
+            "preview_not_yours",
+            f"{preview.preview_id} belongs to agent {preview.caller.agent}",
+            "submit only what you previewed yourself",
+        )
 
 
 def _messages(verdict: Verdict) -> str:

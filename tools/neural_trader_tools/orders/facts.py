@@ -2,13 +2,13 @@
 
 import sqlite3
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from neural_trader_governance import taints
-from neural_trader_governance.errors import DataError
-from neural_trader_governance.halts import read_halt
+from neural_trader_governance import leases, mandates, overrides, principals, taints, throttles
+from neural_trader_governance.audit import witnessing
+from neural_trader_governance.halts import Halt, covering_halt
 from neural_trader_governance.policy.contexts import (
     PolicyContext,
     cents_down,
@@ -16,15 +16,35 @@ from neural_trader_governance.policy.contexts import (
     deviation_bps,
     micros_up,
 )
-from neural_trader_governance.terms.clocks import to_epoch_us
+from neural_trader_governance.signing.keys import VerifyingKey
 from neural_trader_governance.terms.market import Quote
 from neural_trader_governance.terms.money import CENT
 from neural_trader_governance.terms.orders import OrderIntent
 from neural_trader_governance.terms.portfolios import Portfolio
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
-from neural_trader_tools.orders import accounts
-from neural_trader_tools.orders.valuation import estimate_price, read_portfolio
+from neural_trader_tools.orders import accounts, breaks
+from neural_trader_tools.orders.messages import read_rates
+from neural_trader_tools.orders.surroundings import look_around
+from neural_trader_tools.orders.valuation import estimate_price, read_portfolio, read_portfolios
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where facts come from beside the store.
+
+    Attributes:
+        issuer: The pinned key that enrolments, mandates and overrides are verified against.
+        mandates_required: Nobody trades without a mandate, not even who never had one.
+    """
+
+    archive: Archive
+    replay: ReplayClock
+    mode: Literal["paper", "live"]
+    live_enabled: bool
+    restricted_symbols: frozenset[str]
+    issuer: VerifyingKey
+    mandates_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +56,18 @@ class Facts:
         price: The price that governs, in USD; zero where no quote is known (policy denies that).
         notional: price x quantity.
         reserve: Cash to hold back while the order works: whole cents, as fills take them.
+        mandate_id: The mandate that is to be charged; None where none is.
+        halt: What covers the order, if anything does.
+        desk_time: The replay clock's moment at which all of this was read.
     """
 
     context: PolicyContext
     price: Decimal
     notional: Decimal
     reserve: Decimal
+    mandate_id: str | None
+    halt: Halt | None
+    desk_time: datetime
 
     def with_approvals(self, count: int, independent: int) -> "Facts":
         """Returns the same facts, the number of verified signatures added."""
@@ -50,121 +76,147 @@ class Facts:
 
 
 def gather(
-    connection: sqlite3.Connection,
-    intent: OrderIntent,
-    *,
-    archive: Archive,
-    replay: ReplayClock,
-    now: datetime,
-    mode: Literal["paper", "live"],
-    live_enabled: bool,
-    tradable: bool,
-    restricted: bool,
-    principal: str,
+    connection: sqlite3.Connection, intent: OrderIntent, sources: Sources, *, principal: str, now: datetime
 ) -> Facts:
-    """Reads the account, the quote, the halt and the agent's recent orders.
+    """Reads the accounts, the market, who asks, what stands against him, and what was sent before.
+
+    Args:
+        connection: Inside the transaction that acts on the answer.
+        intent: What is to be judged.
+        sources: The market, the venue's mode, and the pinned issuer.
+        principal: The person whom the agent serves.
+        now: The machine's time; the market's is the replay clock's.
 
     Raises:
+        DataError: the symbol is unknown, or something held has no price.
         InputError: the account does not exist, or an amount lies beyond policy's range.
     """
-    portfolio = read_portfolio(connection, intent.account, archive, replay)
-    quote = _quote(replay, intent.symbol)
+    around = look_around(sources.archive, sources.replay, intent.symbol)
+    quote, issuer = around.quote, sources.issuer
+    portfolios = read_portfolios(connection, sources.archive, sources.replay)
+    portfolio = portfolios.get(intent.account) or read_portfolio(
+        connection, intent.account, sources.archive, sources.replay
+    )
     price = estimate_price(intent, quote.last) if quote else Decimal(0)
     notional = price * intent.quantity
-    buying = intent.side == "buy"
-    required_cents = cents_up(notional) if buying else 0
-    after, gross = _exposure_after(portfolio, intent, price)
-    selling = accounts.working_quantity(connection, intent.account, intent.symbol, "sell")
-    taint_note = taints.standing(connection, principal=principal, agent=intent.agent)
+    cents, buying = cents_up(notional), intent.side == "buy"
+    exposure = _exposure(connection, portfolio, portfolios, intent, price)
+    who = {"agent": intent.agent, "account": intent.account, "symbol": intent.symbol}
+    halt = covering_halt(connection, strategy_id=intent.strategy_id, **who)
+    mandate = mandates.assess(
+        connection,
+        issuer=issuer,
+        side=intent.side,
+        notional_cents=cents,
+        now=now,
+        required_for_all=sources.mandates_required,
+        **who,
+    )
+    throttle = throttles.read(connection, intent.agent)
+    rates = read_rates(
+        connection, intent, now=now, day=around.desk_time.date(), enabled_us=throttle.enabled_us
+    )
+    taint = taints.standing(connection, principal=principal, agent=intent.agent)
+    witness = witnessing.standing(connection, now=now)
     context = PolicyContext(
-        action_mode=mode,
-        live_enabled=live_enabled,
-        halted=read_halt(connection) is not None,
-        halt_scope="",
+        action_mode=sources.mode,
+        live_enabled=sources.live_enabled,
+        halted=halt is not None,
+        halt_scope=str(halt.scope) if halt else "",
         principal=principal,
-        principal_may_trade=True,
+        principal_may_trade=principals.may_trade(connection, principal, issuer=issuer),
         agent=intent.agent,
         agent_may_trade=accounts.may_trade(connection, account=intent.account, agent=intent.agent),
-        mandate_required=False,
-        mandate_covers=True,
-        mandate_note="",
+        mandate_required=mandate.required,
+        mandate_covers=mandate.covers,
+        mandate_note=mandate.note,
         account=intent.account,
         symbol=intent.symbol,
         side=intent.side,
         order_type=intent.type,
         time_in_force=intent.time_in_force,
-        tradable=tradable,
-        restricted=restricted,
+        tradable=around.tradable,
+        restricted=intent.symbol in sources.restricted_symbols,
         quantity_micros=micros_up(intent.quantity),
-        notional_cents=cents_up(notional),
-        volume_share_bps=0,
-        reference_move_bps=0,
+        notional_cents=cents,
+        volume_share_bps=around.volume_share_bps(intent.quantity),
+        reference_move_bps=around.reference_move_bps(intent.side, price),
         limit_deviation_bps=_deviation(intent, quote),
-        position_after_cents=cents_up(after),
-        gross_after_cents=cents_up(gross),
-        desk_gross_after_cents=cents_up(gross),
-        short_after=not buying and _held(portfolio, intent.symbol) - selling < intent.quantity,
+        position_after_cents=cents_up(exposure.position),
+        gross_after_cents=cents_up(exposure.gross),
+        desk_gross_after_cents=cents_up(exposure.desk_gross),
+        short_after=exposure.short,
         equity_cents=cents_down(portfolio.equity),
         buying_power_cents=cents_down(portfolio.buying_power),
-        required_cash_cents=required_cents,
+        required_cash_cents=cents if buying else 0,
         day_pnl_cents=cents_down(portfolio.day_pnl),
-        desk_equity_cents=cents_down(portfolio.equity),
-        desk_day_pnl_cents=cents_down(portfolio.day_pnl),
-        agent_sent_today_cents=cents_up(notional),
-        account_sent_today_cents=cents_up(notional),
-        messages_last_minute=_orders_since(connection, intent.agent, now - timedelta(minutes=1)) + 1,
-        desk_messages_last_minute=1,
-        duplicates_last_10_s=0,
-        repeats_last_10_min=0,
-        throttled=False,
-        lease_lost=False,
-        reconciliation_breaks=0,
-        session_open=True,
-        session_note="",
+        desk_equity_cents=cents_down(sum((each.equity for each in portfolios.values()), Decimal(0))),
+        desk_day_pnl_cents=cents_down(sum((each.day_pnl for each in portfolios.values()), Decimal(0))),
+        agent_sent_today_cents=rates.agent_sent_cents + cents,
+        account_sent_today_cents=rates.account_sent_cents + cents,
+        messages_last_minute=rates.messages + 1,
+        desk_messages_last_minute=rates.desk_messages + 1,
+        duplicates_last_10_s=rates.duplicates,
+        repeats_last_10_min=rates.repeats + 1,
+        throttled=throttle.tripped,
+        lease_lost=leases.is_lost(connection, intent.agent, now=now),
+        reconciliation_breaks=breaks.count_open(connection, intent.account),
+        session_open=not around.closed,
+        session_note=around.closed,
         quote_known=quote is not None,
-        quote_age_s=max(0, int((replay.now() - quote.event_time).total_seconds())) if quote else 0,
-        tainted=taint_note != "",
-        taint_note=taint_note,
-        overrides=(),
+        quote_age_s=around.quote_age_s,
+        tainted=taint != "",
+        taint_note=taint,
+        overrides=overrides.lifted_rules(connection, issuer=issuer, now=now, **who),
         approvals=0,
         approvals_independent=0,
-        witness_required=False,
-        witness_consistent=True,
-        witness_age_s=0,
+        witness_required=witness.required,
+        witness_consistent=witness.consistent,
+        witness_age_s=witness.age_s,
     )
-    return Facts(context, price, notional, reserve=required_cents * CENT)
+    reserve = context.required_cash_cents * CENT
+    return Facts(context, price, notional, reserve, mandate.mandate_id, halt, around.desk_time)
 
 
-def _quote(replay: ReplayClock, symbol: str) -> Quote | None:
-    try:
-        return replay.quote(symbol)
-    except DataError:
-        return None
+@dataclass(frozen=True, slots=True)
+class _Exposure:
+    """What would be held if the order, and every working order that adds to it, fills."""
+
+    position: Decimal
+    gross: Decimal
+    desk_gross: Decimal
+    short: bool
+
+
+def _exposure(
+    connection: sqlite3.Connection,
+    portfolio: Portfolio,
+    portfolios: dict[str, Portfolio],
+    intent: OrderIntent,
+    price: Decimal,
+) -> _Exposure:
+    """Values positions at the market, and working purchases at the cash that they reserve."""
+    held = next((p.quantity for p in portfolio.positions if p.symbol == intent.symbol), Decimal(0))
+    working = accounts.working_quantity(connection, intent.account, intent.symbol, intent.side)
+    signed = intent.quantity if intent.side == "buy" else -intent.quantity
+    others = _gross(portfolio, but=intent.symbol)
+    elsewhere = sum(
+        (_gross(each) + each.reserved_cash for name, each in portfolios.items() if name != intent.account),
+        Decimal(0),
+    )
+    gross = others + abs((held + signed) * price) + portfolio.reserved_cash
+    position = (held + (working if intent.side == "buy" else -working) + signed) * price
+    short = intent.side == "sell" and held - working < intent.quantity
+    return _Exposure(position, gross, gross + elsewhere, short)
+
+
+def _gross(portfolio: Portfolio, but: str = "") -> Decimal:
+    return sum(
+        (abs(p.market_value or Decimal(0)) for p in portfolio.positions if p.symbol != but), Decimal(0)
+    )
 
 
 def _deviation(intent: OrderIntent, quote: Quote | None) -> int:
     if quote is None or intent.limit_price is None:
         return 0
     return deviation_bps(intent.side, intent.limit_price, quote.last)
-
-
-def _held(portfolio: Portfolio, symbol: str) -> Decimal:
-    return next((p.quantity for p in portfolio.positions if p.symbol == symbol), Decimal(0))
-
-
-def _exposure_after(portfolio: Portfolio, intent: OrderIntent, price: Decimal) -> tuple[Decimal, Decimal]:
-    """Returns the value of the symbol's position, and of all positions, if the order fills."""
-    signed = intent.quantity if intent.side == "buy" else -intent.quantity
-    after = (_held(portfolio, intent.symbol) + signed) * price
-    others = sum(
-        (abs(p.market_value or Decimal(0)) for p in portfolio.positions if p.symbol != intent.symbol),
-        Decimal(0),
-    )
-    return after, others + abs(after)
-
-
-def _orders_since(connection: sqlite3.Connection, agent: str, moment: datetime) -> int:
-    row = connection.execute(
-        "SELECT COUNT(*) FROM orders WHERE agent = ? AND created_us > ?", (agent, to_epoch_us(moment))
-    ).fetchone()
-    return int(row[0])

@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
+from neural_trader_governance import mandates
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import IntegrityError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.store import Store, Unit
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_governance.terms.fills import Fill
+from neural_trader_governance.terms.money import MICRO, to_micros, to_nanos
 from neural_trader_governance.terms.orders import Order, OrderState
 from neural_trader_tools.brokers.port import BrokerReport
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
-from neural_trader_tools.orders import accounts, book
+from neural_trader_tools.orders import accounts, book, messages
+from neural_trader_tools.orders.breaks import open_break
 from neural_trader_tools.orders.machine import WORKING, newer
 from neural_trader_tools.orders.valuation import Pricer
 
@@ -35,8 +38,22 @@ class Ledger:
         by reconciliation is logged as `recon`; a submission that the venue never saw ends canceled.
 
         Raises:
-            IntegrityError: the venue reports more or other than was ordered; nothing is booked.
+            IntegrityError: the venue reports more or other than was ordered; nothing is booked, and the
+                contradiction stays open as a break until a person resolves it.
         """
+        try:
+            return self._record_report(report, caller, reconciled)
+        except IntegrityError as error:
+            self.record_break(report.client_order_id, error.code, error.what, caller)
+            raise
+
+    def record_break(self, client_order_id: str, kind: str, detail: str, caller: Caller) -> None:
+        """Writes down that the venue contradicts the desk about an order; its account stands still."""
+        with self._store.unit() as unit:
+            order = book.find_order(unit.connection, client_order_id)
+            open_break(unit, order, kind=kind, detail=detail, caller=caller, now=self._clock.now())
+
+    def _record_report(self, report: BrokerReport, caller: Caller, reconciled: bool) -> OrderState:
         with self._store.unit() as unit:
             connection, now = unit.connection, self._clock.now()
             order = book.find_order(connection, report.client_order_id)
@@ -51,7 +68,10 @@ class Ledger:
             for fill in fresh:
                 if not accounts.has_fill(connection, fill.execution_id):  # a report may name one twice
                     self._book_fill(unit, order, fill, caller)
-            return book.move_order(connection, report.client_order_id, state, now=now, detail=report.detail)
+            after = book.move_order(connection, order.client_order_id, state, now=now, detail=report.detail)
+            if after not in WORKING:
+                mandates.release(connection, order.client_order_id)
+            return after
 
     def _book_fill(self, unit: Unit, order: Order, fill: Fill, caller: Caller) -> None:
         intent = order.intent
@@ -65,7 +85,15 @@ class Ledger:
             )
         payload = fill.model_dump(mode="json")
         seq = unit.append(order_entry(EntryType.BROKER_FILL, order, caller, payload))
+        left = book.open_quantity(unit.connection, order.client_order_id)
         book.add_fill(unit.connection, order.client_order_id, quantity=fill.quantity, price=fill.price)
+        mandates.book_fill(
+            unit.connection,
+            order.client_order_id,
+            value_micros=to_micros((fill.quantity * fill.price).quantize(MICRO, ROUND_CEILING)),
+            quantity_nanos=to_nanos(fill.quantity),
+            left_nanos=to_nanos(left),
+        )
         accounts.post_fill(
             unit.connection,
             account=intent.account,
@@ -89,6 +117,19 @@ class Ledger:
             unit.append(
                 order_entry(EntryType.BROKER_ACK, order, caller, {"state": "unknown", "detail": why[:300]})
             )
+
+
+def ask_cancel(unit: Unit, order: Order, caller: Caller, *, now: datetime, why: str) -> bool:
+    """Writes down, counts and logs that an order is to be canceled; False if there is nothing to ask.
+
+    The venue is asked after the commit; whoever dies in between, reconciliation asks it again.
+    """
+    if order.state not in WORKING or order.state == OrderState.PENDING_CANCEL:
+        return order.state == OrderState.PENDING_CANCEL
+    book.move_order(unit.connection, order.client_order_id, OrderState.PENDING_CANCEL, now=now, detail=why)
+    messages.count_cancel(unit.connection, order.intent, now=now)
+    unit.append(order_entry(EntryType.BROKER_CANCEL, order, caller, {"why": why}))
+    return True
 
 
 def order_entry(kind: EntryType, order: Order, caller: Caller, payload: Mapping[str, object]) -> AuditEntry:

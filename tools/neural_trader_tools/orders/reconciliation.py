@@ -1,6 +1,7 @@
 """Reconciliation: what the venue knows of every order that is not finished, asked and booked.
 
-An order in doubt is looked up, barred at the venue if the venue never saw it, and never sent again.
+An order in doubt is looked up, barred at the venue if the venue never saw it, and never sent again. What
+the venue contradicts becomes a break, and the orders of an agent whose lease ran out are canceled.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from neural_trader_governance import leases
 from neural_trader_governance.errors import (
     DataError,
     ExecutionError,
@@ -24,12 +26,13 @@ from neural_trader_governance.terms.clocks import Clock
 from neural_trader_governance.terms.orders import Order, OrderState
 from neural_trader_tools.brokers.port import Broker, BrokerReport
 from neural_trader_tools.orders import book
-from neural_trader_tools.orders.ledger import Ledger
+from neural_trader_tools.orders.ledger import Ledger, ask_cancel
 from neural_trader_tools.orders.machine import WORKING
 
 IN_DOUBT_AFTER = timedelta(seconds=5)
 """How long a submission may be in flight in some process before another asks the venue about it."""
 
+_CANCELABLE = WORKING - {OrderState.PENDING_CANCEL}
 _IN_FLIGHT = {OrderState.SUBMITTED, OrderState.UNKNOWN}
 _log = structlog.get_logger(__name__)
 
@@ -63,25 +66,34 @@ class Reconciliation:
 
         Raises:
             StorageError: the log cannot be written any more.
-            IntegrityError: a venue's answer contradicts what was ordered.
+            IntegrityError: a venue's answer contradicts what was ordered; it is on the record as a break,
+                and the other orders were settled.
         """
+        await anyio.to_thread.run_sync(self._cancel_for_lost_leases)
         found: list[Discrepancy] = []
+        contradictions: list[IntegrityError] = []
         for order in await anyio.to_thread.run_sync(self._working):
             if order.state in _IN_FLIGHT and self.clock.now() - order.updated_time < in_doubt_after:
                 continue  # another process may be between its commit and its broker call
             try:
                 report = await self._look_up(order)
                 if report is None:
-                    _log.error("reconcile.missing_at_venue", client_order_id=order.client_order_id)
+                    await anyio.to_thread.run_sync(self._record_missing, order, caller)
                     continue
                 if report.state == order.state and len(report.fills) == 0:
                     continue
                 after = await anyio.to_thread.run_sync(self.ledger.record_report, report, caller, True)
+            except IntegrityError as error:
+                _log.error("reconcile.break", client_order_id=order.client_order_id, error=str(error))
+                contradictions.append(error)
+                continue
             except (NetworkError, ExecutionError, DataError) as error:  # the others may still be settled
                 _log.warning("reconcile.unsettled", client_order_id=order.client_order_id, error=str(error))
                 continue
             if after != order.state:
                 found.append(Discrepancy(order.client_order_id, order.state, after, report.detail))
+        if contradictions:
+            raise contradictions[0]
         return found
 
     async def keep_settling(self, caller: Caller, *, every_s: float) -> None:
@@ -89,17 +101,38 @@ class Reconciliation:
 
         Raises:
             StorageError: the log cannot be written any more; the process must stop.
-            IntegrityError: a venue's answer contradicts what was ordered; the process must stop.
         """
         while True:
             try:
                 for found in await self.settle(caller):
                     _log.info("reconcile.settled", client_order_id=found.client_order_id, state=found.after)
-            except (StorageError, IntegrityError):
+            except StorageError:
                 raise
-            except NeuralTraderError as error:  # such as prices that went missing: a later round may succeed
+            except (
+                NeuralTraderError
+            ) as error:  # such as a break, which is on the record and stops its account
                 _log.error("reconcile.failed", error=str(error))
             await anyio.sleep(every_s)
+
+    def _cancel_for_lost_leases(self) -> None:
+        """Asks to cancel what an agent left working that stopped renewing its lease, on the record."""
+        now = self.clock.now()
+        with self.store.read() as connection:
+            if not leases.run_out(connection, now=now):
+                return
+        with self.store.unit() as unit:
+            for lease in leases.run_out(unit.connection, now=now):  # asked again: it may have been renewed
+                orders = book.list_orders(
+                    unit.connection, states=_CANCELABLE, agent=lease.agent, limit=100_000
+                )
+                leases.record_lost(unit, lease, client_order_ids=[order.client_order_id for order in orders])
+                caller = Caller(principal=lease.principal, agent=lease.agent)
+                for order in orders:
+                    ask_cancel(unit, order, caller, now=now, why="the agent's lease ran out")
+
+    def _record_missing(self, order: Order, caller: Caller) -> None:
+        detail = f"the venue does not know {order.client_order_id}, which the desk holds for {order.state}"
+        self.ledger.record_break(order.client_order_id, "missing_at_venue", detail, caller)
 
     def _working(self) -> list[Order]:
         with self.store.read() as connection:

@@ -1,7 +1,7 @@
 """Valuation: what an account holds and is worth at the replay clock's prices."""
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 
@@ -27,6 +27,9 @@ class Pricer:
     archive: Archive
     replay: ReplayClock
     now: datetime
+    _known: dict[tuple[str, str], Decimal | None] = field(
+        default_factory=dict[tuple[str, str], Decimal | None], init=False, compare=False
+    )
 
     @property
     def session_start(self) -> datetime:
@@ -35,13 +38,20 @@ class Pricer:
 
     def last(self, symbol: str) -> Decimal | None:
         """Returns the last price known, or None where there is none."""
-        try:
-            return self.replay.quote(symbol).last
-        except DataError:
-            return None
+        if ("last", symbol) not in self._known:
+            try:
+                self._known["last", symbol] = self.replay.quote(symbol).last
+            except DataError:
+                self._known["last", symbol] = None
+        return self._known["last", symbol]
 
     def previous(self, symbol: str) -> Decimal | None:
         """Returns the last close before the clock's session, on today's share basis."""
+        if ("previous", symbol) not in self._known:
+            self._known["previous", symbol] = self._previous(symbol)
+        return self._known["previous", symbol]
+
+    def _previous(self, symbol: str) -> Decimal | None:
         newest = newest_bar(self.archive, symbol, as_of=self.now, end=self.session_start)
         if newest is None:
             return None
@@ -76,8 +86,25 @@ def estimate_price(intent: OrderIntent, last: Decimal) -> Decimal:
     return first if limit is None else max(first, limit)
 
 
+def read_portfolios(
+    connection: sqlite3.Connection, archive: Archive, replay: ReplayClock
+) -> dict[str, Portfolio]:
+    """Values every account of the desk, each price looked up once.
+
+    Raises:
+        DataError: something held has no price.
+    """
+    pricer = Pricer(archive, replay, replay.now())
+    rows = connection.execute("SELECT account FROM accounts ORDER BY account").fetchall()
+    return {account: read_portfolio(connection, account, archive, replay, pricer) for (account,) in rows}
+
+
 def read_portfolio(
-    connection: sqlite3.Connection, account: str, archive: Archive, replay: ReplayClock
+    connection: sqlite3.Connection,
+    account: str,
+    archive: Archive,
+    replay: ReplayClock,
+    pricer: Pricer | None = None,
 ) -> Portfolio:
     """Values one account.
 
@@ -97,7 +124,7 @@ def read_portfolio(
             f"use one of: {', '.join(known)}" if known else "run: neural-trader init",
         )
     currency, cash = str(row[0]), from_micros(row[1])
-    pricer = Pricer(archive, replay, replay.now())
+    pricer = pricer or Pricer(archive, replay, replay.now())
     since_us = to_epoch_us(pricer.session_start)
     cash_today, unsettled = accounts.cash_since(connection, account, since_us)
     reserved = accounts.reserved_cash(connection, account)
