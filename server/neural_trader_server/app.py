@@ -120,7 +120,7 @@ class Services:
 
         signer = log_signer(self.home)
         return Store.open(
-            self.home.desk_db, origin=signer.name, signer=signer, clock=self.clock, schemas=SCHEMAS
+            self.home.desk_db, origin=signer.pinned.name, signer=signer, clock=self.clock, schemas=SCHEMAS
         )
 
     @functools.cached_property
@@ -233,7 +233,7 @@ class Services:
         from neural_trader_governance.untrusted.detectors import open_detector
         from neural_trader_server.readings import ReadingMarks
 
-        return ReadingMarks(self.store, self.caller, open_detector(self.settings.detector))
+        return ReadingMarks(self.store, self.calling, open_detector(self.settings.detector))
 
     @functools.cached_property
     def memory(self) -> "Memory":
@@ -242,6 +242,12 @@ class Services:
         from neural_trader_memory.memory import Memory
 
         return Memory.open(str(self.home.memory), MiniLm(), self.clock)
+
+    def calling(self) -> Caller:
+        """Returns whose call is being served: an authenticated caller's, else this process's agent's."""
+        from neural_trader_server.calling import current_caller
+
+        return current_caller() or self.caller
 
     def provided(self) -> Mapping[type, object]:
         """Returns every service by the type under which tools ask for it; builds them all."""
@@ -341,7 +347,7 @@ class Services:
 
     async def _record_backtest(self, run: "BacktestRecord") -> None:
         """Puts a completed run on the record: its id, its strategy and the digest that verifies it."""
-        caller = Caller(principal=self.settings.principal, agent=run.agent)
+        caller = Caller(principal=self.calling().principal, agent=run.agent)
         payload = {"run_id": run.run_id, "strategy_id": run.request.strategy_id, "digest": run.digest}
         await anyio.to_thread.run_sync(
             functools.partial(self.record, caller, EntryType.BACKTEST_RESULT, payload=payload)
@@ -410,12 +416,14 @@ def build_server(services: Services, *, toolsets: str | None = None, read_only: 
     from neural_trader_server.endpoint import Endpoint
     from neural_trader_server.gate import Gate, select_toolsets
     from neural_trader_server.metering import CallMeter
+    from neural_trader_server.standings import Standings
 
     chosen = select_toolsets(toolsets)
     provided = services.provided()
     tools = [build_tool(spec, provided) for spec in CATALOGUE]
     specs = {spec.name: spec for spec in CATALOGUE}
     deadline_s, mark = services.settings.tool_deadline_s, services.reading_marks.mark
-    measure = CallMeter(services.meter, lambda: services.caller, deadline_s).measured
-    gate = Gate(specs, chosen, read_only, deadline_s, mark, measure)
+    measure = CallMeter(services.meter, services.calling, deadline_s).measured
+    standing = Standings(services.store, services.issuer).of
+    gate = Gate(specs, chosen, read_only, deadline_s, mark, measure, services.calling, standing)
     return Endpoint(tools, gate, version("neural-trader"))

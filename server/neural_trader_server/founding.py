@@ -15,6 +15,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from neural_trader_governance import principals
+from neural_trader_governance.audit.key_files import KeyFiles
+from neural_trader_governance.audit.signers import LogSigner
 from neural_trader_governance.errors import IntegrityError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.principals import EnrolmentUnit, Role
@@ -77,11 +79,16 @@ def founding(home: Home) -> Generator[Founded]:
             founded.made.append("the log's verifier key")
 
 
-def log_signer(home: Home) -> SigningKey:
-    """Returns the log's key, also while the home is being founded."""
+def log_signer(home: Home) -> LogSigner:
+    """Returns the log's signer, also while the home is being founded; it follows the log's key rotations."""
     pending = _pending(home.log_key)
-    path = pending if pending.exists() and not home.log_key.exists() else home.log_key
-    return load_key(path, KeyRole.LOG)
+    key = SigningKey.load(pending) if pending.exists() and not home.log_key.exists() else None
+    return log_key_files(home).signer(key)
+
+
+def log_key_files(home: Home) -> KeyFiles:
+    """Returns the files of the log's keys, opened by the keyholder."""
+    return KeyFiles(home.keys, lambda path: load_key(path, KeyRole.LOG))
 
 
 def issuer_pin(home: Home) -> VerifyingKey:

@@ -7,13 +7,37 @@ rotation therefore follows it at its next commit, or signs nothing at all.
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from neural_trader_governance.audit.checkpoints import Checkpoint
-from neural_trader_governance.audit.entries import EntryType
-from neural_trader_governance.audit.rotation import KeyChain, open_signed, read_chain
-from neural_trader_governance.errors import ConfigurationError
+from neural_trader_governance.audit.entries import AuditEntry, EntryType
+from neural_trader_governance.audit.examination import Pins
+from neural_trader_governance.audit.rotation import (
+    KeyChain,
+    open_signed,
+    read_chain,
+    rotation_entry,
+    sign_rotation,
+)
+from neural_trader_governance.errors import ConfigurationError, InputError
+from neural_trader_governance.identity import Caller
 from neural_trader_governance.signing.keys import SigningKey, VerifyingKey
+from neural_trader_governance.signing.mldsa import MldsaSigningKey
 from neural_trader_governance.signing.notes import NoteSigner
+
+
+class Unit(Protocol):
+    """A transaction that can append entries."""
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The transaction's connection."""
+        ...
+
+    def append(self, entry: AuditEntry) -> int:
+        """Appends an entry and returns its seq."""
+        ...
+
 
 FindKey = Callable[[VerifyingKey], SigningKey | None]
 MoreSigners = Callable[[], Sequence[NoteSigner]]
@@ -106,6 +130,26 @@ class LogSigner:
         self._keys[key] = found
         return found
 
-    def hold(self, key: SigningKey) -> None:
-        """Keeps a private key for when the log puts it in force."""
-        self._keys[key.verifying_key] = key
+    def pins(self) -> Pins:
+        """Returns the verifier keys by which this desk checks itself."""
+        second = [key.verifying_key for key in self._more() if isinstance(key, MldsaSigningKey)]
+        return Pins(self.pinned, second[0] if second else None)
+
+    def rotate(
+        self, unit: Unit, new: SigningKey, *, origin: str, caller: Caller, overlap_entries: int
+    ) -> tuple[VerifyingKey, int]:
+        """Puts a new key in force with the unit's commit; returns the old key and the entry's seq.
+
+        Raises:
+            InputError: the new key has another name or was in force before, or the overlap is out of range.
+            ConfigurationError: the private half of the key in force is not at hand.
+        """
+        chain = self.chain(unit.connection, origin)
+        old = self.private(chain.current)
+        if new.verifying_key in chain.keys:
+            raise InputError(
+                "invalid_rotation", "that key was in force before, and cannot return", "generate a fresh key"
+            )
+        rotation = sign_rotation(old, new, origin=origin, overlap_entries=overlap_entries)
+        self._keys[new.verifying_key] = new
+        return old.verifying_key, unit.append(rotation_entry(rotation, caller))
