@@ -16,7 +16,9 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel
 
+from neural_trader_governance.identity import Caller
 from neural_trader_governance.redaction import redact
+from neural_trader_server.calling import current_caller
 
 TOOLSETS = (
     "core",
@@ -158,7 +160,10 @@ def bind(function: Result, services: Mapping[type, object]) -> Callable[..., Awa
         raise TypeError(f"{function.__name__} must return a pydantic model, not {model}")
 
     async def call(**given: Any) -> CallToolResult:
-        result = await function(*injected, **given)
+        caller = current_caller()
+        # Many callers may be served at once: whose call this is stands in its context, not in the process.
+        own = injected if caller is None else [caller if isinstance(one, Caller) else one for one in injected]
+        result = await function(*own, **given)
         facts = result.model_dump(mode="json", by_alias=True)
         plain = orjson.dumps(facts).decode()
         text = redact(plain)

@@ -1,7 +1,7 @@
 """The gate: the one middleware that every message passes.
 
-It decides which tools this server serves (toolsets, read-only), bounds each call in time and
-logs it. `tools/list` and `tools/call` obey the same set, so what is hidden cannot be called.
+It decides which tools this server serves (toolsets, read-only) to this caller (roles), bounds each call
+in time and logs it. `tools/list` and `tools/call` obey the same set, so what is hidden cannot be called.
 """
 
 import difflib
@@ -16,14 +16,19 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.types import CallToolResult, TextContent
 
 from neural_trader_governance.errors import ExecutionError, InputError, NeuralTraderError, RiskError
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.principals import Role
 from neural_trader_governance.untrusted.readings import Reading, collecting
+from neural_trader_server.calling import caller_of, calling
 from neural_trader_server.catalogue import TOOLSETS, ToolSpec
 from neural_trader_server.faults import refuse
 from neural_trader_server.metering import Measured, unmeasured
+from neural_trader_server.standings import Standing, anybody, opens, refuse_role
 
 log = structlog.get_logger(__name__)
 
 ALWAYS_SERVED = "trading_halt"
+NOBODY = Caller("nobody", "")
 DEFAULT_TOOLSETS = tuple(name for name in TOOLSETS if name != "trading")
 
 
@@ -85,6 +90,8 @@ class Gate:
         deadline_s: The longest that a tool call may take.
         mark: Called before an answer that shows text from outside leaves.
         measure: Around every call that is served.
+        whose: Returns who is calling; asked while a message is handled.
+        standing: Returns what a caller's roles open now.
     """
 
     def __init__(
@@ -95,6 +102,8 @@ class Gate:
         deadline_s: float,
         mark: Mark = unmarked,
         measure: Measure = unmeasured,
+        whose: Callable[[], Caller] = lambda: NOBODY,
+        standing: Standing = anybody,
     ) -> None:
         self._specs = specs
         self.toolsets = toolsets
@@ -102,11 +111,13 @@ class Gate:
         self._deadline_s = deadline_s
         self._mark = mark
         self._measure = measure
+        self._whose = whose
+        self._standing = standing
 
-    def serves(self, name: str) -> bool:
-        """Tells whether the tool is listed and may be called here."""
+    def serves(self, name: str, role: Role | None = Role.TRADER) -> bool:
+        """Tells whether the tool is listed and may be called here, by a caller of this role."""
         spec = self._specs.get(name)
-        if spec is None:
+        if spec is None or not opens(role, spec):
             return False
         if name == ALWAYS_SERVED:
             return True
@@ -114,22 +125,26 @@ class Gate:
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """Passes one message on, or answers it with the reason why not."""
-        if ctx.method == "tools/list":
-            return self._filter(await call_next(ctx))
-        if ctx.method == "tools/call":
-            return await self._call(ctx, call_next)
-        return await call_next(ctx)
+        with calling(caller_of(ctx)):
+            if ctx.method == "tools/list":
+                return self._filter(await call_next(ctx), self._standing(self._whose()))
+            if ctx.method == "tools/call":
+                return await self._call(ctx, call_next)
+            return await call_next(ctx)
 
-    def _filter(self, result: HandlerResult) -> HandlerResult:
+    def _filter(self, result: HandlerResult, role: Role | None) -> HandlerResult:
         if isinstance(result, dict):  # inside the chain results are already in wire form
             listed = cast("list[dict[str, Any]]", result.get("tools", []))
-            result["tools"] = [tool for tool in listed if self.serves(str(tool["name"]))]
+            result["tools"] = [tool for tool in listed if self.serves(str(tool["name"]), role)]
         return result
 
     async def _call(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         name = str((ctx.params or {}).get("name"))
         started = time.perf_counter()
-        refusal = self._refusal(name)
+        try:
+            refusal = self._refusal(name)
+        except NeuralTraderError as error:  # the enrolments cannot be read: nobody is let in
+            refusal = error
         result: HandlerResult = None
         if refusal is not None:
             result = refuse(refusal)
@@ -149,6 +164,7 @@ class Gate:
         log.info(
             "tool_call",
             tool=name[:60],
+            agent=self._whose().agent,
             outcome=_outcome(result),
             wall_ms=round((time.perf_counter() - started) * 1e3, 1),
             request_id=str(ctx.request_id)[:40],
@@ -190,8 +206,15 @@ class Gate:
             close = difflib.get_close_matches(name, served, n=1)
             hint = f"did you mean {close[0]}?" if close else "call tools/list for the tools that are served"
             return InputError("unknown_tool", f"there is no tool {name!r:.60}", hint)
-        if self.serves(name):
-            return None
+        if not self.serves(name):
+            return self._not_served(spec)
+        if name == ALWAYS_SERVED:
+            return None  # also where enrolments cannot be read
+        role = self._standing(caller := self._whose())
+        return None if opens(role, spec) else refuse_role(caller, role, spec)
+
+    def _not_served(self, spec: ToolSpec) -> NeuralTraderError:
+        name = spec.name
         if self.read_only and not spec.read_only:
             return RiskError(
                 "read_only", f"{name} writes, and this server is read-only", "ask the operator to serve it"

@@ -18,6 +18,7 @@ import structlog
 from neural_trader_governance.errors import ConfigurationError
 from neural_trader_server import failstop
 from neural_trader_server.app import build_server, open_desk
+from neural_trader_server.authentication import RequireKey
 from neural_trader_server.home import Home
 from neural_trader_server.manifest import record_tools
 from neural_trader_server.settings import Settings
@@ -33,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 def require_loopback(host: str) -> None:
-    """Refuses to listen where strangers could reach an unauthenticated desk.
+    """Refuses to listen where strangers could reach the desk, or read keys on their way to it.
 
     Raises:
         ConfigurationError: the host is not a loopback address.
@@ -47,7 +48,7 @@ def require_loopback(host: str) -> None:
         pass
     raise ConfigurationError(
         "public_bind_refused",
-        f"{host!r:.60} is not a loopback address, and the HTTP server has no authentication yet",
+        f"{host!r:.60} is not a loopback address, and the HTTP server has no encryption of its own",
         "use --host 127.0.0.1 and reach it through an SSH tunnel, or use stdio",
     )
 
@@ -105,7 +106,13 @@ async def serve_http(
     async with open_desk(home, settings) as services:
         server = build_server(services, toolsets=toolsets, read_only=read_only)
         await record_tools(server, services)
-        app = server.streamable_http_app(host=host)
+        app = RequireKey(
+            server.streamable_http_app(host=host),
+            store=services.store,
+            issuer=services.issuer,
+            clock=services.clock,
+            required=settings.require_api_key,
+        )
         # Our own logs say what happens; uvicorn's would write a second format, some of it to stdout.
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
         http = uvicorn.Server(config)

@@ -1,6 +1,6 @@
 """Reading marks: makes durable that an agent is about to be shown text from outside, before it is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio.to_thread
 import structlog
@@ -15,9 +15,9 @@ log = structlog.get_logger(__name__)
 
 
 class ReadingMarks:
-    """Taints a server's caller; the detector's opinion goes with the mark and decides nothing."""
+    """Taints who is calling; the detector's opinion goes with the mark and decides nothing."""
 
-    def __init__(self, store: Store, caller: Caller, detector: Detector) -> None:
+    def __init__(self, store: Store, caller: Callable[[], Caller], detector: Detector) -> None:
         self._store = store
         self._caller = caller
         self._detector = detector
@@ -28,15 +28,15 @@ class ReadingMarks:
         Raises:
             StorageError: the mark is not durable; the texts must not be shown.
         """
-        await anyio.to_thread.run_sync(self._mark, tool, readings)
+        await anyio.to_thread.run_sync(self._mark, tool, readings, self._caller())
 
-    def _mark(self, tool: str, readings: Sequence[Reading]) -> None:
+    def _mark(self, tool: str, readings: Sequence[Reading], caller: Caller) -> None:
         judged = [(reading, self._judge(reading.text)) for reading in dict.fromkeys(readings)]
         with self._store.unit() as unit:
             for reading, finding in judged:
                 seq = taints.mark(
                     unit,
-                    caller=self._caller,
+                    caller=caller,
                     source=reading.source,
                     text=reading.text,
                     tool=tool,
@@ -45,7 +45,7 @@ class ReadingMarks:
                 if seq is not None:
                     log.warning(
                         "outside_text_shown",
-                        agent=self._caller.agent,
+                        agent=caller.agent,
                         source=reading.source.value,
                         tool=tool,
                         score=None if finding is None else finding.score,

@@ -64,6 +64,9 @@ class Settings(BaseSettings):
         max_length=500,
         description="Where the pinned witness listens, instead of keys/witness.url",
     )
+    require_api_key: bool | None = Field(
+        default=None, description="Over HTTP; by default once `identity key issue` has issued the first key"
+    )
     tool_deadline_s: float = Field(
         default=120.0, gt=0, le=3600, description="The longest a tool call may take"
     )
