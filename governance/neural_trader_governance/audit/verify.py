@@ -53,7 +53,7 @@ def verify_store(path: Path, vkey: str | VerifyingKey | Pins, *, archive: Path |
     if not path.is_file():
         raise StorageError("store_missing", f"there is no {path}", "give the path of a desk.db")
     try:
-        with _opened(path) as connection:
+        with opened(path) as connection:
             return verify_connection(connection, pins, archive=archive)
     except _DAMAGE as error:
         return AuditReport(False, 0, "", (Problem(None, f"the database file is damaged: {error}"),))
@@ -181,7 +181,7 @@ def _as_bytes(columns: tuple[object, ...]) -> tuple[object, ...]:
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[sqlite3.Connection]:
+def opened(path: Path) -> Generator[sqlite3.Connection]:
     """Opens a store file without changing it.
 
     A lone file is opened as immutable, so that not even a lock appears. Where a write-ahead log

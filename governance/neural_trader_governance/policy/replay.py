@@ -8,11 +8,14 @@ digest stands in the signed log and covers every byte.
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from neural_trader_governance.audit.archive import Shelf
+from neural_trader_governance.audit.bundles import spans, split_bundle, tile_path
 from neural_trader_governance.audit.entries import EntryType, LoggedEntry
 from neural_trader_governance.audit.log import read_entry
-from neural_trader_governance.errors import InputError, NeuralTraderError
+from neural_trader_governance.errors import InputError, IntegrityError, NeuralTraderError
 from neural_trader_governance.policy.activation import UNAVAILABLE_RULE
 from neural_trader_governance.policy.bundles import BundleFolder
 from neural_trader_governance.policy.engine import ENGINE_RULE, PolicyEngine
@@ -112,15 +115,45 @@ def replay_seq(connection: sqlite3.Connection, seq: int, folder: BundleFolder) -
     return Replayer(folder).replay(read_entry(connection, seq))
 
 
-def decisions(connection: sqlite3.Connection) -> Iterator[LoggedEntry]:
-    """Yields every decision of the log, oldest first.
+def decisions(connection: sqlite3.Connection, archive: Path | None = None) -> Iterator[LoggedEntry]:
+    """Yields every decision of a log, oldest first.
+
+    Args:
+        connection: Inside a read transaction.
+        archive: Where archived entries lie now, if not where they were archived to.
 
     Raises:
-        IntegrityError: one is damaged.
+        StorageError: an entry was archived, and the archive is not where it was.
+        IntegrityError: an entry is damaged.
     """
-    query = "SELECT entry FROM audit_entries WHERE type = ? ORDER BY seq"
-    for (data,) in connection.execute(query, (EntryType.POLICY_DECISION.value,)):
-        yield LoggedEntry.decode(bytes(data))
+    shelf = Shelf(connection, archive)
+    query = "SELECT seq, leaf_hash, entry FROM audit_entries WHERE type = ? ORDER BY seq"
+    for seq, leaf_hash, stored in connection.execute(query, (EntryType.POLICY_DECISION.value,)):
+        yield LoggedEntry.decode(shelf.read(int(seq), bytes(leaf_hash), bytes(stored)))
+
+
+def exported_decisions(folder: Path, size: int) -> Iterator[LoggedEntry]:
+    """Yields every decision of an export, oldest first.
+
+    Args:
+        folder: A C2SP tlog-tiles folder that was verified.
+        size: How many entries it holds.
+
+    Raises:
+        IntegrityError: an entry is missing or damaged.
+    """
+    for index, width in spans(size):
+        path = folder / tile_path("entries", index, width)
+        try:
+            items, problem = split_bundle(path.read_bytes(), width)
+        except OSError as error:
+            items, problem = [], f"cannot be read ({type(error).__name__})"
+        for item in items:
+            entry = LoggedEntry.decode(item)
+            if entry.type is EntryType.POLICY_DECISION:
+                yield entry
+        if problem:
+            raise IntegrityError("bundle_damaged", f"{path} {problem}", "export the log again")
 
 
 def replay_all(
@@ -129,16 +162,14 @@ def replay_all(
     *,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Replayed]:
-    """Decides every decision among some entries again; other entries are passed over.
+    """Decides logged decisions again.
 
     Args:
-        entries: Of a log or an export.
+        entries: Decisions of a log or of an export.
         folder: The bundles.
         progress: Told how many were decided, after each.
     """
-    replayer, done = Replayer(folder), 0
-    for entry in entries:
-        if entry.type is EntryType.POLICY_DECISION:
-            yield replayer.replay(entry)
-            done += 1
-            progress(done)
+    replayer = Replayer(folder)
+    for done, entry in enumerate(entries, start=1):
+        yield replayer.replay(entry)
+        progress(done)

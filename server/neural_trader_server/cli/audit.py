@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neural_trader_server.cli.terminal import FAILED, Json, call_tool, emit, group, out, show_table, with_desk
+from neural_trader_server.cli.terminal import (
+    FAILED,
+    Json,
+    call_tool,
+    emit,
+    err,
+    group,
+    out,
+    show_table,
+    with_desk,
+)
 
 if TYPE_CHECKING:
     from neural_trader_server.app import Services
@@ -22,6 +32,12 @@ def verify(
     vkey: Annotated[
         Path | None,
         typer.Option(help="File with the log's verifier key; default: the key that this home pinned."),
+    ] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Also decide every logged decision again.")
+    ] = False,
+    bundles: Annotated[
+        Path | None, typer.Option(help="Folder of the policy bundles to replay with; default: the home's.")
     ] = None,
     json_output: Json = False,
 ) -> None:
@@ -43,23 +59,59 @@ def verify(
     place = folder or home.desk_db
     report = verify_export(place, key) if place.is_dir() else verify_store(place, key)
     problems = [{"seq": problem.seq, "what": problem.what} for problem in report.problems]
+    replayed = _replay(place, report.size, bundles or home.bundles) if replay and report.ok else None
+    if replayed is not None:
+        problems += replayed["problems"]
+    whole = not problems and report.ok
     if json_output:
         emit(
             {
-                "ok": report.ok,
+                "ok": whole,
                 "size": report.size,
                 "root": report.root,
                 "problems": problems,
                 "log": str(place),
+                "replay": replayed,
             }
         )
-    elif report.ok:
+    elif whole:
         out().print(f"[green]whole[/]: {report.size} entries under the root {report.root}", soft_wrap=True)
+        if replayed is not None:
+            out().print(f"[green]identical[/]: {replayed['decisions']} decisions, decided again")
     else:
         out().print(f"[bold red]NOT WHOLE[/]: {place}", soft_wrap=True)
         show_table("Problems", ("entry", "what"), ((problem["seq"], problem["what"]) for problem in problems))
-    if not report.ok:
+    if not whole:
         raise typer.Exit(FAILED)
+
+
+def _replay(place: Path, size: int, bundles: Path) -> dict[str, Any]:
+    """Decides every decision of a log again; a progress bar shows where it is."""
+    from contextlib import ExitStack
+
+    from rich.progress import Progress
+
+    from neural_trader_governance.audit.verify import opened
+    from neural_trader_governance.policy.bundles import BundleFolder
+    from neural_trader_governance.policy.replay import decisions, exported_decisions, replay_all
+
+    count = 0
+    problems: list[dict[str, Any]] = []
+    with ExitStack() as stack:
+        if place.is_dir():
+            entries = exported_decisions(place, size)
+        else:
+            entries = decisions(stack.enter_context(opened(place)))
+        bar = stack.enter_context(Progress(console=err(), transient=True))
+        task = bar.add_task("Deciding again", total=None)
+        for again in replay_all(
+            entries, BundleFolder(bundles), progress=lambda done: bar.update(task, completed=done)
+        ):
+            count += 1
+            if not again.ok:
+                what = again.outcome.replace("_", " ")
+                problems.append({"seq": again.seq, "what": f"decision {what}: {again.detail}"})
+    return {"decisions": count, "identical": count - len(problems), "problems": problems}
 
 
 @app.command()
