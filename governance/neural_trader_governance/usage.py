@@ -220,13 +220,15 @@ class UsageLedger:
             ).fetchall()
         return [UsageRow(*row) for row in found]
 
-    def reserved_micros(self, *, agent: str | None = None, since: str = "") -> int:
+    def reserved_micros(
+        self, *, agent: str | None = None, strategy: str | None = None, since: str = ""
+    ) -> int:
         """Returns what is reserved by calls in flight, and by calls whose process died."""
         with self._transaction() as connection:
             row = connection.execute(
                 "SELECT COALESCE(SUM(cost_micros), 0) FROM reservations"
-                " WHERE day >= ? AND (? IS NULL OR agent = ?)",
-                (since, agent, agent),
+                " WHERE day >= ? AND (? IS NULL OR agent = ?) AND (? IS NULL OR strategy = ?)",
+                (since, agent, agent, strategy, strategy),
             ).fetchone()
         return int(row[0])
 

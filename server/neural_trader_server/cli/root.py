@@ -17,6 +17,7 @@ from neural_trader_server.cli import (
     features,
     halt,
     install,
+    mandates,
     memory,
     orders,
     policy,
@@ -24,6 +25,7 @@ from neural_trader_server.cli import (
     serve,
     setup,
     taint,
+    usage,
     witness,
 )
 from neural_trader_server.cli.terminal import fail
@@ -69,6 +71,8 @@ app.command()(halt.halt)
 app.command()(halt.resume)
 app.add_typer(policy.app)
 app.add_typer(audit.app)
+app.add_typer(mandates.app)
+app.add_typer(usage.app)
 app.add_typer(memory.app)
 app.add_typer(taint.app)
 app.add_typer(alerts.app)
