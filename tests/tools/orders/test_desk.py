@@ -224,7 +224,10 @@ async def test_only_its_agent_or_a_person_cancels_an_order_unless_trading_is_hal
     desk, other = floor.desk(), Caller(principal="test", agent="agent-2")
     orders = [
         (await desk.submit((await desk.preview(order, floor.agent)).preview_id, floor.agent)).order
-        for order in [intent(type="limit", limit_price="500.00", time_in_force="gtc")] * 3
+        for order in [
+            intent(type="limit", limit_price="500.00", time_in_force="gtc", quantity=quantity)
+            for quantity in ("1", "2", "3")
+        ]
     ]
     with pytest.raises(RiskError, match="order_not_yours"):
         await desk.cancel(orders[0].client_order_id, other)

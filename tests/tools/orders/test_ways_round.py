@@ -48,8 +48,8 @@ async def test_a_marketable_sell_limit_is_judged_at_the_price_that_it_will_get(
     floor: Any, intent: Build
 ) -> None:
     desk = floor.desk()
-    for _ in range(2):
-        bought = await desk.preview(intent(quantity="20"), floor.agent)
+    for quantity in ("20", "21"):
+        bought = await desk.preview(intent(quantity=quantity), floor.agent)
         await desk.submit(bought.preview_id, floor.agent)
     sale = await desk.preview(
         intent(side="sell", quantity="25", type="limit", limit_price="395.00"), floor.agent
@@ -100,11 +100,11 @@ class Lost:
 
 
 async def test_a_halt_cancels_every_order_though_one_of_them_is_in_doubt(floor: Any, intent: Build) -> None:
-    resting = intent(type="limit", limit_price="400.00", time_in_force="gtc")
     desk = floor.desk()
     lost = floor.desk(Lost(floor.broker))
     ids: list[str] = []
-    for through in (desk, lost, desk):
+    for through, quantity in ((desk, "1"), (lost, "2"), (desk, "3")):
+        resting = intent(type="limit", limit_price="400.00", time_in_force="gtc", quantity=quantity)
         preview = await through.preview(resting, floor.agent)
         ids.append((await through.submit(preview.preview_id, floor.agent)).order.client_order_id)
     assert (await desk.order(ids[1])).state == OrderState.UNKNOWN
@@ -312,9 +312,9 @@ async def test_a_venue_whose_file_fails_leaves_orders_in_doubt_and_the_rest_alon
     floor: Any, intent: Build
 ) -> None:
     desk = floor.desk()
-    for _ in range(2):
+    for quantity in ("1", "2"):
         preview = await desk.preview(
-            intent(type="limit", limit_price="400.00", time_in_force="gtc"), floor.agent
+            intent(type="limit", limit_price="400.00", time_in_force="gtc", quantity=quantity), floor.agent
         )
         await desk.submit(preview.preview_id, floor.agent)
     (floor.home / "paper.db").write_bytes(b"not a database at all" * 500)
