@@ -26,6 +26,8 @@ from neural_trader_governance.signing.keys import VerifyingKey
 UNAVAILABLE_RULE = "policy_unavailable"
 """The rule that a denial names where there was no policy to ask."""
 
+_Entry = tuple[int, bytes]
+
 _ACTIVATE = "have a person run `neural-trader policy activate FILE`"
 
 _log = structlog.get_logger(__name__)
@@ -75,28 +77,28 @@ class ActivePolicy:
     def __init__(self, folder: BundleFolder, issuer: VerifyingKey) -> None:
         self.folder = folder
         self.issuer = issuer
-        self._known: tuple[tuple[int, object], PolicyEngine] | None = None
+        self._known: tuple[tuple[_Entry, object], PolicyEngine] | None = None
 
     def current(self, connection: sqlite3.Connection) -> PolicyEngine | ClosedPolicy:
         """Returns the policy in force in this transaction; never raises for a policy that is broken."""
         try:
-            seq = _newest_seq(connection)
-            if seq is None:
+            newest = _newest(connection)
+            if newest is None:
                 return ClosedPolicy("", "No policy was ever activated on this desk", _ACTIVATE)
-            if (known := self._known) is not None and known[0] == (seq, self._stamp(known[1].digest)):
+            if (known := self._known) is not None and known[0] == (newest, self._stamp(known[1].digest)):
                 return known[1]
-            return self._load(connection, seq)
+            return self._load(connection, newest)
         except NeuralTraderError as error:
             return ClosedPolicy("", f"The policy in force cannot be read: {error.what}", error.next_step)
 
-    def _load(self, connection: sqlite3.Connection, seq: int) -> PolicyEngine | ClosedPolicy:
-        activation = read_activation(connection, seq)
+    def _load(self, connection: sqlite3.Connection, newest: _Entry) -> PolicyEngine | ClosedPolicy:
+        activation = read_activation(connection, newest[0])
         stamp = self._stamp(activation.digest)
         judge = self._open(activation)
         if isinstance(judge, ClosedPolicy):  # never remembered: what was repaired holds at the next order
             _log.error("policy_unavailable", policy_digest=activation.digest, problem=judge.problem)
         else:
-            self._known = ((seq, stamp), judge)
+            self._known = ((newest, stamp), judge)
         return judge
 
     def _open(self, activation: Activation) -> PolicyEngine | ClosedPolicy:
@@ -185,8 +187,8 @@ def newest_activation(connection: sqlite3.Connection) -> Activation | None:
     Raises:
         IntegrityError: the entry is damaged.
     """
-    seq = _newest_seq(connection)
-    return None if seq is None else read_activation(connection, seq)
+    newest = _newest(connection)
+    return None if newest is None else read_activation(connection, newest[0])
 
 
 def read_activations(connection: sqlite3.Connection) -> list[Activation]:
@@ -227,9 +229,11 @@ def read_activation(connection: sqlite3.Connection, seq: int) -> Activation:
     )
 
 
-def _newest_seq(connection: sqlite3.Connection) -> int | None:
-    query = "SELECT max(seq) FROM audit_entries WHERE type = ?"
-    return connection.execute(query, (EntryType.POLICY_ACTIVATE.value,)).fetchone()[0]
+def _newest(connection: sqlite3.Connection) -> _Entry | None:
+    """Returns seq and leaf hash: a unit that is rolled back leaves its seq to another entry."""
+    query = "SELECT seq, leaf_hash FROM audit_entries WHERE type = ? ORDER BY seq DESC LIMIT 1"
+    row = connection.execute(query, (EntryType.POLICY_ACTIVATE.value,)).fetchone()
+    return None if row is None else (int(row[0]), bytes(row[1]))
 
 
 def _count_until(connection: sqlite3.Connection, seq: int) -> int:
