@@ -86,16 +86,21 @@ def run_out(connection: sqlite3.Connection, *, now: datetime) -> list[Lease]:
     return [_read(row) for row in rows]
 
 
-def record_lost(unit: LeaseUnit, lease: Lease, *, client_order_ids: list[str]) -> int:
-    """Puts a lease that ran out on the record (which raises the alert); returns the entry's seq."""
+def mark_lost(unit: LeaseUnit, lease: Lease, *, client_order_ids: list[str]) -> None:
+    """Marks a lease that ran out; where it leaves orders behind, that is logged, which raises the alert.
+
+    An agent that simply went home, with nothing left working, is no news.
+    """
     unit.connection.execute("UPDATE leases SET lost = 1 WHERE agent = ?", (lease.agent,))
+    if not client_order_ids:
+        return
     payload = {
         "expired": format_time(lease.expires_time),
         "canceling": len(client_order_ids),
         "client_order_ids": client_order_ids[:200],  # the rest is in their own broker.cancel entries
     }
     caller = Caller(principal=lease.principal, agent=lease.agent)
-    return unit.append(AuditEntry.by(caller, EntryType.LEASE_LOST, payload=payload))
+    unit.append(AuditEntry.by(caller, EntryType.LEASE_LOST, payload=payload))
 
 
 def _read(row: tuple[str, str, int, int]) -> Lease:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what a service costs to import is paid when it is first use
     from neural_trader_server.alerting import Alerting
     from neural_trader_server.cosigning import Cosigner
     from neural_trader_server.endpoint import Endpoint
+    from neural_trader_server.leasing import Leasing
     from neural_trader_server.readings import ReadingMarks
     from neural_trader_tools.backtest.ledger import BacktestRecord
     from neural_trader_tools.backtest.run import Backtests
@@ -152,6 +153,7 @@ class Services:
             clock=self.clock,
             issuer=self.issuer,
             restricted_symbols=self.settings.restricted_symbols,
+            mandates_required=self.settings.mandates_required,
         )
 
     @functools.cached_property
@@ -160,6 +162,13 @@ class Services:
         from neural_trader_server.cosigning import Cosigner
 
         return Cosigner(self.home, self.store, self.clock, self.person, self.settings.witness_url)
+
+    @functools.cached_property
+    def leasing(self) -> "Leasing":
+        """Tells the desk which agents are still there."""
+        from neural_trader_server.leasing import Leasing
+
+        return Leasing(self.store, self.clock, self.settings.lease_s, self.calling)
 
     @functools.cached_property
     def inbox(self) -> "Inbox":
@@ -425,5 +434,6 @@ def build_server(services: Services, *, toolsets: str | None = None, read_only: 
     deadline_s, mark = services.settings.tool_deadline_s, services.reading_marks.mark
     measure = CallMeter(services.meter, services.calling, deadline_s).measured
     standing = Standings(services.store, services.issuer).of
-    gate = Gate(specs, chosen, read_only, deadline_s, mark, measure, services.calling, standing)
+    present = services.leasing.renew
+    gate = Gate(specs, chosen, read_only, deadline_s, mark, measure, services.calling, standing, present)
     return Endpoint(tools, gate, version("neural-trader"))

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
 import anyio
+import anyio.lowlevel
 import structlog
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.types import CallToolResult, TextContent
@@ -92,6 +93,7 @@ class Gate:
         measure: Around every call that is served.
         whose: Returns who is calling; asked while a message is handled.
         standing: Returns what a caller's roles open now.
+        present: Called on every message: whoever sends one is still there.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Gate:
         measure: Measure = unmeasured,
         whose: Callable[[], Caller] = lambda: NOBODY,
         standing: Standing = anybody,
+        present: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
     ) -> None:
         self._specs = specs
         self.toolsets = toolsets
@@ -113,6 +116,7 @@ class Gate:
         self._measure = measure
         self._whose = whose
         self._standing = standing
+        self._present = present
 
     def serves(self, name: str, role: Role | None = Role.TRADER) -> bool:
         """Tells whether the tool is listed and may be called here, by a caller of this role."""
@@ -126,6 +130,7 @@ class Gate:
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """Passes one message on, or answers it with the reason why not."""
         with calling(caller_of(ctx)):
+            await self._present()
             if ctx.method == "tools/list":
                 return self._filter(await call_next(ctx), self._standing(self._whose()))
             if ctx.method == "tools/call":

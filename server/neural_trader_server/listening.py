@@ -86,6 +86,7 @@ async def serve_stdio(home: Home, settings: Settings, toolsets: str | None, read
         await record_tools(server, services)
         async with running(services, ends_process=True) as tasks:
             tasks.start_soon(_end_stdio_on_signal, services)
+            tasks.start_soon(services.leasing.keep, services.caller)
             log.info("serving", transport="stdio", home=str(home.path))
             await server.run_stdio_async()
 

@@ -80,6 +80,12 @@ class Settings(BaseSettings):
         default=None, description="Signs what is posted (HMAC-SHA256); at least 16 characters", min_length=16
     )
     usage_prices: Prices = Field(default=Prices(), description='USD a unit, such as {sandbox_s = "0.0001"}')
+    lease_s: float = Field(
+        default=300.0,
+        ge=0,
+        le=86_400,
+        description="An agent that is silent for longer loses its working orders; 0: agents hold no lease",
+    )
     mandates_required: bool = Field(default=False, description="No agent trades without a mandate")
     alert_desktop: bool = Field(default=False, description="Show alerts with notify-send")
 

@@ -125,7 +125,7 @@ class Reconciliation:
                 orders = book.list_orders(
                     unit.connection, states=_CANCELABLE, agent=lease.agent, limit=100_000
                 )
-                leases.record_lost(unit, lease, client_order_ids=[order.client_order_id for order in orders])
+                leases.mark_lost(unit, lease, client_order_ids=[order.client_order_id for order in orders])
                 caller = Caller(principal=lease.principal, agent=lease.agent)
                 for order in orders:
                     ask_cancel(unit, order, caller, now=now, why="the agent's lease ran out")

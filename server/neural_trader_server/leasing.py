@@ -1,0 +1,66 @@
+"""Leasing: this server tells the desk that its agents are still there.
+
+Every message of a client renews its agent's lease; a client over stdio is connected as long as the
+process lives, so there it is also renewed in the background. Over http nothing says that a client is
+still there but its messages. A renewal that fails is logged and nothing more: the lease then runs out.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from neural_trader_governance import leases
+from neural_trader_governance.errors import NeuralTraderError
+from neural_trader_governance.identity import Caller
+from neural_trader_governance.store import Store
+from neural_trader_governance.terms.clocks import Clock
+
+log = structlog.get_logger(__name__)
+
+_RENEWALS_PER_LEASE = 3
+
+
+class Leasing:
+    """Renews leases; a lease is written only when half of it is gone.
+
+    Args:
+        store: Where leases are kept.
+        clock: The machine's.
+        lease_s: How long a lease lasts; 0 gives none.
+        whose: Returns who is calling.
+    """
+
+    def __init__(self, store: Store, clock: Clock, lease_s: float, whose: Callable[[], Caller]) -> None:
+        self._store = store
+        self._clock = clock
+        self._duration = timedelta(seconds=lease_s)
+        self._whose = whose
+
+    async def renew(self) -> None:
+        """Renews the lease of whoever is calling."""
+        await self._renew(self._whose())
+
+    async def keep(self, caller: Caller) -> None:
+        """Renews one agent's lease for ever: run it while its client is connected."""
+        while self._duration:
+            await self._renew(caller)
+            await anyio.sleep(self._duration.total_seconds() / _RENEWALS_PER_LEASE)
+
+    async def _renew(self, caller: Caller) -> None:
+        if caller.is_person or not self._duration:
+            return
+        try:
+            await anyio.to_thread.run_sync(self._commit, caller)
+        except NeuralTraderError as error:
+            log.error("lease_not_renewed", agent=caller.agent, error=str(error))
+
+    def _commit(self, caller: Caller) -> None:
+        now = self._clock.now()
+        with self._store.read() as connection:
+            if not leases.is_due(connection, caller.agent, now=now, duration=self._duration):
+                return
+        with self._store.unit() as unit:
+            leases.renew(unit.connection, caller, now=now, duration=self._duration)
