@@ -5,11 +5,12 @@ The desk's files alone verify after each of them; that is asserted too, or the a
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.governance.audit.forging import ORIGIN, PERSON, append, copy_cosignatures, forge
 
 from neural_trader_governance.audit import witnessed, witnessing
 from neural_trader_governance.audit.entries import EntryType
@@ -20,7 +21,6 @@ from neural_trader_governance.errors import IntegrityError
 from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import SimulatedClock
-from tests.governance.audit.forging import ORIGIN, PERSON, append, copy_cosignatures, forge
 
 CASES = 60
 """Of each kind of attack."""
@@ -38,8 +38,8 @@ class Desk:
 
 
 @pytest.fixture
-def honest(witnessed_store: Store, witness: Witness, clock: SimulatedClock, tmp_path: Path) -> Iterator[Desk]:
-    rng = random.Random(20130301)
+def honest(witnessed_store: Store, witness: Witness, clock: SimulatedClock, tmp_path: Path) -> Desk:
+    rng = random.Random(20130301)  # noqa: S311  # repeatable
     payloads: list[str] = []
     desk = Desk(witnessed_store, witness, payloads, 0)
     for day in range(24):
@@ -51,7 +51,7 @@ def honest(witnessed_store: Store, witness: Witness, clock: SimulatedClock, tmp_
         desk.copies[1 + len(payloads)] = path
         witnessing.cosign(witnessed_store, witness, caller=PERSON, now=clock.now(), run="honest")
     desk.witnessed_size = 1 + len(payloads)
-    yield desk
+    return desk
 
 
 def rolled_back(
@@ -114,7 +114,7 @@ Attack = Callable[[Desk, random.Random, Path, SigningKey, SimulatedClock], Store
 def test_every_rollback_truncation_rewriting_and_fork_is_caught_by_the_pinned_witness(
     attack: Attack, honest: Desk, tmp_path: Path, signer: SigningKey, clock: SimulatedClock
 ) -> None:
-    rng = random.Random(attack.__name__)
+    rng = random.Random(attack.__name__)  # noqa: S311  # repeatable
     counts: Counter[str] = Counter()
     before = honest.witness.latest(ORIGIN)
     for case in range(CASES):
@@ -162,7 +162,7 @@ def test_every_rollback_truncation_rewriting_and_fork_is_caught_by_the_pinned_wi
 def test_an_auditor_catches_them_in_a_store_and_in_its_export_without_asking_the_desk(
     attack: Attack, honest: Desk, tmp_path: Path, signer: SigningKey, clock: SimulatedClock
 ) -> None:
-    rng = random.Random(attack.__name__)
+    rng = random.Random(attack.__name__)  # noqa: S311  # repeatable
     known = honest.witness.latest(ORIGIN)
     assert known is not None
     caught: Counter[str] = Counter()
