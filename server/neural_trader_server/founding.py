@@ -71,11 +71,11 @@ def founding(home: Home) -> Generator[Founded]:
         yield founded
         _settle_issuer(home, founded)
         if pending.exists():
-            _write_vkey(home.log_vkey, SigningKey.load(pending).vkey)
+            write_vkey(home.log_vkey, SigningKey.load(pending).vkey)
             os.replace(pending, home.log_key)
             founded.made.append("the log's key pair")
         elif not home.log_vkey.exists():
-            _write_vkey(home.log_vkey, vkey_of(home.log_key))
+            write_vkey(home.log_vkey, vkey_of(home.log_key))
             founded.made.append("the log's verifier key")
 
 
@@ -161,7 +161,7 @@ def _settle_issuer(home: Home, founded: Founded) -> None:
     if pending.exists():
         os.replace(pending, home.issuer_key)
     if not home.issuer_vkey.exists():
-        _write_vkey(home.issuer_vkey, vkey_of(home.issuer_key))
+        write_vkey(home.issuer_vkey, vkey_of(home.issuer_key))
         founded.made.append("the issuer's key pair")
 
 
@@ -175,7 +175,7 @@ def _make_approver(home: Home, founded: Founded) -> None:
         SigningKey.generate(f"neural-trader.local/approver/{secrets.token_hex(4)}").save(home.approver_key)
         founded.made.append("the approver's key pair")
     if not home.approver_vkey.exists():
-        _write_vkey(home.approver_vkey, vkey_of(home.approver_key))
+        write_vkey(home.approver_vkey, vkey_of(home.approver_key))
 
 
 def _copy_policy(home: Home, founded: Founded) -> None:
@@ -186,7 +186,8 @@ def _copy_policy(home: Home, founded: Founded) -> None:
             founded.made.append(f"policy/{path.name}")
 
 
-def _write_vkey(path: Path, vkey: str) -> None:
+def write_vkey(path: Path, vkey: str) -> None:
+    """Writes a verifier key's file, whole or not at all."""
     write_text(path, vkey + "\n")
 
 

@@ -16,6 +16,7 @@ from neural_trader_server.cli import (
     doctor,
     features,
     halt,
+    identity,
     install,
     mandates,
     memory,
@@ -69,6 +70,7 @@ app.add_typer(sandbox.app)
 app.add_typer(orders.app)
 app.command()(halt.halt)
 app.command()(halt.resume)
+app.add_typer(identity.app)
 app.add_typer(policy.app)
 app.add_typer(audit.app)
 app.add_typer(mandates.app)
