@@ -194,7 +194,7 @@ def test_reservation_and_fills_never_fall_below_what_was_traded(
     connection.executescript(mandates.SCHEMA)
     connection.execute("INSERT INTO mandate_spend VALUES ('nt', 'mn', 'total', ?, 0)", (cents,))
     total = left = sum(quantity for quantity, _ in fills)
-    value = 0
+    value, reserved = 0, cents
     for quantity, micros in fills:
         mandates.book_fill(connection, "nt", value_micros=micros, quantity_nanos=quantity, left_nanos=left)
         left, value = left - quantity, value + micros
@@ -244,7 +244,12 @@ def test_of_two_that_cover_the_first_to_expire_is_charged(office: Any) -> None:
 
 def test_a_charge_that_is_rolled_back_with_its_order_costs_nothing(office: Any) -> None:
     mandate = office.issue()
-    twice = {"issuer": office.pinned, "client_order_id": "nt_1", "cents": 100_000, "now": office.now}
+    twice: dict[str, Any] = {
+        "issuer": office.pinned,
+        "client_order_id": "nt_1",
+        "cents": 100_000,
+        "now": office.now,
+    }
 
     def write_an_order_that_exists() -> None:
         with office.store.unit() as unit:

@@ -72,7 +72,7 @@ def total() -> Iterator[Tally]:
 
 
 def _covers(office: Any, connection: Any, **order: Any) -> bool:
-    plain = {
+    plain: dict[str, Any] = {
         "agent": office.agent,
         "account": "paper",
         "symbol": "AAPL",
@@ -274,7 +274,7 @@ def test_no_sequence_of_orders_spends_more_than_the_cap(office: Any, total: Tall
     """Random orders up to the cap, through a period's end; what does not fit is refused by both ways."""
     mandate = office.issue(per_order_cap_cents=250_000)
     chance = random.Random(6)  # noqa: S311 - a seeded choice of cases
-    key = {"issuer": office.pinned}
+    key: dict[str, Any] = {"issuer": office.pinned}
     spent: dict[str, int] = {}
     with office.store.unit() as unit:
         connection = unit.connection
@@ -285,7 +285,7 @@ def test_no_sequence_of_orders_spends_more_than_the_cap(office: Any, total: Tall
             fits = spent.get(day, 0) + cents <= mandate.cumulative_cap_cents
             covered = _covers(office, connection, notional_cents=cents, now=now)
             try:
-                order = {"client_order_id": f"nt_{number}", "cents": cents, "now": now}
+                order: dict[str, Any] = {"client_order_id": f"nt_{number}", "cents": cents, "now": now}
                 mandates.spend(connection, mandate.mandate_id, **key, **order)
                 spent[day] = spent.get(day, 0) + cents
                 through = True
