@@ -16,7 +16,7 @@ _END = r"[^\s\"'\\,;<>(){}\[\]]"
 _SECRET = re.compile(
     rf"PRIVATE\+KEY\+{_END}+"  # https://pkg.go.dev/golang.org/x/mod/sumdb/note, the form of our key files
     r"|-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[^\"]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|(?=\")|$)"
-    rf"|\bntk_[A-Za-z0-9_\-]{{8,}}"  # our API keys
+    rf"|(?<![A-Za-z0-9])ntk_[A-Za-z0-9_\-]{{20,}}"  # our API keys
     rf"|\bBearer +{_END}{{6,}}"  # RFC 6750
     r"|\beyJ[A-Za-z0-9_\-]{8,}\.eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*"  # JSON web tokens
     r"|(?<=://)[^\s/@\"':]+:[^\s/@\"']+(?=@)"  # user:password in an address
