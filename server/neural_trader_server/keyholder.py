@@ -112,6 +112,29 @@ def choose_passphrase(role: KeyRole) -> str | None:
     return first
 
 
+def offer_locking(home: Home) -> bool:
+    """Offers, on a terminal, one passphrase for the keys that sign in a person's name; True if it was taken.
+
+    Raises:
+        ConfigurationError: the two passphrases differ.
+        InputError: the passphrase is too short.
+    """
+    paths = [key_path(home, role) for role in KeyRole if role.is_person]
+    plain = [path for path in paths if path.exists() and not is_locked(path)]
+    if not plain:
+        return False
+    passphrase = ask_passphrase("Passphrase for the approver's and the issuer's key (Enter: none): ")
+    if not passphrase:
+        return False
+    if ask_passphrase("The same again: ") != passphrase:
+        raise ConfigurationError(
+            "passphrases_differ", "the two passphrases differ", "run `neural-trader keys lock approver`"
+        )
+    for path in plain:
+        SigningKey.load(path).replace(path, passphrase)
+    return True
+
+
 def recall_passphrase(vkey: str) -> str | None:
     """Returns the passphrase that the operating system's keyring holds for a key; None without one."""
     import keyring

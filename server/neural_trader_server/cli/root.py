@@ -18,6 +18,7 @@ from neural_trader_server.cli import (
     halt,
     identity,
     install,
+    keys,
     mandates,
     memory,
     orders,
@@ -79,6 +80,7 @@ app.add_typer(memory.app)
 app.add_typer(taint.app)
 app.add_typer(alerts.app)
 app.add_typer(witness.app)
+app.add_typer(keys.app)
 
 
 def main() -> None:

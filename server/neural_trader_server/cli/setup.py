@@ -70,11 +70,13 @@ def _warm_sandbox() -> "SandboxReport":
 def init(json_output: Json = False) -> None:
     """Make the home: keys, default policy, a paper account of 100,000 USD and a first agent.
 
-    What exists is left as it is; keys are never overwritten.
+    What exists is left as it is; keys are never overwritten. On a terminal, a passphrase is offered for the keys
+    that sign in a person's name.
     """
     from neural_trader_governance.terms.clocks import WallClock
     from neural_trader_server.app import Services, found
     from neural_trader_server.home import Home
+    from neural_trader_server.keyholder import offer_locking
     from neural_trader_server.settings import load_settings
 
     home = Home.locate()
@@ -82,6 +84,7 @@ def init(json_output: Json = False) -> None:
     try:
         founded = found(services)
         vkey = services.store.vkey
+        locked = not json_output and offer_locking(home)
     finally:
         services.close()
     if json_output:
@@ -89,4 +92,6 @@ def init(json_output: Json = False) -> None:
         return
     for made in founded.made:
         out().print(f"made {made}", soft_wrap=True)
+    if locked:
+        out().print("The approver's and the issuer's key are locked by your passphrase.")
     out().print(f"The home is {home.path}; its log is signed by {vkey}", soft_wrap=True)
