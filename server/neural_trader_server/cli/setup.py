@@ -70,8 +70,8 @@ def _warm_sandbox() -> "SandboxReport":
 def init(json_output: Json = False) -> None:
     """Make the home: keys, default policy, a paper account of 100,000 USD and a first agent.
 
-    What exists is left as it is; keys are never overwritten. On a terminal, a passphrase is offered for the keys
-    that sign in a person's name.
+    What exists is left as it is; keys are never overwritten. On a terminal, a passphrase for the keys that
+    sign in a person's name is offered.
     """
     from neural_trader_governance.terms.clocks import WallClock
     from neural_trader_server.app import Services, found
