@@ -12,6 +12,7 @@ from typing import Literal, Protocol, Self, cast, get_args
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import InputError, RiskError
 from neural_trader_governance.identity import Caller
+from neural_trader_governance.redaction import redact
 from neural_trader_governance.terms.instruments import SYMBOL_PATTERN
 
 SCHEMA = """
@@ -121,7 +122,7 @@ def halt(unit: HaltUnit, *, reason: str, caller: Caller, scope: Scope = EVERYTHI
     Raises:
         InputError: the reason is empty or longer than 500 characters.
     """
-    reason = reason.strip()
+    reason = redact(reason.strip())
     if not 0 < len(reason) <= _REASON_MAX:
         raise InputError(
             "invalid_reason", f"the reason has {len(reason)} characters", f"give 1 to {_REASON_MAX}"

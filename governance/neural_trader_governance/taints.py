@@ -15,6 +15,7 @@ from pydantic import JsonValue
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import InputError, RiskError
 from neural_trader_governance.identity import Caller
+from neural_trader_governance.redaction import redact
 from neural_trader_governance.untrusted.detectors import Finding
 from neural_trader_governance.untrusted.readings import Source
 
@@ -101,7 +102,7 @@ def clear(unit: TaintUnit, *, person: Caller, principal: str, agent: str, reason
             f"the agent {person.agent} asked to clear a taint, which only a person may do",
             f"let a person run `neural-trader taint clear --agent {agent} --reason …`",
         )
-    reason = reason.strip()
+    reason = redact(reason.strip())
     if not 0 < len(reason) <= _REASON_MAX:
         raise InputError(
             "invalid_reason", f"the reason has {len(reason)} characters", f"give 1 to {_REASON_MAX}"
