@@ -201,7 +201,7 @@ def test_every_decision_of_many_processes_is_by_the_policy_activated_last_before
     for process in running:
         _, complaints = process.communicate(timeout=120)
         assert process.returncode == 0, complaints.decode()
-    active, decided = None, dict.fromkeys(("allow", "deny"), 0)
+    active, decided = None, {str(word): 0 for word in ("allow", "deny")}
     with open_store().read() as connection:
         (size,) = connection.execute("SELECT count(*) FROM audit_entries").fetchone()
         for seq in range(size):
