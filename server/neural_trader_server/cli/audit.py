@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neural_trader_server.cli import evidence
 from neural_trader_server.cli.terminal import (
     FAILED,
     Json,
@@ -19,6 +20,7 @@ from neural_trader_server.cli.terminal import (
 
 if TYPE_CHECKING:
     from neural_trader_server.app import Services
+    from neural_trader_server.home import Home
 
 app = group("audit", "The signed log of everything that was asked, decided and done.")
 
@@ -32,6 +34,26 @@ def verify(
     vkey: Annotated[
         Path | None,
         typer.Option(help="File with the log's verifier key; default: the key that this home pinned."),
+    ] = None,
+    archive: evidence.ArchiveFolder = None,
+    mldsa_vkey: Annotated[
+        Path | None, typer.Option(help="File with the log's ML-DSA-44 verifier key, where it has one.")
+    ] = None,
+    proof: Annotated[
+        Path | None, typer.Option(help="Check this proof of `audit prove` instead; needs only the key.")
+    ] = None,
+    entry: Annotated[
+        Path | None, typer.Option(help="With --proof: the entry's JSON, where it came another way.")
+    ] = None,
+    witness: Annotated[
+        Path | None, typer.Option(help="Witness's verifier key: fail if its newest cosigned tree is not here.")
+    ] = None,
+    witness_state: Annotated[
+        str | None,
+        typer.Option(
+            help="What the witness remembers: its folder, its address, or a checkpoint that it served."
+            " Without it, the newest cosignature that the log itself brings."
+        ),
     ] = None,
     replay: Annotated[
         bool, typer.Option("--replay", help="Also decide every logged decision again.")
@@ -47,21 +69,22 @@ def verify(
     trusted: an attacker who changed the log would have signed it anew.
     """
     from neural_trader_governance.audit.verify import verify_export, verify_store
+    from neural_trader_server.cli.witness import witness_problems
     from neural_trader_server.home import Home
 
     home = Home.locate()
-    pinned = vkey or home.log_vkey
-    if not pinned.is_file():
-        raise typer.BadParameter(
-            f"there is no key to trust: {pinned} does not exist; give --vkey FILE with the log's verifier key"
-        )
-    key = pinned.read_text(encoding="utf-8").strip()
+    key = _pinned(home, vkey, mldsa_vkey)
+    if proof is not None:
+        evidence.verify_proof(proof, key, entry, json_output)
+        return
     place = folder or home.desk_db
-    report = verify_export(place, key) if place.is_dir() else verify_store(place, key)
+    report = verify_export(place, key) if place.is_dir() else verify_store(place, key, archive=archive)
     problems = [{"seq": problem.seq, "what": problem.what} for problem in report.problems]
-    replayed = _replay(place, report.size, bundles or home.bundles) if replay and report.ok else None
+    replayed = _replay(place, report.size, bundles or home.bundles, archive) if replay and report.ok else None
     if replayed is not None:
         problems += replayed["problems"]
+    if (witness is not None or witness_state is not None) and report.ok:
+        problems += witness_problems(place, report.size, witness or home.witness_vkey, witness_state)
     whole = not problems and report.ok
     if json_output:
         emit(
@@ -71,11 +94,19 @@ def verify(
                 "root": report.root,
                 "problems": problems,
                 "log": str(place),
+                "checkpoints": report.checkpoints,
+                "archived_unread": report.unread,
                 "replay": replayed,
             }
         )
     elif whole:
         out().print(f"[green]whole[/]: {report.size} entries under the root {report.root}", soft_wrap=True)
+        if report.unread:
+            out().print(
+                f"[yellow]not read[/]: {report.unread} archived entries, whose archive is not here; their"
+                " hashes were checked (give --archive DIR to check their bytes)",
+                soft_wrap=True,
+            )
         if replayed is not None:
             out().print(f"[green]identical[/]: {replayed['decisions']} decisions, decided again")
     else:
@@ -85,7 +116,22 @@ def verify(
         raise typer.Exit(FAILED)
 
 
-def _replay(place: Path, size: int, bundles: Path) -> dict[str, Any]:
+def _pinned(home: "Home", vkey: Path | None, mldsa_vkey: Path | None) -> str:
+    """Returns the keys to trust, one a line; never one that a folder under examination brings."""
+    pinned = vkey or home.log_vkey
+    if not pinned.is_file():
+        raise typer.BadParameter(
+            f"there is no key to trust: {pinned} does not exist; give --vkey FILE with the log's verifier key"
+        )
+    own = home.keys / "log-mldsa.vkey"
+    second = mldsa_vkey or (own if vkey is None and own.is_file() else None)
+    if second is not None and not second.is_file():
+        raise typer.BadParameter(f"there is no {second}")
+    files = (pinned,) if second is None else (pinned, second)
+    return "\n".join(path.read_text(encoding="utf-8").strip() for path in files)
+
+
+def _replay(place: Path, size: int, bundles: Path, archive: Path | None) -> dict[str, Any]:
     """Decides every decision of a log again; a progress bar shows where it is."""
     from contextlib import ExitStack
 
@@ -101,7 +147,7 @@ def _replay(place: Path, size: int, bundles: Path) -> dict[str, Any]:
         if place.is_dir():
             entries = exported_decisions(place, size)
         else:
-            entries = decisions(stack.enter_context(opened(place)))
+            entries = decisions(stack.enter_context(opened(place)), archive)
         bar = stack.enter_context(Progress(console=err(), transient=True))
         task = bar.add_task("Deciding again", total=None)
         for again in replay_all(
@@ -131,57 +177,35 @@ def search(
     symbol: Annotated[str | None, typer.Option(help="Only entries about this symbol.")] = None,
     agent: Annotated[str | None, typer.Option(help="Only entries of this agent.")] = None,
     since: Annotated[str | None, typer.Option(help="Only entries from this time on.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only entries before this time.")] = None,
     limit: Annotated[int, typer.Option(help="How many.", min=1, max=200)] = 20,
     json_output: Json = False,
 ) -> None:
     """Find entries. Example: neural-trader audit search --type broker.fill --symbol AAPL"""  # noqa: D415  # a command
-    result = call_tool("audit_search", type=entry_type, symbol=symbol, agent=agent, since=since, limit=limit)
+    result = call_tool(
+        "audit_search", type=entry_type, symbol=symbol, agent=agent, since=since, until=until, limit=limit
+    )
     _show(result, json_output)
 
 
 @app.command()
-def show(seq: Annotated[int, typer.Argument(help="Number of the entry, from 0.", min=0)]) -> None:
+def show(
+    seq: Annotated[int, typer.Argument(help="Number of the entry, from 0.", min=0)],
+    archive: evidence.ArchiveFolder = None,
+) -> None:
     """Print one entry in full, as the JSON that was signed."""
     from neural_trader_governance.audit.log import read_entry
 
     async def run(services: "Services") -> dict[str, Any]:
         with services.store.read() as connection:
-            return read_entry(connection, seq).model_dump(mode="json", exclude_none=True)
+            entry = read_entry(connection, seq, folder=archive)
+            return entry.model_dump(mode="json", exclude_none=True)
 
     emit(with_desk(run))
 
 
-@app.command()
-def prove(
-    seq: Annotated[int, typer.Argument(help="Number of the entry, from 0.", min=0)], json_output: Json = False
-) -> None:
-    """Print the proof that an entry is in the log (RFC 6962 inclusion proof and signed checkpoint)."""
-    result = call_tool("audit_verify", seq=seq)
-    if json_output:
-        emit(result)
-    else:
-        out().print_json(data=result)
-
-
-@app.command()
-def export(
-    folder: Annotated[Path, typer.Argument(help="Where to write; an earlier export there is extended.")],
-    json_output: Json = False,
-) -> None:
-    """Write the log as a C2SP tlog-tiles folder that anybody can check without us."""
-    from neural_trader_governance.audit.tiles import export as write_tiles
-
-    async def run(services: "Services") -> dict[str, Any]:
-        written = write_tiles(services.store, folder)
-        return {"folder": str(written.folder), "size": written.size, "root": written.root_hex}
-
-    result = with_desk(run)
-    if json_output:
-        emit(result)
-    else:
-        out().print(
-            f"{result['size']} entries under the root {result['root']} are in {folder}", soft_wrap=True
-        )
+for command in (evidence.prove, evidence.export, evidence.archive, evidence.archives):
+    app.command()(command)
 
 
 def _show(result: dict[str, Any], json_output: bool) -> None:

@@ -8,7 +8,7 @@ from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import InputError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.store import Store
-from neural_trader_tools.audit.search import audit_search
+from neural_trader_tools.audit.search import audit_search, search_query
 
 pytestmark = pytest.mark.anyio
 
@@ -87,13 +87,42 @@ async def test_a_malformed_search_says_what_to_change(
         await audit_search(store, BOT, **arguments)
 
 
-async def test_a_search_reads_indexes_and_not_the_whole_log(store: Store) -> None:
+@pytest.mark.parametrize(
+    "clauses",
+    [
+        [],
+        ["time_us >= ?"],
+        *(
+            [*(f"{column} = ?" for column in chosen), *bounds]
+            for chosen in (
+                ("type",),
+                ("symbol",),
+                ("agent",),
+                ("type", "symbol"),
+                ("type", "agent"),
+                ("symbol", "agent"),
+                ("type", "symbol", "agent"),
+            )
+            for bounds in ((), ("time_us >= ?",), ("time_us >= ?", "time_us < ?"))
+        ),
+    ],
+)
+async def test_a_search_by_any_combination_reads_an_index_and_never_sorts(
+    store: Store, clauses: list[str]
+) -> None:
     with store.read() as connection:
-        for column in ("type", "symbol", "agent"):
-            plan = connection.execute(
-                f"EXPLAIN QUERY PLAN SELECT seq FROM audit_entries WHERE {column} = ?"  # noqa: S608 - fixed names
-                " ORDER BY seq DESC LIMIT 5",
-                ("x",),
-            ).fetchall()
-            assert f"audit_entries_{column}" in plan[0][3]
-            assert len(plan) == 1, "no sorting"
+        query = f"EXPLAIN QUERY PLAN {search_query(clauses)}"
+        plan = connection.execute(query, [1] * (len(clauses) + 1)).fetchall()
+    (step,) = (row[3] for row in plan)
+    if clauses and clauses != ["time_us >= ?"]:
+        assert step.startswith("SEARCH audit_entries USING INDEX audit_by_")
+    assert "INDEX" in step
+    if "time_us >= ?" in clauses:
+        assert "time_us>?" in step, "the range is sought in the index too"
+
+
+async def test_a_search_ends_where_it_is_told_to(store: Store) -> None:
+    found = await audit_search(store, BOT, until="2013-03-01T15:02:00Z")
+    assert [entry.seq for entry in found.entries] == [1, 0]
+    found = await audit_search(store, BOT, since="2013-03-01T15:01:00Z", until="2013-03-01T15:02:00Z")
+    assert [entry.seq for entry in found.entries] == [1]

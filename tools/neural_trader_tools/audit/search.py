@@ -2,16 +2,18 @@
 
 import difflib
 import sqlite3
+from collections.abc import Sequence
 from typing import Annotated, cast
 
 import anyio.to_thread
 from pydantic import BaseModel, Field
 
+from neural_trader_governance.audit.archive import Shelf
 from neural_trader_governance.audit.entries import EntryType, LoggedEntry
-from neural_trader_governance.errors import InputError, IntegrityError
+from neural_trader_governance.errors import InputError, IntegrityError, StorageError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.store import Store
-from neural_trader_governance.terms.clocks import format_time, parse_time, to_epoch_us
+from neural_trader_governance.terms.clocks import format_time, from_epoch_us, parse_time, to_epoch_us
 from neural_trader_governance.untrusted.readings import Source, expose
 
 LIMIT_MAX = 200
@@ -61,6 +63,7 @@ async def audit_search(
     symbol: Annotated[str | None, Field(description="Ticker")] = None,
     agent: Annotated[str | None, Field(description="Agent id")] = None,
     since: Annotated[str | None, Field(description="RFC 3339 time or date; inclusive")] = None,
+    until: Annotated[str | None, Field(description="The same; exclusive")] = None,
     limit: Annotated[int, Field(description="1 to 200")] = 20,
 ) -> AuditSearchResult:
     """Find what was asked, decided and done on this desk, newest first."""
@@ -75,9 +78,10 @@ async def audit_search(
         if value is not None:
             clauses.append(f"{column} = ?")
             values.append(_short(column, value))
-    if since is not None:
-        clauses.append("time_us >= ?")
-        values.append(to_epoch_us(parse_time(since)))
+    for bound, comparison in ((since, ">="), (until, "<")):
+        if bound is not None:
+            clauses.append(f"time_us {comparison} ?")
+            values.append(to_epoch_us(parse_time(bound)))
 
     def search() -> AuditSearchResult:
         with store.read() as connection:
@@ -89,15 +93,26 @@ async def audit_search(
 def _search(
     connection: sqlite3.Connection, caller: Caller, clauses: list[str], values: list[str | int], limit: int
 ) -> AuditSearchResult:
-    where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
-    rows = connection.execute(
-        f"SELECT seq, leaf_hash, entry FROM audit_entries {where} ORDER BY seq DESC LIMIT ?",  # noqa: S608 - fixed clauses
-        (*values, limit + 1),
-    ).fetchall()
+    rows = connection.execute(search_query(clauses), (*values, limit + 1)).fetchall()
+    shelf = Shelf(connection)
     found: list[FoundEntry] = []
     size = 0
-    for seq, leaf_hash, data in rows[:limit]:
-        entry = _found(int(seq), bytes(leaf_hash), bytes(data), caller)
+    for seq, leaf_hash, stored, entry_type, time_us in rows[:limit]:
+        try:
+            data = shelf.read(int(seq), bytes(leaf_hash), bytes(stored))
+        except StorageError as error:
+            time = format_time(from_epoch_us(int(time_us)))
+            entry = FoundEntry(
+                seq=seq,
+                type=bytes(entry_type).decode(errors="replace"),
+                time=time,
+                summary=f"ARCHIVED: {error.what}",
+                leaf_hash=leaf_hash.hex(),
+            )
+        except IntegrityError as error:
+            entry = _damaged(int(seq), bytes(leaf_hash), error)
+        else:
+            entry = _found(int(seq), bytes(leaf_hash), data, caller)
         size += len(entry.model_dump_json()) + 1
         if size > _RESULT_BYTES_MAX - 100:
             break
@@ -105,13 +120,19 @@ def _search(
     return AuditSearchResult(entries=found, more=len(rows) > len(found))
 
 
+def search_query(clauses: Sequence[str]) -> str:
+    """Returns the query behind a search; newest first by time, which every index but the order's ends in."""
+    where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
+    columns = "seq, leaf_hash, entry, CAST(type AS BLOB), time_us"
+    # Fixed clauses; the values are bound.
+    return f"SELECT {columns} FROM audit_entries {where} ORDER BY time_us DESC, seq DESC LIMIT ?"  # noqa: S608
+
+
 def _found(seq: int, leaf_hash: bytes, data: bytes, caller: Caller) -> FoundEntry:
     try:
         entry = LoggedEntry.decode(data)
     except IntegrityError as error:
-        # One damaged entry must not hide the others, nor be dressed up.
-        summary = f"DAMAGED: {error.what}; run audit_verify"
-        return FoundEntry(seq=seq, type="damaged", time="", summary=summary, leaf_hash=leaf_hash.hex())
+        return _damaged(seq, leaf_hash, error)
     summary = summarize(entry)
     if entry.agent not in {"", caller.agent} and any(entry.payload.get(name) for name in _FREE):
         expose(Source.AGENT, summary)
@@ -122,6 +143,12 @@ def _found(seq: int, leaf_hash: bytes, data: bytes, caller: Caller) -> FoundEntr
         summary=summary,
         leaf_hash=leaf_hash.hex(),
     )
+
+
+def _damaged(seq: int, leaf_hash: bytes, error: IntegrityError) -> FoundEntry:
+    # One damaged entry must not hide the others, nor be dressed up.
+    summary = f"DAMAGED: {error.what}; run audit_verify"
+    return FoundEntry(seq=seq, type="damaged", time="", summary=summary, leaf_hash=leaf_hash.hex())
 
 
 def summarize(entry: LoggedEntry) -> str:

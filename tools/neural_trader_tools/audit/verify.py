@@ -37,6 +37,9 @@ class AuditVerifyResult(BaseModel):
     root: str
     checkpoint: str = Field(description="Signed note (C2SP tlog-checkpoint) over size and root")
     vkey: str = Field(description="Verifier key of the log; whoever checks should have pinned it before")
+    archived_unread: int = Field(
+        default=0, description="Archived entries whose bytes are not here; their hashes were checked"
+    )
     inclusion_proof: InclusionProof | None = Field(default=None, description="For `seq`, against `root`")
     problems: list[FoundProblem] = Field(default_factory=list[FoundProblem], description="The first ones")
 
@@ -58,7 +61,7 @@ async def audit_verify(
                     f"the audit log of {size} entries has no entry {seq}",
                     "take one from audit_search",
                 )
-            report = verify_connection(connection, store.vkey)
+            report = verify_connection(connection, store.signer.pins())
             proof = None
             # A proof from damaged hashes proves nothing: it is left out, and the problems say why.
             if seq is not None and report.ok:
@@ -76,6 +79,7 @@ async def audit_verify(
                 root=report.root,
                 checkpoint=checkpoint,
                 vkey=store.vkey,
+                archived_unread=report.unread,
                 inclusion_proof=proof,
                 problems=problems,
             )
