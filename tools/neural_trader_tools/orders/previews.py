@@ -220,12 +220,14 @@ def insert_approval(
 
 
 def find_approvals(connection: sqlite3.Connection, preview_id: str) -> dict[str, Approval]:
-    """Returns the approvals of a preview by approver, unverified; what does not parse is left out."""
+    """Returns the approvals of a preview by approver, unverified; what is not as it was stored is left out."""
     rows = connection.execute(
         "SELECT approver, approval FROM preview_approvals WHERE preview_id = ?", (preview_id,)
     ).fetchall()
     found: dict[str, Approval] = {}
     for approver, text in rows:
         with suppress(ValidationError):
-            found[approver] = Approval.model_validate_json(text)
+            approval = Approval.model_validate_json(text)
+            if approval.model_dump_json() == text:  # one approval has one spelling
+                found[approver] = approval
     return found
