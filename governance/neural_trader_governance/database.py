@@ -139,13 +139,14 @@ def connect_writer(path: Path) -> WriterConnection:
     """Opens the connection of units; it does not wait for other writers by itself, `begin` does."""
     connection = sqlite3.connect(
         path,
-        timeout=0,
+        timeout=BUSY_TIMEOUT_S,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=512,
         factory=WriterConnection,
     )
     _configured(connection, query_only=False)
+    connection.execute("PRAGMA busy_timeout = 0")
     connection.set_authorizer(connection.authorize)
     return connection
 

@@ -63,6 +63,7 @@ def main(database: str, key: str, name: str, count: str, threads: str = "1") -> 
             for thread in group:
                 thread.join()
     except StorageError as error:
+        sys.stderr.write(f"{error}\n")
         codes.append(error.code)
     if codes:
         sys.stderr.write("\n" + " ".join(codes))
