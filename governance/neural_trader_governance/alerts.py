@@ -36,10 +36,12 @@ _MESSAGE_MAX = 500
 
 RISK_RULES = frozenset(
     {
-        "daily_loss", "desk_daily_loss", "price_collar", "price_collar_window", "message_rate",
+        "daily_loss", "desk_daily_loss", "price_collar", "price_collar_5_sessions", "message_rate",
         "desk_message_rate", "repeated_execution", "throttled", "duplicate_order", "gross_leverage",
         "desk_gross", "max_notional", "max_quantity", "restricted_symbol", "agent_permitted",
-        "principal_permitted", "lease_lost", "witness", "reconciliation_break", "mandate",
+        "principal_permitted", "lease_lost", "witness_inconsistent", "witness_late",
+        "reconciliation_break", "mandate", "max_gross", "max_position", "max_short_position", "volume_share",
+        "account_sent_today", "agent_sent_today",
     }
 )  # fmt: skip
 """Rules whose denial says that something runs away or oversteps; the others are everyday refusals."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio.to_thread
 import typer
 
+from neural_trader_server.cli import order_controls
 from neural_trader_server.cli.terminal import Json, call_tool, emit, group, out, show_table, with_desk
 
 if TYPE_CHECKING:
@@ -182,6 +183,11 @@ def reconcile(json_output: Json = False) -> None:
         out().print("The desk and the venue agree; nothing had to be settled.")
     else:
         show_table("Settled", ("id", "before", "after", "detail"), (tuple(row.values()) for row in settled))
+
+
+app.command()(order_controls.enable)
+app.command("breaks")(order_controls.list_breaks)
+app.command()(order_controls.resolve)
 
 
 def _standing(services: "Services") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neural_trader_governance.errors import ConfigurationError, RiskError
-from neural_trader_server.cli import policy_proofs
+from neural_trader_server.cli import policy_overrides, policy_proofs
 from neural_trader_server.cli.terminal import FAILED, Json, emit, err, group, out, show_table, with_desk
 
 if TYPE_CHECKING:
@@ -29,7 +29,13 @@ def check(
     candidate = read_candidate(Home.locate(), file, schema)
     engine = PolicyEngine(candidate.policy, candidate.schema)
     rules = [
-        {"rule": rule.id, "effect": rule.effect, "class": rule.rule_class, "source": rule.source}
+        {
+            "rule": rule.id,
+            "effect": rule.effect,
+            "class": rule.rule_class,
+            "overridable": rule.overridable,
+            "source": rule.source,
+        }
         for rule in engine.rules.values()
     ]
     if json_output:
@@ -37,7 +43,7 @@ def check(
         return
     show_table(
         f"{candidate.name}: usable",
-        ("rule", "effect", "class", "source"),
+        ("rule", "effect", "class", "overridable", "source"),
         (tuple(row.values()) for row in rules),
     )
     out().print(f"digest {engine.digest}")
@@ -45,6 +51,9 @@ def check(
 
 app.command()(policy_proofs.prove)
 app.command()(policy_proofs.diff)
+app.command()(policy_overrides.override)
+app.command("overrides")(policy_overrides.list_overrides)
+app.command("revoke-override")(policy_overrides.revoke_override)
 
 
 @app.command()

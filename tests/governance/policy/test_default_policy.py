@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from neural_trader_governance.alerts import RISK_RULES
 from neural_trader_governance.policy.contexts import PolicyContext
 from neural_trader_governance.policy.engine import PolicyEngine
 
@@ -177,6 +178,10 @@ def test_beyond_the_notional_limit_an_override_still_asks_for_two_people(
     assert decided(2, 1) == ("allow", [])
     without = engine.decide({**facts, **_LARGE, "overrides": (), "approvals": 9, "approvals_independent": 9})
     assert (without.decision, [reason.rule for reason in without.reasons]) == ("deny", ["max_notional"])
+
+
+def test_alerts_know_rules_that_exist(engine: PolicyEngine) -> None:
+    assert set(engine.rules) >= RISK_RULES
 
 
 def test_every_verdict_says_value_and_bound_in_words(engine: PolicyEngine, facts: Facts) -> None:
