@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from neural_trader_governance.audit import log, merkle
+from neural_trader_governance.audit import log, merkle, witnessing
 from neural_trader_governance.audit.archive import Shelf
 from neural_trader_governance.audit.bundles import WIDTH, checkpoints_path, join_bundle, spans, tile_path
 from neural_trader_governance.audit.rotation import open_signed
@@ -94,7 +94,8 @@ class _Exporter:
         writer = self._writer
         writer.write("log.vkey", f"{self._vkey}\n".encode())
         writer.sync()
-        writer.write("checkpoint", found[1].encode())
+        cosigned = witnessing.cosigned_lines(self._connection, checkpoint.size)
+        writer.write("checkpoint", (found[1] + cosigned).encode())
         writer.sync()
         writer.drop_superseded()
         return Export(self._folder, checkpoint.size, checkpoint.root.hex(), writer.count)

@@ -46,7 +46,7 @@ def verify(
         Path | None, typer.Option(help="With --proof: the entry's JSON, where it came another way.")
     ] = None,
     witness: Annotated[
-        Path | None, typer.Option(help="Witness's verifier key: fail if its newest cosigned tree is not here.")
+        Path | None, typer.Option(help="Witness's verifier key: fail where what it cosigned last is missing.")
     ] = None,
     witness_state: Annotated[
         str | None,

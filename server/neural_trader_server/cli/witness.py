@@ -183,6 +183,30 @@ def status(
         raise typer.Exit(FAILED)
 
 
+def witness_problems(place: Path, size: int, vkey: Path, state: str | None) -> list[dict[str, Any]]:
+    """Returns what a witness finds missing in a log that is whole in itself, for `audit verify`."""
+    from neural_trader_governance.audit import witnessed
+    from neural_trader_governance.audit.cosignatures import WitnessKey
+    from neural_trader_server.cosigning import HttpWitness
+
+    if not vkey.is_file():
+        raise typer.BadParameter(f"there is no {vkey}; give --witness FILE with the witness's verifier key")
+    key = WitnessKey.parse(vkey.read_text(encoding="utf-8", errors="replace"))
+    known: str | None = None
+    if state is not None:
+        origin = witnessed.origin_of(place)
+        if state.startswith(("http://", "https://")):
+            known = HttpWitness(state).latest_note(origin)
+        elif Path(state).is_dir():
+            known = witnessed.remembered(Path(state), origin)
+        else:
+            known = Path(state).read_text(encoding="utf-8")
+        if known is None:
+            return [{"seq": None, "what": f"the witness never cosigned the log {origin}"}]
+    missing = witnessed.missing_in(place, key, size=size, cosigned=known)
+    return [] if missing is None else [{"seq": None, "what": missing}]
+
+
 def _compare(services: "Services", source: "WitnessSource | None") -> dict[str, Any]:
     """Holds the log against what the witness itself says; the desk's own table proves nothing."""
     from neural_trader_governance.audit import witnessed, witnessing
