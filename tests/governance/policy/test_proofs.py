@@ -29,9 +29,7 @@ def test_every_property_of_the_shipped_policy_is_proved_and_no_rule_is_dead() ->
     assert proof.ok
     assert proof.elapsed_ms < PROOF_S_MAX * 1000
     names = [finding.name for finding in proof.findings]
-    assert {"halted_never_trades", "notional_within_limit", "largest_orders_have_a_quorum", "allows"} <= set(
-        names
-    )
+    assert {"halted_never_trades", "notional_within_limit", "allows"} <= set(names)
     assert set(PolicyEngine(POLICY, SCHEMA).rules) <= set(names)
 
 
@@ -58,10 +56,10 @@ def test_the_shipped_policy_has_its_properties_with_the_contracts_own_numbers() 
         ),
         (
             "context.notional_cents > 1000000 && context.approvals < 1",
-            "context.notional_cents > 1000000 && context.approvals < 1 && !context.tainted",
+            'context.notional_cents > 1000000 && context.approvals < 1 && context.side == "buy"',
             "large_orders_are_approved",
-            "tainted",
-            True,
+            "side",
+            "sell",
         ),
         ("{ context.agent_may_trade }", "{ true }", "agent_is_permitted", "agent_may_trade", False),
         (
@@ -124,11 +122,18 @@ def test_a_policy_that_allows_nothing_is_reported() -> None:
 
 
 def test_an_overflow_is_a_denial_and_no_hole() -> None:
-    """Cedar skips a forbid that overflows; the engine denies then, and the proof knows it."""
-    product = "context.notional_cents * context.notional_cents > 25000000000000 && !context.overrides"
-    policy = changed("context.notional_cents > 5000000 && !context.overrides", product)
-    (finding,) = prove(policy, SCHEMA, properties=at_most("notional_cents", 10**12)).findings[:1]
-    assert finding.status == "proved"
+    """Cedar skips a forbid that overflows; the engine denies then, and the proof knows where."""
+    notes = '@message("m") @next_step("n") @source("s")'
+    scope = '(principal, action == Action::"submit_order", resource)'
+    policy = (
+        f'@id("all") {notes} permit {scope};\n'
+        f'@id("overflows") {notes} forbid {scope} when {{ context.notional_cents * 10000000 < 0 }};\n'
+    )
+    last = (2**63 - 1) // 10_000_000
+    assert prove(policy, SCHEMA, properties=at_most("notional_cents", last)).findings[0].status == "proved"
+    refuted = prove(policy, SCHEMA, properties=at_most("notional_cents", last - 1)).findings[0]
+    assert refuted.order is not None
+    assert refuted.order.notional_cents == last
 
 
 def test_time_that_runs_out_proves_nothing() -> None:
