@@ -168,6 +168,8 @@ class Alerting:
         self._targets = targets
         self._now_us = now_us
         self._failure: StorageError | None = None
+        self._alarming = anyio.Lock()
+        self._alarmed = False
         store.when_failed(self._note)
 
     async def keep_delivering(self, *, every_s: float = POLL_S) -> None:
@@ -222,7 +224,16 @@ class Alerting:
         return sum(error is None for *_, error in outcomes)
 
     async def alarm(self, kind: AlertKind, message: str) -> None:
-        """Tells every target at once and directly, for when the outbox itself cannot be written."""
+        """Tells every target at once and directly, for when the outbox itself cannot be written.
+
+        A second call waits for the first and says nothing more: this process is ending.
+        """
+        async with self._alarming:
+            if not self._alarmed:
+                self._alarmed = True
+                await self._tell(kind, message)
+
+    async def _tell(self, kind: AlertKind, message: str) -> None:
         now = self._now_us()
         alert = Alert(f"al_direct_{now}", kind.value, redact(message), "desk", "", -1, now)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 import structlog
 
+from neural_trader_governance.alerts import AlertKind
 from neural_trader_governance.errors import NeuralTraderError, StorageError
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 EXIT_CODE = 1
 ANSWER_WITHIN_S = 0.5
 """How long calls in flight may still tell their agents why they failed."""
+
+ALARM_WITHIN_S = 3.0
+"""How long people may be told; the store cannot keep the alert for later."""
 
 END_WITHIN_S = 5.0
 
@@ -57,6 +61,9 @@ async def keep(services: "Services", work: Callable[[], Awaitable[None]]) -> Non
 async def _end(services: "Services", error: NeuralTraderError) -> None:
     log.critical("fail_stop", code=error.code, what=error.what, next_step=error.next_step)
     with anyio.CancelScope(shield=True):
+        kind = AlertKind.AUDIT if isinstance(error, StorageError) else AlertKind.RECONCILIATION
+        with anyio.move_on_after(ALARM_WITHIN_S):
+            await services.alerting.alarm(kind, str(error))
         await anyio.sleep(ANSWER_WITHIN_S)
         with anyio.move_on_after(ANSWER_WITHIN_S):
             await services.abandon()

@@ -15,7 +15,8 @@ import orjson
 import structlog
 from pydantic import JsonValue
 
-from neural_trader_governance.audit.entries import AuditEntry, EntryType, LoggedEntry
+from neural_trader_governance.audit.entries import AuditEntry, EntryType
+from neural_trader_governance.audit.log import read_entry
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.store import Store
 
@@ -95,10 +96,10 @@ def _last(
     connection: sqlite3.Connection, toolsets: list[str], read_only: bool
 ) -> dict[str, JsonValue] | None:
     rows = connection.execute(
-        "SELECT entry FROM audit_entries WHERE type = ? ORDER BY seq DESC", (EntryType.TOOLS_MANIFEST.value,)
-    )
-    for (data,) in rows:
-        payload = LoggedEntry.decode(bytes(data)).payload
+        "SELECT seq FROM audit_entries WHERE type = ? ORDER BY seq DESC", (EntryType.TOOLS_MANIFEST.value,)
+    ).fetchall()
+    for (seq,) in rows:
+        payload = read_entry(connection, int(seq)).payload
         if payload.get("toolsets") == toolsets and payload.get("read_only") == read_only:
             return payload
     return None

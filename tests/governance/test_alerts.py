@@ -10,6 +10,7 @@ from neural_trader_governance.alerts import AlertKind
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.halts import halt, resume
 from neural_trader_governance.identity import Caller
+from neural_trader_governance.policy.engine import PolicyEngine
 from neural_trader_governance.store import Store
 from neural_trader_governance.untrusted.detectors import Finding
 from neural_trader_governance.untrusted.readings import Source
@@ -70,6 +71,10 @@ def test_an_entry_alerts_by_its_type(
 ) -> None:
     append(store, caller, entry_type, **payload)
     assert [told for told, _ in raised(store)] == ([] if kind is None else [kind])
+
+
+def test_every_rule_that_alerts_is_a_rule_of_the_shipped_policy(engine: PolicyEngine) -> None:
+    assert alerts.RISK_RULES - set(engine.rules) == set()
 
 
 def test_the_same_denial_alerts_once_a_minute_and_another_one_at_once(store: Store, caller: Caller) -> None:

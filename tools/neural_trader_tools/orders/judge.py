@@ -18,6 +18,7 @@ from neural_trader_governance.store import Unit
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_governance.terms.money import format_decimal
 from neural_trader_governance.terms.orders import OrderIntent
+from neural_trader_governance.untrusted.readings import OUTSIDE, Source
 from neural_trader_tools.orders import previews
 from neural_trader_tools.orders.facts import Facts, Sources, gather
 from neural_trader_tools.orders.previews import Preview
@@ -115,10 +116,12 @@ def require_no_halt(connection: sqlite3.Connection, intent: OrderIntent) -> None
         agent=intent.agent,
     )
     if halted is not None:
+        others = halted.agent not in {"", intent.agent}  # its reason is another agent's text
         raise RiskError(
             "halted",
             f"trading is halted ({halted.scope}): {halted.reason}",
             f"a person must run: neural-trader resume {halted.scope.options}".rstrip(),
+            **({OUTSIDE: Source.AGENT} if others else {}),
         )
 
 
