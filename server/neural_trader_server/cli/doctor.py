@@ -1,5 +1,6 @@
 """`neural-trader doctor`: what works here, what does not, and what to do about it."""
 
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from neural_trader_server.cli.terminal import FAILED, HOST_LACKS, Json, emit, ou
 
 if TYPE_CHECKING:
     from neural_trader_server.app import Services
+    from neural_trader_server.home import Home
 
 PACKAGES = ("neural-trader", "mcp", "polars", "numpy", "numba", "lancedb", "cedarpy", "cryptography")
 
@@ -58,6 +60,7 @@ async def examine(services: "Services") -> list[Check]:
     checks += await _sandbox(services)
     checks += [_guarded("data", _data, services), _guarded("broker", _broker, services), *_assets()]
     checks += [_guarded("policy", _policy, services), _guarded("audit", _audit, services)]
+    checks += [_guarded("people", _people, services), *separation(services.home)]
     return checks
 
 
@@ -118,6 +121,58 @@ def _audit(services: "Services") -> Check:
     return Check(
         "audit", False, f"entry {first.seq}: {first.what}", "stop trading and keep the files as they are"
     )
+
+
+def _people(services: "Services") -> Check:
+    from neural_trader_governance import principals
+
+    with services.store.read() as connection:
+        broken = principals.unverified(connection, issuer=services.issuer)
+        people = principals.list_enrolments(connection, issuer=services.issuer)
+    if broken:
+        return Check(
+            "people",
+            False,
+            f"{', '.join(broken)}: not as the issuer signed",
+            "find out who edits desk.db, then enrol them again: neural-trader identity enroll",
+        )
+    active = [each for each in people if each.active]
+    return Check("people", True, f"{len(active)} enrolled, all verified against the issuer's key")
+
+
+def separation(home: "Home") -> list[Check]:
+    """Returns what this operating-system account, which runs the server, could sign in a person's name.
+
+    These are warnings, and fail nothing: on one's own machine with play money one account is what one has.
+    """
+    from neural_trader_server.keyholder import is_locked
+
+    checks: list[Check] = []
+    # Enrolled approvers' keys may lie beside the owner's; a file that belongs elsewhere is not here at all.
+    for path in (*sorted(home.keys.glob("approver*.key")), home.issuer_key):
+        role = "issuer" if path == home.issuer_key else "approver"
+        if not os.access(path, os.R_OK):
+            checks.append(Check(f"key {path.stem}", True, "not readable by this account: separated"))
+        elif is_locked(path):
+            checks.append(
+                Check(
+                    f"key {path.stem}",
+                    True,
+                    "locked by a passphrase; a program on this same account could wait for it to be typed",
+                    "better: an account of its own for the person, see docs/security.md",
+                )
+            )
+        else:
+            checks.append(
+                Check(
+                    f"key {path.stem}",
+                    True,
+                    "WARNING: this account, which runs the server, can sign with it, and so can an agent that"
+                    " has a shell here",
+                    f"neural-trader keys lock {role}, or an account of its own: see docs/security.md",
+                )
+            )
+    return checks
 
 
 def _assets() -> list[Check]:
