@@ -1,5 +1,7 @@
 """The shipped policy at its boundaries, rule by rule, through Cedar."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -178,6 +180,15 @@ def test_beyond_the_notional_limit_an_override_still_asks_for_two_people(
     assert decided(2, 1) == ("allow", [])
     without = engine.decide({**facts, **_LARGE, "overrides": (), "approvals": 9, "approvals_independent": 9})
     assert (without.decision, [reason.rule for reason in without.reasons]) == ("deny", ["max_notional"])
+
+
+def test_the_docs_table_is_the_policy(engine: PolicyEngine) -> None:
+    docs = (Path(__file__).parents[3] / "docs" / "governance.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| .+ \| (yes)? ?\| (.+) \|$", docs, re.MULTILINE)
+    told = {rule: (lifted == "yes", source) for rule, lifted, source in rows}
+    assert told == {
+        rule.id: (rule.overridable, rule.source.replace("MiFID II ", "")) for rule in engine.rules.values()
+    }
 
 
 def test_alerts_know_rules_that_exist(engine: PolicyEngine) -> None:
