@@ -10,7 +10,7 @@ An order counts in the period that it was sent in. Amounts are whole cents, roun
 """
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from neural_trader_governance.errors import RiskError
@@ -32,10 +32,13 @@ SCHEMA = f"""{_REGISTER}
 CREATE TABLE IF NOT EXISTS mandate_spend (
   client_order_id TEXT PRIMARY KEY, mandate_id TEXT NOT NULL, period TEXT NOT NULL,
   reserved_cents INTEGER NOT NULL, filled_micros INTEGER NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS mandate_spend_period
-  ON mandate_spend (mandate_id, period, reserved_cents, filled_micros);
+CREATE INDEX IF NOT EXISTS mandate_spend_mandate ON mandate_spend (mandate_id);
+CREATE TABLE IF NOT EXISTS mandate_totals (
+  mandate_id TEXT NOT NULL, period TEXT NOT NULL, cents INTEGER NOT NULL,
+  PRIMARY KEY (mandate_id, period)) STRICT, WITHOUT ROWID;
 """
-"""`reserved_cents` is held for what may still fill; `filled_micros` is the value of what did."""
+"""`reserved_cents` is held for what may still fill; `filled_micros` is the value of what did. Totals are the
+sums over a mandate's orders of a period, so that the ten-thousandth order takes no longer than the first."""
 
 _MICROS_PER_CENT = 10_000
 _NOTE_MAX = 200
@@ -137,9 +140,14 @@ def spend(
         why = refused[1] if refused else ""
     if mandate is None or why:
         raise RiskError("mandate_unusable", why, "preview the order again")
+    period = period_of(mandate.period, now)
     connection.execute(
-        "INSERT INTO mandate_spend VALUES (?, ?, ?, ?, 0)",
-        (client_order_id, mandate_id, period_of(mandate.period, now), cents),
+        "INSERT INTO mandate_spend VALUES (?, ?, ?, ?, 0)", (client_order_id, mandate_id, period, cents)
+    )
+    connection.execute(
+        "INSERT INTO mandate_totals VALUES (?, ?, ?)"
+        " ON CONFLICT (mandate_id, period) DO UPDATE SET cents = cents + excluded.cents",
+        (mandate_id, period, cents),
     )
 
 
@@ -163,35 +171,29 @@ def book_fill(
         quantity_nanos: Of this fill.
         left_nanos: What was open before this fill.
     """
-    row = connection.execute(
-        "SELECT reserved_cents FROM mandate_spend WHERE client_order_id = ?", (client_order_id,)
-    ).fetchone()
-    if row is None:
+    charge = _find_charge(connection, client_order_id)
+    if charge is None:
         return
     open_nanos = max(0, left_nanos - quantity_nanos)
-    reserved = -(-int(row[0]) * open_nanos // left_nanos) if left_nanos > 0 else 0
-    connection.execute(
-        "UPDATE mandate_spend SET reserved_cents = ?, filled_micros = filled_micros + ?"
-        " WHERE client_order_id = ?",
-        (reserved, max(0, value_micros), client_order_id),
-    )
+    reserved = -(-charge.reserved_cents * open_nanos // left_nanos) if left_nanos > 0 else 0
+    filled = charge.filled_micros + max(0, value_micros)
+    _move(connection, client_order_id, charge, replace(charge, reserved_cents=reserved, filled_micros=filled))
 
 
 def release(connection: sqlite3.Connection, client_order_id: str) -> None:
     """Frees what never filled of an order that has finished; its fills stay charged."""
-    connection.execute(
-        "UPDATE mandate_spend SET reserved_cents = 0 WHERE client_order_id = ?", (client_order_id,)
-    )
+    charge = _find_charge(connection, client_order_id)
+    if charge is not None:
+        _move(connection, client_order_id, charge, replace(charge, reserved_cents=0))
 
 
 def spent_cents(connection: sqlite3.Connection, mandate: Mandate, now: datetime) -> int:
     """Returns what the mandate's orders of this period cost or may still cost."""
     row = connection.execute(
-        "SELECT COALESCE(SUM(reserved_cents + (filled_micros + ?) / ?), 0) FROM mandate_spend"
-        " WHERE mandate_id = ? AND period = ?",
-        (_MICROS_PER_CENT - 1, _MICROS_PER_CENT, mandate.mandate_id, period_of(mandate.period, now)),
+        "SELECT cents FROM mandate_totals WHERE mandate_id = ? AND period = ?",
+        (mandate.mandate_id, period_of(mandate.period, now)),
     ).fetchone()
-    return int(row[0])
+    return 0 if row is None else int(row[0])
 
 
 def period_of(period: Period, now: datetime) -> str:
@@ -203,6 +205,40 @@ def period_of(period: Period, now: datetime) -> str:
         year, week, _ = moment.isocalendar()
         return f"{year:04d}-W{week:02d}"
     return f"{moment:%Y-%m}" if period == "month" else "total"
+
+
+@dataclass(frozen=True, slots=True)
+class _Charge:
+    """What one order holds of its mandate."""
+
+    mandate_id: str
+    period: str
+    reserved_cents: int
+    filled_micros: int
+
+    @property
+    def cents(self) -> int:
+        return self.reserved_cents + -(-self.filled_micros // _MICROS_PER_CENT)
+
+
+def _find_charge(connection: sqlite3.Connection, client_order_id: str) -> _Charge | None:
+    row = connection.execute(
+        "SELECT mandate_id, period, reserved_cents, filled_micros FROM mandate_spend"
+        " WHERE client_order_id = ?",
+        (client_order_id,),
+    ).fetchone()
+    return None if row is None else _Charge(*row)
+
+
+def _move(connection: sqlite3.Connection, client_order_id: str, before: _Charge, after: _Charge) -> None:
+    connection.execute(
+        "UPDATE mandate_spend SET reserved_cents = ?, filled_micros = ? WHERE client_order_id = ?",
+        (after.reserved_cents, after.filled_micros, client_order_id),
+    )
+    connection.execute(
+        "UPDATE mandate_totals SET cents = cents + ? WHERE mandate_id = ? AND period = ?",
+        (after.cents - before.cents, before.mandate_id, before.period),
+    )
 
 
 def _why_not(

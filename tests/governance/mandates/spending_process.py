@@ -17,6 +17,8 @@ def main(database: str, key: str, vkey: str, name: str, cents: str) -> None:
     signer, issuer, amount = SigningKey.load(Path(key)), VerifyingKey.parse(vkey), int(cents)
     now = datetime(2013, 3, 1, 15, tzinfo=UTC)
     with Store.open(Path(database), origin=signer.name, signer=signer, clock=WallClock()) as store:
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
         sys.stdin.readline()  # all begin at once
         for number in range(100_000):
             with store.unit() as unit:

@@ -193,6 +193,7 @@ def test_reservation_and_fills_never_fall_below_what_was_traded(
     connection = sqlite3.connect(":memory:")
     connection.executescript(mandates.SCHEMA)
     connection.execute("INSERT INTO mandate_spend VALUES ('nt', 'mn', 'total', ?, 0)", (cents,))
+    connection.execute("INSERT INTO mandate_totals VALUES ('mn', 'total', ?)", (cents,))
     total = left = sum(quantity for quantity, _ in fills)
     value, reserved = 0, cents
     for quantity, micros in fills:
@@ -202,6 +203,8 @@ def test_reservation_and_fills_never_fall_below_what_was_traded(
             "SELECT reserved_cents, filled_micros FROM mandate_spend"
         ).fetchone()
         assert filled == value
+        (charged,) = connection.execute("SELECT cents FROM mandate_totals").fetchone()
+        assert charged == reserved + -(-value // 10_000), "the total is the sum over the orders"
         assert reserved * total >= cents * left, "what is open stays covered in proportion"
     assert reserved == 0
     connection.close()
@@ -286,23 +289,26 @@ def test_an_impossible_mandate_cannot_be_written(office: Any, change: dict[str, 
 
 
 def test_processes_at_once_cannot_overspend(office: Any, signer: SigningKey, tmp_path: Path) -> None:
-    mandate: Mandate = office.issue(cumulative_cap_cents=100_000, per_order_cap_cents=700)
+    mandate: Mandate = office.issue(cumulative_cap_cents=100_000, per_order_cap_cents=250)
     signer.save(tmp_path / "log.key")
     vkey = office.pinned.vkey
     command = [sys.executable, str(SPENDER), str(office.store.path), str(tmp_path / "log.key"), vkey]
     processes = [
         subprocess.Popen(
-            [*command, f"p{number}", "700"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, f"p{number}", "250"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         for number in range(4)
     ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
     counts = [len(process.communicate(timeout=120)[0].split()) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4
-    assert sum(counts) == 100_000 // 700, "every one that fits, and no more"
+    assert sum(counts) == 100_000 // 250, "every one that fits, and no more"
     assert sum(1 for count in counts if count) >= 2, "they did compete"
     with office.store.read() as connection:
-        assert mandates.spent_cents(connection, mandate, office.now) == sum(counts) * 700 <= 100_000
+        assert mandates.spent_cents(connection, mandate, office.now) == sum(counts) * 250 <= 100_000
