@@ -51,6 +51,7 @@ def failing_server(home: Home, fault: str, *options: str) -> Generator[subproces
 def check(home: Home, process: subprocess.Popen[str], said: str, acknowledged: int) -> None:
     assert process.wait(timeout=30) == 1
     assert "fail_stop" in said
+    assert '"kind": "audit_write_failure"' in said, "people are told before the process ends"
     assert re.search(r"^audit_write_failed: .* nothing more is accepted; check the disk", said, re.MULTILINE)
     report = verify_store(home.desk_db, home.log_vkey.read_text().strip())
     assert report.ok, report.problems

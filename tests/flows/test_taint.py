@@ -128,7 +128,8 @@ async def test_what_a_tainted_agent_remembers_taints_whoever_recalls_it(
         assert (await preview(client, 2_000))["verdict"]["decision"] == "needs_approval"
 
 
-async def test_another_agents_words_taint_and_ones_own_do_not(home: Home) -> None:
+async def test_another_agents_words_taint_and_ones_own_do_not(home: Home, command: RunCommand) -> None:
+    assert command("identity", "enroll", "agent-2", "--agent", "--role", "researcher").returncode == 0
     async with serving(home) as (mine, client), serving(home, "agent-2") as (_, other):
         source = "def signals(bars):\n    return bars['close'] * 0\n"
         await call(client, "strategy_save", name="my own words", source=source)
