@@ -12,6 +12,7 @@ from mcp.types import CallToolResult, InputRequiredResult
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from neural_trader_server.asking import ask, waits_for_a_person
 from neural_trader_server.faults import explain, refuse, unknown_arguments
 from neural_trader_server.gate import Gate
 
@@ -60,6 +61,22 @@ class Endpoint(MCPServer[None]):
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        """Calls a tool; where an order waits for a signature, a client that can ask its user is asked to.
+
+        The answer signs nothing: the tool is called again, and finds the signature or does not.
+        """
+        result = await self._called(name, arguments, context)
+        waiting = waits_for_a_person(result)
+        if waiting is None or context is None:
+            return result
+        asked = await ask(context, waiting)
+        if isinstance(asked, InputRequiredResult):
+            return asked
+        return await self._called(name, arguments, context) if asked else result
+
+    async def _called(
+        self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None
     ) -> CallToolResult | InputRequiredResult:
         """Calls a tool; a failure comes back as a tool error, never as an exception's own text."""
         properties = self._properties.get(name, {})
