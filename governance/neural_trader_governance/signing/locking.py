@@ -108,9 +108,7 @@ def unlock(locked: LockedKey, passphrase: str) -> bytes:
         ConfigurationError: `wrong_passphrase`; a file that was altered looks the same.
     """
     try:
-        salt, nonce, sealed = (
-            base64.b64decode(part, validate=True) for part in (locked.salt, locked.nonce, locked.ciphertext)
-        )
+        salt, nonce, sealed = (_decode(part) for part in (locked.salt, locked.nonce, locked.ciphertext))
         key = _stretch(passphrase, salt, locked.cost)
         return ChaCha20Poly1305(key).decrypt(nonce, sealed, locked.authenticated())
     except (InvalidTag, ValueError):
@@ -126,6 +124,13 @@ def _stretch(passphrase: str, salt: bytes, cost: int) -> bytes:
     # The same characters typed on another keyboard must be the same passphrase.
     text = unicodedata.normalize("NFC", passphrase).encode()
     return Scrypt(salt=salt, length=32, n=cost, r=8, p=1).derive(text)
+
+
+def _decode(text: str) -> bytes:
+    data = base64.b64decode(text, validate=True)
+    if _encode(data) != text:
+        raise ValueError  # spare bits: the same bytes have one spelling only
+    return data
 
 
 def _encode(data: bytes) -> str:
