@@ -20,6 +20,7 @@ from neural_trader_governance.terms.clocks import UtcTime, format_time
 from neural_trader_governance.terms.money import DecimalText
 from neural_trader_governance.terms.term import Term
 
+UNSIGNED = "0" * 128
 _DOMAIN = b"neural-trader/approval/v1\n"
 
 
@@ -39,6 +40,11 @@ class Approval(Term):
     def signed_bytes(self) -> bytes:
         """Returns the bytes that the signature covers: all fields but itself."""
         return _DOMAIN + canonical_bytes(self.model_dump(mode="json", exclude={"signature"}))
+
+    def signed_by(self, key: SigningKey) -> "Approval":
+        """Returns the same with this key's name and signature."""
+        named = self.model_copy(update={"approver": key.name})
+        return named.model_copy(update={"signature": key.sign(named.signed_bytes()).hex()})
 
 
 def sign_approval(
@@ -61,7 +67,7 @@ def sign_approval(
         raise RiskError(
             "approval_price_band", f"the band {price_low} to {price_high} is empty", "give low <= high"
         )
-    unsigned = Approval(
+    return Approval(
         preview_id=preview_id,
         intent_hash=intent_hash,
         policy_digest=policy_digest,
@@ -70,9 +76,8 @@ def sign_approval(
         expires_at=expires_at,
         nonce=nonce,
         approver=key.name,
-        signature="0" * 128,
-    )
-    return unsigned.model_copy(update={"signature": key.sign(unsigned.signed_bytes()).hex()})
+        signature=UNSIGNED,
+    ).signed_by(key)
 
 
 def verify_approval(

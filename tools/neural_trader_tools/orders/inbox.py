@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from neural_trader_governance import principals
-from neural_trader_governance.approvals import Approval, sign_approval
+from neural_trader_governance.approvals import UNSIGNED, Approval, verify_approval
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import RiskError
 from neural_trader_governance.identity import Caller
@@ -19,11 +19,12 @@ from neural_trader_governance.policy.engine import Verdict
 from neural_trader_governance.policy.source import PolicySource
 from neural_trader_governance.signing.keys import SigningKey, VerifyingKey
 from neural_trader_governance.store import Store
-from neural_trader_governance.terms.clocks import Clock
-from neural_trader_governance.terms.money import price_tick
-from neural_trader_governance.terms.orders import OrderState
+from neural_trader_governance.terms.clocks import Clock, format_time
+from neural_trader_governance.terms.money import DecimalText, price_tick
+from neural_trader_governance.terms.orders import OrderIntent, OrderState
+from neural_trader_governance.terms.term import Term
 from neural_trader_tools.orders import previews
-from neural_trader_tools.orders.previews import APPROVAL_TTL, Preview
+from neural_trader_tools.orders.previews import APPROVAL_TTL, Preview, hash_intent
 
 PRICE_BAND = Decimal("0.05")
 """An approval holds while the price stays within this fraction of the previewed one."""
@@ -41,6 +42,27 @@ class Signed:
 
     approval: Approval
     missing: int
+
+
+class Draft(Term):
+    """What a person signs on a machine of their own: the order, and the approval of exactly it."""
+
+    intent: OrderIntent
+    notional: DecimalText
+    approval: Approval
+
+    def require_whole(self) -> None:
+        """Passes a draft whose order is the one that its approval is for.
+
+        Raises:
+            RiskError: what would be shown is not what would be signed.
+        """
+        if hash_intent(self.intent) != self.approval.intent_hash:
+            raise RiskError(
+                "draft_altered",
+                "the order in this file is not the one that its approval is for",
+                "do not sign it; ask for another one",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +92,70 @@ class Inbox:
             RiskError: `person_required`, `not_an_approver`, `approver_key_mismatch`; or the preview is
                 unknown, used, expired or needs no approval.
         """
-        if not person.is_person:
-            raise RiskError(
-                "person_required",
-                f"the agent {person.agent} asked to approve {preview_id}, which only a person may do",
-                f"ask an approver to run: neural-trader orders approve {preview_id}",
-            )
-        with self.store.unit() as unit:
-            self._require_approver(unit.connection, person.principal, key)
-            preview = self._waiting(previews.find_preview(unit.connection, preview_id))
-            expires_at, tick = self.clock.now() + APPROVAL_TTL, price_tick(preview.price)
-            approval = sign_approval(
-                key,
+        return self.accept(self.draft(preview_id, person=person).approval.signed_by(key), person=person)
+
+    def draft(self, preview_id: str, *, person: Caller) -> Draft:
+        """Returns what this person would sign, with the order in plain, to be signed elsewhere.
+
+        Raises:
+            RiskError: as `approve`.
+        """
+        _require_person(person, preview_id)
+        with self.store.read() as connection:
+            enrolled = self._key_of(connection, person.principal)
+            preview = self._waiting(previews.find_preview(connection, preview_id))
+            tick = price_tick(preview.price)
+            approval = Approval(
                 preview_id=preview_id,
                 intent_hash=preview.intent_hash,
-                policy_digest=self.policy.current(unit.connection).digest,
+                policy_digest=self.policy.current(connection).digest,
                 price_low=(preview.price * (1 - PRICE_BAND)).quantize(tick, ROUND_FLOOR),
                 price_high=(preview.price * (1 + PRICE_BAND)).quantize(tick, ROUND_CEILING),
-                expires_at=expires_at,
+                expires_at=self.clock.now() + APPROVAL_TTL,
                 nonce=secrets.token_hex(16),
+                approver=enrolled.name,
+                signature=UNSIGNED,
             )
+        return Draft(intent=preview.intent, notional=preview.notional, approval=approval)
+
+    def accept(self, approval: Approval, *, person: Caller) -> Signed:
+        """Takes a signature that was made here or elsewhere, and extends the preview to its expiry.
+
+        Raises:
+            RiskError: as `approve`; or the approval does not fit its preview, or outlives 15 minutes.
+        """
+        _require_person(person, preview_id := approval.preview_id)
+        with self.store.unit() as unit:
+            enrolled = self._key_of(unit.connection, person.principal)
+            if approval.approver != enrolled.name:
+                raise _mismatch(approval.approver, person.principal, enrolled)
+            preview = self._waiting(previews.find_preview(unit.connection, preview_id))
+            try:
+                verify_approval(
+                    approval,
+                    key=enrolled,
+                    preview_id=preview_id,
+                    intent_hash=preview.intent_hash,
+                    policy_digest=self.policy.current(unit.connection).digest,
+                    price=preview.price,
+                    now=self.clock.now(),
+                )
+            except RiskError as error:
+                if error.code == "approval_signature_invalid":
+                    raise _mismatch(approval.approver, person.principal, enrolled) from None
+                raise
+            if approval.expires_at > self.clock.now() + APPROVAL_TTL:
+                raise RiskError(
+                    "approval_too_long",
+                    f"the approval would hold until {format_time(approval.expires_at)}",
+                    "sign what `orders approve --request` wrote",
+                )
             previews.insert_approval(unit.connection, preview_id, person.principal, approval)
             missing = self._missing(unit.connection, preview)
             state = OrderState.AWAITING_APPROVAL if missing else OrderState.APPROVED
-            previews.update_preview(unit.connection, preview_id, state=state, expires_time=expires_at)
+            previews.update_preview(
+                unit.connection, preview_id, state=state, expires_time=approval.expires_at
+            )
             payload = {**approval.model_dump(mode="json"), "missing": missing}
             unit.append(_entry(EntryType.APPROVAL_GRANT, preview, person, payload))
         return Signed(approval, missing)
@@ -121,7 +183,7 @@ class Inbox:
                 return more
         return QUORUM_MAX
 
-    def _require_approver(self, connection: sqlite3.Connection, name: str, key: SigningKey) -> None:
+    def _key_of(self, connection: sqlite3.Connection, name: str) -> VerifyingKey:
         enrolled = principals.approver_keys(connection, issuer=self.issuer).get(name)
         if enrolled is None:
             raise RiskError(
@@ -129,12 +191,7 @@ class Inbox:
                 f"{name} is not enrolled as an approver",
                 f"enrol {name}: neural-trader identity enroll, with --role approver; or sign --as another",
             )
-        if enrolled.public != key.verifying_key.public or enrolled.name != key.name:
-            raise RiskError(
-                "approver_key_mismatch",
-                f"{key.name} is not the key that {name} is enrolled with ({enrolled.name})",
-                "sign with your own key: --key FILE, or --as the person whose key this is",
-            )
+        return enrolled
 
     def _waiting(self, preview: Preview) -> Preview:
         preview.require_open(self.clock.now())
@@ -145,6 +202,23 @@ class Inbox:
                 "its agent may call orders_submit",
             )
         return preview
+
+
+def _require_person(person: Caller, preview_id: str) -> None:
+    if not person.is_person:
+        raise RiskError(
+            "person_required",
+            f"the agent {person.agent} asked to approve {preview_id}, which only a person may do",
+            f"ask an approver to run: neural-trader orders approve {preview_id}",
+        )
+
+
+def _mismatch(key_name: str, name: str, enrolled: VerifyingKey) -> RiskError:
+    return RiskError(
+        "approver_key_mismatch",
+        f"{key_name} did not sign this with the key that {name} is enrolled with ({enrolled.name})",
+        "sign with your own key: --key FILE, or --as the person whose key this is",
+    )
 
 
 def _entry(kind: EntryType, preview: Preview, person: Caller, payload: Mapping[str, object]) -> AuditEntry:
