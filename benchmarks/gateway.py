@@ -2,9 +2,12 @@
 
 The peer is a raw append of the same bytes (entry and checkpoint) with one fdatasync, on the same
 disk, measured alternately with ours: the floor that no log which survives a power cut can pass.
+Throughput: 1, 8 and 64 threads that each wait for their own entry, beside the same threads at a plain
+group commit (`group_commit`); the figure is the time per entry, the best of three turns each.
 """
 
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,6 +15,7 @@ from pathlib import Path
 from statistics import quantiles
 
 import cedarpy
+from group_commit import FileGroupCommit, Peer, SqliteGroupCommit, per_s
 from results import Case, write_results
 
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
@@ -25,6 +29,9 @@ from neural_trader_governance.terms.clocks import WallClock
 ROUNDS = 400
 BATCH = 64
 RAW = "append + fdatasync"
+CLIENTS = (1, 8, 64)
+TURNS = 3
+TURN_S = 1.5
 CALLER = Caller("bench", "bench-bot")
 CONTEXT = PolicyContext(
     action_mode="paper", live_enabled=False, halted=False, halt_scope="", principal="bench",
@@ -68,6 +75,71 @@ def cases(
     ]
 
 
+def decision_entry() -> AuditEntry:
+    """Returns an entry as a decision writes it, with all its inputs."""
+    payload = {"context": CONTEXT.model_dump(mode="json"), "decision": "allow"}
+    return AuditEntry.by(CALLER, EntryType.POLICY_DECISION, symbol="AAPL", payload=payload)
+
+
+def order_entry() -> AuditEntry:
+    """Returns an entry as a submitted order writes it."""
+    intent = {
+        "symbol": "AAPL", "side": "buy", "quantity": "100", "order_type": "limit", "limit_price": "187.25",
+        "time_in_force": "day", "account": "paper", "agent": "bench-bot", "reason": "a crossover",
+    }  # fmt: skip
+    return AuditEntry.by(
+        CALLER,
+        EntryType.ORDER_INTENT,
+        account="paper",
+        symbol="AAPL",
+        intent_hash="f" * 64,
+        client_order_id=f"nt-{secrets.token_hex(12)}",
+        payload={"intent": intent, "decision_seq": 12_345},
+    )
+
+
+def throughput(place: Path, key: SigningKey) -> list[Case]:
+    """Returns the time per entry with 1, 8 and 64 threads: one entry to a unit, then a submission's two."""
+    found: list[Case] = []
+    with Store.open(place / "crowd.db", origin="bench/log", signer=key, clock=WallClock()) as store:
+
+        def put_one() -> None:
+            entry = order_entry()
+            with store.unit() as unit:
+                unit.append(entry)
+
+        def put_two() -> None:
+            entries = decision_entry(), order_entry()
+            with store.unit() as unit:
+                for entry in entries:
+                    unit.append(entry)
+
+        for name, put, count in (("one entry", put_one, 1), ("a submission's two entries", put_two, 2)):
+            put()
+            with store.read() as connection:
+                rows = connection.execute(
+                    "SELECT entry FROM audit_entries ORDER BY seq DESC LIMIT ?", (count,)
+                )
+                data = b"".join(bytes(row[0]) for row in rows)
+            peers: dict[str, Peer] = {
+                "plain SQLite table, group commit": SqliteGroupCommit(place / f"plain-{count}.db", data),
+                "append + fdatasync, group commit": FileGroupCommit(place / f"plain-{count}.log", data),
+            }
+            for clients in CLIENTS:
+                ours, theirs = 0.0, dict.fromkeys(peers, 0.0)
+                for _ in range(TURNS):
+                    ours = max(ours, count * per_s(clients, put, duration_s=TURN_S))
+                    for peer_name, peer in peers.items():
+                        theirs[peer_name] = max(
+                            theirs[peer_name], count * per_s(clients, peer.put, duration_s=TURN_S)
+                        )
+                case = f"{clients} clients, {name} a unit ({ours:,.0f} entries/s), per entry"
+                found += [Case(case, 1e6 / ours, 1e6 / best, peer, "us") for peer, best in theirs.items()]
+            for peer in peers.values():
+                peer.close()
+    return found
+
+
 def main() -> None:
     # Beside the results, not in /tmp: that may be memory, where a sync costs nothing.
     with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as folder:
@@ -75,14 +147,10 @@ def main() -> None:
         key, engine = SigningKey.generate("bench/log"), PolicyEngine.load()
         store = Store.open(place / "desk.db", origin="bench/log", signer=key, clock=WallClock())
 
-        def entry() -> AuditEntry:
-            payload = {"context": CONTEXT.model_dump(mode="json"), "decision": "allow"}
-            return AuditEntry.by(CALLER, EntryType.POLICY_DECISION, symbol="AAPL", payload=payload)
-
         def commit(count: int = 1) -> None:
             with store.unit() as unit:
                 for _ in range(count):
-                    unit.append(entry())
+                    unit.append(decision_entry())
 
         def decide_and_commit() -> None:
             assert engine.decide(CONTEXT).decision == "allow"
@@ -124,6 +192,7 @@ def main() -> None:
         ]  # fmt: skip
         os.close(raw)
         store.close()
+        found += throughput(place, key)
     write_results("gateway", found)
 
 

@@ -43,6 +43,9 @@ class Crowd:
         unit.connection.execute("INSERT INTO orders VALUES (?, ?)", (name, seq))
         return seq
 
+    def appending(self, name: str) -> Callable[[Unit], int]:
+        return lambda unit: self.append(unit, name)
+
     def run(self, *bodies: Callable[[Unit], object]) -> list[Future[Any]]:
         """Runs each body in a unit of its own thread, in this order, all in one batch."""
         writer = self.store._writer  # pyright: ignore[reportPrivateUsage]  # who waits is seen nowhere else
@@ -81,7 +84,7 @@ class Crowd:
 
 def test_units_that_meet_share_one_checkpoint_and_each_gets_its_own_receipt(crowd: Crowd) -> None:
     before = crowd.checkpoints()
-    done = crowd.run(*(lambda unit, name=name: crowd.append(unit, name) for name in "abcde"))
+    done = crowd.run(*(crowd.appending(name) for name in "abcde"))
     receipts = [unit.receipt(seq) for seq, unit in (future.result() for future in done)]
     assert crowd.checkpoints() == before + 1
     assert [receipt.seq for receipt in receipts] == [0, 1, 2, 3, 4]
@@ -97,9 +100,7 @@ def test_a_body_that_raises_takes_back_its_own_and_leaves_its_neighbours(crowd: 
         assert unit.connection.execute("SELECT count(*) FROM audit_entries").fetchone()[0] == position + 1
         raise Failure
 
-    bodies: list[Callable[[Unit], object]] = [
-        lambda unit, name=name: crowd.append(unit, name) for name in "abc"
-    ]
+    bodies: list[Callable[[Unit], object]] = [crowd.appending(name) for name in "abc"]
     bodies.insert(position, fail)
     done = crowd.run(*bodies)
     assert [type(future.exception()) for future in done].count(Failure) == 1
@@ -112,7 +113,7 @@ def test_a_body_that_raises_returns_only_when_what_it_saw_is_durable(crowd: Crow
         raise Failure
 
     fail_commits(crowd.store)
-    first, second = crowd.run(lambda unit: crowd.append(unit, "a"), refuse)
+    first, second = crowd.run(crowd.appending("a"), refuse)
     for future in (first, second):
         assert isinstance(error := future.exception(), StorageError)
         assert error.code == "audit_write_failed"
@@ -123,20 +124,19 @@ def test_a_body_that_raises_returns_only_when_what_it_saw_is_durable(crowd: Crow
 def fail_commits(store: Store) -> None:
     """Lets every commit fail as if the disk had; the real disk's failures are in test_processes."""
     connection = store._writer.connection  # pyright: ignore[reportPrivateUsage]
-    connection.set_authorizer(
-        lambda action, name, *_: (
-            sqlite3.SQLITE_DENY
-            if action == sqlite3.SQLITE_TRANSACTION and name == "COMMIT"
-            else sqlite3.SQLITE_OK
-        )
-    )
+
+    def refuse(action: int, name: str | None, *_: object) -> int:
+        commits = action == sqlite3.SQLITE_TRANSACTION and name == "COMMIT"
+        return sqlite3.SQLITE_DENY if commits else sqlite3.SQLITE_OK
+
+    connection.set_authorizer(refuse)
 
 
 def test_a_failed_commit_fails_every_unit_of_the_batch_and_all_later_ones(crowd: Crowd) -> None:
     told: list[StorageError] = []
     crowd.store.when_failed(told.append)
     fail_commits(crowd.store)
-    done = crowd.run(*(lambda unit, name=name: crowd.append(unit, name) for name in "abcd"))
+    done = crowd.run(*(crowd.appending(name) for name in "abcd"))
     assert [getattr(future.exception(), "code", None) for future in done] == ["audit_write_failed"] * 4
     with pytest.raises(StorageError, match="audit_write_failed"), crowd.store.unit():
         pass
@@ -146,7 +146,7 @@ def test_a_failed_commit_fails_every_unit_of_the_batch_and_all_later_ones(crowd:
 
 def test_who_asks_late_is_told_at_once_that_the_store_has_failed(crowd: Crowd) -> None:
     fail_commits(crowd.store)
-    crowd.run(lambda unit: crowd.append(unit, "a"))
+    crowd.run(crowd.appending("a"))
     told: list[StorageError] = []
     crowd.store.when_failed(told.append)
     assert len(told) == 1
@@ -161,7 +161,7 @@ def test_a_body_that_swallows_the_loss_of_its_transaction_commits_nothing_at_all
         with pytest.raises(sqlite3.OperationalError, match="underneath"):
             unit.connection.execute("INSERT INTO orders VALUES ('other half', 8)")
 
-    done = crowd.run(lambda unit: crowd.append(unit, "a"), lose)
+    done = crowd.run(crowd.appending("a"), lose)
     assert [getattr(future.exception(), "code", None) for future in done] == ["audit_write_failed"] * 2
     assert crowd.names() == []
 
@@ -174,18 +174,18 @@ def test_a_constraint_that_a_body_catches_costs_it_only_that_statement(crowd: Cr
     assert crowd.names() == ["a"]
 
 
-@pytest.mark.parametrize(
-    "end",
-    [
-        lambda connection: connection.execute("COMMIT"),
-        lambda connection: connection.execute(database.COMMIT.upper()),
-        lambda connection: connection.execute("ROLLBACK"),
-        lambda connection: connection.commit(),
-        lambda connection: connection.executescript("SELECT 1"),
-        lambda connection: connection.cursor(),
-        lambda connection: connection.__enter__().__exit__(None, None, None),
-    ],
-)
+ENDS: list[Callable[[sqlite3.Connection], object]] = [
+    lambda connection: connection.execute("COMMIT"),
+    lambda connection: connection.execute(database.COMMIT.upper()),
+    lambda connection: connection.execute("ROLLBACK"),
+    lambda connection: connection.commit(),
+    lambda connection: connection.executescript("SELECT 1"),
+    lambda connection: connection.cursor(),
+    lambda connection: connection.__enter__().__exit__(None, None, None),
+]
+
+
+@pytest.mark.parametrize("end", ENDS)
 def test_a_body_cannot_end_the_transaction_that_it_shares(
     crowd: Crowd, end: Callable[[sqlite3.Connection], object]
 ) -> None:
@@ -193,7 +193,7 @@ def test_a_body_cannot_end_the_transaction_that_it_shares(
         crowd.append(unit, "meddler")
         end(unit.connection)
 
-    kept, meddled = crowd.run(lambda unit: crowd.append(unit, "a"), meddle)
+    kept, meddled = crowd.run(crowd.appending("a"), meddle)
     assert kept.exception() is None
     assert isinstance(meddled.exception(), sqlite3.Error)
     assert crowd.names() == ["a"]
@@ -204,12 +204,12 @@ def test_a_unit_that_looks_finds_its_own_entry_and_its_neighbours(crowd: Crowd) 
         seq = crowd.append(unit, "b")
         return unit.connection.execute("SELECT seq FROM audit_entries").fetchall(), seq
 
-    _, second = crowd.run(lambda unit: crowd.append(unit, "a"), look)
+    _, second = crowd.run(crowd.appending("a"), look)
     assert second.result()[0] == ([(0,), (1,)], 1)
 
 
 def test_a_unit_that_appends_nothing_waits_for_its_neighbours_and_has_no_receipt(crowd: Crowd) -> None:
-    first, second = crowd.run(lambda unit: crowd.append(unit, "a"), lambda _: None)
+    first, second = crowd.run(crowd.appending("a"), lambda _: None)
     assert first.exception() is None
     with pytest.raises(StorageError, match="no_receipt"):
         second.result()[1].receipt(0)
@@ -221,9 +221,7 @@ def test_a_thread_that_is_interrupted_strands_nobody(crowd: Crowd) -> None:
         crowd.append(unit, "interrupted")
         raise KeyboardInterrupt
 
-    done = crowd.run(
-        lambda unit: crowd.append(unit, "a"), interrupt, lambda unit: crowd.append(unit, "b"), interrupt
-    )
+    done = crowd.run(crowd.appending("a"), interrupt, crowd.appending("b"), interrupt)
     assert [type(future.exception()) for future in done].count(KeyboardInterrupt) == 2
     assert crowd.names() == ["a", "b"]
 

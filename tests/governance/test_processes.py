@@ -258,7 +258,7 @@ def test_an_export_that_fails_anywhere_leaves_a_valid_folder_and_is_finished_by_
     database, folder = tmp_path / "desk.db", tmp_path / "export"
     sizes: list[int] = []
     with Store.open(database, origin=signer.name, signer=signer, clock=WallClock()) as store:
-        for round_ in range(6):
+        for round_ in range(4):
             assert zygote.start(f"round-{round_}", 70, threads=2).end()[0] == 0
             size = store.head().size
             done = strace(

@@ -119,7 +119,7 @@ class LoggedEntry(AuditEntry):
             object.__setattr__(logged, "payload", payload)  # frozen, but new and still ours alone
             if (data := logged._plain_bytes()) is not None:
                 return logged, _bounded(data)
-        logged = cls.model_validate({**entry.model_dump(), **place})
+        logged = cls.model_validate({**entry.__dict__, **place})
         return logged, logged.encode()
 
     def encode(self) -> bytes:

@@ -1,8 +1,13 @@
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from neural_trader_governance.audit.entries import AuditEntry, EntryType, LoggedEntry
 from neural_trader_governance.errors import InputError, IntegrityError
@@ -63,3 +68,62 @@ def test_entries_cannot_be_changed_after_they_were_made() -> None:
 def test_a_caller_has_a_short_ascii_name(principal: str, agent: str) -> None:
     with pytest.raises(InputError, match="invalid_caller"):
         Caller(principal, agent)
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**54), 2**54) | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=15,
+)
+
+
+def _check_and_spell(value: dict[str, Any]) -> bytes:
+    def check(item: object) -> None:
+        if isinstance(item, float) or (isinstance(item, int) and abs(item) > 2**53 - 1):
+            raise InputError("not_canonical", "a number without an exact form", "write it as a string")
+        for inner in item if isinstance(item, list) else ():  # pyright: ignore[reportUnknownVariableType]
+            check(inner)  # pyright: ignore[reportUnknownArgumentType]
+        for name, inner in item.items() if isinstance(item, dict) else ():  # pyright: ignore[reportUnknownVariableType]
+            if not str(name).isascii():  # pyright: ignore[reportUnknownArgumentType]
+                raise InputError("not_canonical", "a key that is not ASCII", "keep keys ASCII")
+            check(inner)  # pyright: ignore[reportUnknownArgumentType]
+
+    check(value)
+    return rfc8785.dumps(value)
+
+
+@given(
+    payload=st.dictionaries(st.text(max_size=6), _json, max_size=5),
+    symbol=st.none() | st.text(max_size=20),
+    ts=st.datetimes(timezones=st.timezones()),
+)
+def test_the_fast_way_to_an_entrys_bytes_is_the_slow_way(
+    payload: dict[str, Any], symbol: str | None, ts: datetime
+) -> None:
+    """The slow way is spelled out here: every value validated twice, dumped, checked, then encoded."""
+    entry = AuditEntry(type=EntryType.ORDER_INTENT, principal="alice").model_copy(
+        update={"payload": payload, "symbol": symbol}
+    )
+
+    def slowly() -> bytes:
+        placed = LoggedEntry.model_validate({**entry.model_dump(), "seq": 7, "ts": ts, "origin": "a.example"})
+        plain = placed.model_dump(mode="json")
+        return _check_and_spell({name: value for name, value in plain.items() if value is not None})
+
+    def outcome(way: Callable[[], bytes]) -> object:
+        try:
+            return way()
+        except (InputError, ValidationError, PydanticSerializationError) as error:
+            return type(error)
+
+    fast = outcome(lambda: LoggedEntry.place(entry, seq=7, ts=ts, origin="a.example")[1])
+    assert fast == outcome(slowly)
+    if isinstance(fast, bytes):
+        assert LoggedEntry.decode(fast).encode() == fast
+
+
+def test_what_a_model_copy_smuggled_past_the_model_is_refused_at_its_place() -> None:
+    entry = AuditEntry(type=EntryType.ORDER_INTENT, principal="alice")
+    for smuggled in ({"principal": ""}, {"symbol": "x" * 17}, {"payload": ["no", "object"]}, {"extra": 1}):
+        with pytest.raises(ValidationError):
+            LoggedEntry.place(entry.model_copy(update=smuggled), seq=0, ts=datetime.now(UTC), origin="a")
