@@ -1,7 +1,7 @@
 """The facts of a decision: everything policy looks at, read in the transaction that acts on it."""
 
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
@@ -25,7 +25,7 @@ from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.orders import accounts, breaks
 from neural_trader_tools.orders.messages import read_rates
-from neural_trader_tools.orders.surroundings import look_around
+from neural_trader_tools.orders.surroundings import Lookout
 from neural_trader_tools.orders.valuation import estimate_price, read_portfolio, read_portfolios
 
 
@@ -45,6 +45,10 @@ class Sources:
     restricted_symbols: frozenset[str]
     issuer: VerifyingKey
     mandates_required: bool = False
+    lookout: Lookout = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lookout", Lookout(self.archive, self.replay))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +95,10 @@ def gather(
         DataError: the symbol is unknown, or something held has no price.
         InputError: the account does not exist, or an amount lies beyond policy's range.
     """
-    around = look_around(sources.archive, sources.replay, intent.symbol)
+    around = sources.lookout.at(intent.symbol)
     quote, issuer = around.quote, sources.issuer
-    portfolios = read_portfolios(connection, sources.archive, sources.replay)
+    last = {intent.symbol: quote.last} if quote else {}
+    portfolios = read_portfolios(connection, sources.archive, sources.replay, last)
     portfolio = portfolios.get(intent.account) or read_portfolio(
         connection, intent.account, sources.archive, sources.replay
     )

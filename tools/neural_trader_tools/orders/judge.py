@@ -22,7 +22,6 @@ from neural_trader_governance.untrusted.readings import OUTSIDE, Source
 from neural_trader_tools.orders import previews
 from neural_trader_tools.orders.facts import Facts, Sources, gather
 from neural_trader_tools.orders.previews import Preview
-from neural_trader_tools.orders.surroundings import look_around
 
 TRIPPING_RULE = "repeated_execution"
 """The rule whose denial switches the agent off until a person enables it again."""
@@ -51,7 +50,7 @@ class Judge:
         Raises:
             DataError: the symbol is unknown.
         """
-        look_around(self.sources.archive, self.sources.replay, symbol)
+        self.sources.lookout.at(symbol)
 
     def decide(self, connection: sqlite3.Connection, intent: OrderIntent, caller: Caller) -> Judged:
         """Judges an intent that nobody has signed.

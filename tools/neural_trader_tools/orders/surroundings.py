@@ -9,12 +9,13 @@ from neural_trader_governance.errors import DataError
 from neural_trader_governance.policy.contexts import BPS_MAX
 from neural_trader_governance.terms.market import Quote
 from neural_trader_governance.terms.orders import Side
-from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.market.archive import Archive, ListedInstrument
 from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.market.trading_days import why_closed
 
 VOLUME_SESSIONS = 20
 REFERENCE_SESSIONS = 5
+_REMEMBERED_MAX = 1_000
 _REACH = timedelta(days=60)
 """In which 20 sessions lie, whatever holidays there are; a series that stopped earlier is no measure."""
 
@@ -62,13 +63,41 @@ class Surroundings:
         return _bps_up(distance, self.reference_price)
 
 
-def look_around(archive: Archive, replay: ReplayClock, symbol: str) -> Surroundings:
-    """Reads what was known of a symbol at the replay clock's time.
+class Lookout:
+    """Looks around, and remembers it until the clock moves or the symbol's data change.
 
-    Raises:
-        DataError: the symbol is unknown, or the archive is empty.
+    What was read before a transaction is so not read again in it, while others wait for the log.
     """
-    instrument, now = archive.instrument(symbol), replay.now()
+
+    def __init__(self, archive: Archive, replay: ReplayClock) -> None:
+        self._archive = archive
+        self._replay = replay
+        self._seen: dict[str, tuple[object, Surroundings]] = {}
+
+    def at(self, symbol: str) -> Surroundings:
+        """Returns what is known of a symbol at the replay clock's time.
+
+        Raises:
+            DataError: the symbol is unknown, or the archive is empty.
+        """
+        instrument, now = self._archive.instrument(symbol), self._replay.now()
+        versions = tuple(self._archive.data_version(symbol, each) for each in instrument.intervals)
+        state = (now, instrument, versions)
+        known = self._seen.get(symbol)
+        if known is not None and known[0] == state:
+            return known[1]
+        if len(self._seen) >= _REMEMBERED_MAX:
+            self._seen.clear()
+        found = _look_around(self._archive, self._replay, instrument, now)
+        if self._replay.now() == now:  # else the clock moved while we looked
+            self._seen[symbol] = (state, found)
+        return found
+
+
+def _look_around(
+    archive: Archive, replay: ReplayClock, instrument: ListedInstrument, now: datetime
+) -> Surroundings:
+    symbol = instrument.symbol
     try:
         quote = replay.quote(symbol)
     except DataError:

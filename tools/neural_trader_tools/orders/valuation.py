@@ -1,6 +1,7 @@
 """Valuation: what an account holds and is worth at the replay clock's prices."""
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -30,6 +31,10 @@ class Pricer:
     _known: dict[tuple[str, str], Decimal | None] = field(
         default_factory=dict[tuple[str, str], Decimal | None], init=False, compare=False
     )
+
+    def learn(self, last: Mapping[str, Decimal]) -> None:
+        """Takes last prices that were looked up already."""
+        self._known.update({("last", symbol): price for symbol, price in last.items()})
 
     @property
     def session_start(self) -> datetime:
@@ -87,14 +92,15 @@ def estimate_price(intent: OrderIntent, last: Decimal) -> Decimal:
 
 
 def read_portfolios(
-    connection: sqlite3.Connection, archive: Archive, replay: ReplayClock
+    connection: sqlite3.Connection, archive: Archive, replay: ReplayClock, last: Mapping[str, Decimal]
 ) -> dict[str, Portfolio]:
-    """Values every account of the desk, each price looked up once.
+    """Values every account of the desk, each price looked up once; `last` holds prices known already.
 
     Raises:
         DataError: something held has no price.
     """
     pricer = Pricer(archive, replay, replay.now())
+    pricer.learn(last)
     rows = connection.execute("SELECT account FROM accounts ORDER BY account").fetchall()
     return {account: read_portfolio(connection, account, archive, replay, pricer) for (account,) in rows}
 
