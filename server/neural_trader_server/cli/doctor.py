@@ -61,7 +61,7 @@ async def examine(services: "Services") -> list[Check]:
     checks += [_guarded("data", _data, services), _guarded("broker", _broker, services), *_assets()]
     checks += [_guarded("policy", _policy, services), _guarded("audit", _audit, services)]
     checks += [_guarded("people", _people, services), *separation(services.home)]
-    checks += [_guarded("keys", _keys, services), _guarded("witness", _witness, services)]
+    checks.append(_guarded("witness", _witness, services))
     return checks
 
 
@@ -174,23 +174,6 @@ def separation(home: "Home") -> list[Check]:
                 )
             )
     return checks
-
-
-def _keys(services: "Services") -> Check:
-    """Warns, and fails nothing: whoever can read an unlocked key signs in a person's name."""
-    from neural_trader_server.keyholder import KeyRole, is_locked, key_path
-
-    paths = [key_path(services.home, role) for role in KeyRole if role.is_person]
-    here = [path for path in paths if path.exists()]
-    plain = [path.stem for path in here if not is_locked(path)]
-    if not plain:
-        return Check("keys", True, f"{len(here)} keys of persons are here, locked by a passphrase")
-    return Check(
-        "keys",
-        True,
-        f"warning: the {' and the '.join(plain)} key is not locked by a passphrase",
-        "; ".join(f"neural-trader keys lock {name}" for name in plain),
-    )
 
 
 def _witness(services: "Services") -> Check:
