@@ -11,6 +11,7 @@ from neural_trader_server.cli.terminal import Json, call_tool, emit, group, out,
 
 if TYPE_CHECKING:
     from neural_trader_server.app import Services
+    from neural_trader_tools.orders.inbox import Draft
 
 app = group("orders", "Orders, and the previews that wait for a person.")
 
@@ -89,20 +90,33 @@ def approve(
             "--key", help="The approver's key, if it is not keys/approver[-NAME].key.", metavar="FILE"
         ),
     ] = None,
+    request: Annotated[
+        Path | None, typer.Option(help="Sign nothing: write what is to be signed elsewhere.", metavar="FILE")
+    ] = None,
+    signed_file: Annotated[
+        Path | None, typer.Option("--signed", help="Take what `orders sign` wrote.", metavar="FILE")
+    ] = None,
     json_output: Json = False,
 ) -> None:
     """Sign a preview with the approver's key and extend it to 15 minutes; it does not submit it.
 
-    Where the policy wants several persons, each signs with a key of their own.
+    Where the policy wants several persons, each signs with a key of their own. A key that lives on another
+    account or machine signs there: --request, then `orders sign`, then --signed.
     """
+    if request is not None:
+        _write_request(preview_id, approver, request, json_output)
+        return
     from neural_trader_governance.identity import Caller
     from neural_trader_server.keyholder import KeyRole, load_key
 
     async def run(services: "Services") -> dict[str, Any]:
         def sign() -> dict[str, Any]:
             person = services.person if approver is None else Caller(approver, "")
-            key = load_key(key_file or services.home.approver_key_of(approver), KeyRole.APPROVER)
-            signed = services.inbox.approve(preview_id, key=key, person=person)
+            if signed_file is not None:
+                signed = services.inbox.accept(_read_draft(signed_file).approval, person=person)
+            else:
+                key = load_key(key_file or services.home.approver_key_of(approver), KeyRole.APPROVER)
+                signed = services.inbox.approve(preview_id, key=key, person=person)
             return signed.approval.model_dump(mode="json") | {
                 "person": person.principal,
                 "missing": signed.missing,
@@ -125,6 +139,38 @@ def approve(
         ),
         soft_wrap=True,
     )
+
+
+@app.command()
+def sign(
+    file: Annotated[Path, typer.Argument(help="What `orders approve --request` wrote.")],
+    key_file: Annotated[Path, typer.Option("--key", help="Your approver's key.", metavar="FILE")],
+    json_output: Json = False,
+) -> None:
+    """Show the order in a request and sign it, on the approver's own account or machine; opens no desk."""
+    from neural_trader_governance.terms.money import format_decimal
+    from neural_trader_server.keyholder import KeyRole, load_key
+
+    draft = _read_draft(file)
+    order = draft.intent
+    if not json_output:
+        out().print(
+            f"{order.side} {format_decimal(order.quantity)} {order.symbol} ({order.type}) on {order.account} by"
+            f" {order.agent}, about {format_decimal(draft.notional)} USD: {order.reason}",
+            soft_wrap=True,
+            markup=False,
+        )
+    approval = draft.approval.signed_by(load_key(key_file, KeyRole.APPROVER))
+    signed = draft.model_copy(update={"approval": approval})
+    file.write_text(signed.model_dump_json() + "\n", encoding="utf-8")
+    if json_output:
+        emit(approval.model_dump(mode="json"))
+    else:
+        out().print(
+            f"Signed by {approval.approver}. Give it back: neural-trader orders approve {approval.preview_id}"
+            f" --as NAME --signed {file}",
+            soft_wrap=True,
+        )
 
 
 @app.command()
@@ -188,6 +234,42 @@ def reconcile(json_output: Json = False) -> None:
 app.command()(order_controls.enable)
 app.command("breaks")(order_controls.list_breaks)
 app.command()(order_controls.resolve)
+
+
+def _write_request(preview_id: str, approver: str | None, file: Path, json_output: bool) -> None:
+    from neural_trader_governance.identity import Caller
+
+    async def run(services: "Services") -> str:
+        def draft() -> str:
+            person = services.person if approver is None else Caller(approver, "")
+            return services.inbox.draft(preview_id, person=person).model_dump_json()
+
+        return await anyio.to_thread.run_sync(draft)
+
+    file.write_text(with_desk(run) + "\n", encoding="utf-8")
+    if json_output:
+        emit({"preview_id": preview_id, "request": str(file)})
+    else:
+        out().print(f"To be signed within 15 minutes: neural-trader orders sign {file} --key FILE")
+
+
+def _read_draft(file: Path) -> "Draft":
+    """Reads a request whose order is the one that is signed."""
+    from pydantic import ValidationError
+
+    from neural_trader_governance.errors import InputError
+    from neural_trader_tools.orders.inbox import Draft
+
+    try:
+        draft = Draft.model_validate_json(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError):
+        raise InputError(
+            "invalid_request",
+            f"{file} is no request for an approval",
+            "write one with `neural-trader orders approve --request`",
+        ) from None
+    draft.require_whole()
+    return draft
 
 
 def _standing(services: "Services") -> dict[str, Any]:

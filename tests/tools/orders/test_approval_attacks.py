@@ -332,3 +332,29 @@ async def test_a_large_order_waits_until_two_persons_signed_one_of_them_independ
     assert floor.inbox.approve(preview.preview_id, key=second, person=Caller("second", "")).missing == 0
     assert floor.inbox.pending() == []
     assert (await desk.submit(preview.preview_id, floor.agent)).order.state == OrderState.FILLED
+
+
+@pytest.mark.anyio
+async def test_an_approval_that_was_signed_elsewhere_is_taken_and_checked_like_one_signed_here(
+    floor: Any, intent: Build
+) -> None:
+    desk = floor.desk()
+    preview = await desk.preview(intent(quantity="30"), floor.agent)
+    draft = floor.inbox.draft(preview.preview_id, person=floor.person)
+    draft.require_whole()
+    swapped = draft.model_copy(update={"intent": intent(quantity="1")})
+    with pytest.raises(RiskError, match="draft_altered"):
+        swapped.require_whole()
+    stranger = SigningKey.generate(floor.key.name)
+    later = {"expires_at": draft.approval.expires_at + timedelta(days=1)}
+    for approval, code in (
+        (draft.approval, "approver_key_mismatch"),  # nobody signed it
+        (draft.approval.signed_by(stranger), "approver_key_mismatch"),
+        (draft.approval.model_copy(update=later).signed_by(floor.key), "approval_too_long"),
+    ):
+        with pytest.raises(RiskError, match=code):
+            floor.inbox.accept(approval, person=floor.person)
+    with pytest.raises(RiskError, match="person_required"):
+        floor.inbox.accept(draft.approval.signed_by(floor.key), person=floor.agent)
+    floor.inbox.accept(draft.approval.signed_by(floor.key), person=floor.person)
+    assert (await desk.submit(preview.preview_id, floor.agent)).order.state == OrderState.FILLED
