@@ -85,6 +85,9 @@ class _Walk:
         while self.examination.size < size:
             data = next(entries, None)
             if data is None:
+                if not self.examination.problems:
+                    what = f"the entries end here, but {size} were signed"
+                    self.examination.problem(self.examination.size, what)
                 return False
             self._hashes.append(merkle.leaf_hash(data))
             self.examination.take(data)
@@ -94,32 +97,40 @@ class _Walk:
         """Yields the checkpoints in their order, up to the one that the folder stands by."""
         index = 0
         while True:
-            name, width = self._widest(index)
-            data = _read(self._folder / name)
-            if data is None:
-                self.examination.problem(None, f"{name} is missing; export again to complete the folder")
-                yield self._note
-                return
-            notes, fault = split_bundle(data, width)
-            for note in notes:
-                yield note
-                if self._note.startswith(note):  # cosignatures of a witness may follow the log's own lines
+            data = _read(self._folder / checkpoints_path(index))
+            notes, fault = ([], "is missing") if data is None else split_bundle(data, WIDTH)
+            if not fault and not any(self._is_newest(note) for note in notes[:-1]):
+                yield from notes
+                if self._is_newest(notes[-1]):
                     return
-            if fault or width < WIDTH:
-                what = fault or "does not lead up to the newest checkpoint"
-                self.examination.problem(None, f"{name} {what}")
+                index += 1
+                continue
+            found = self._last_notes(index)
+            if found is None:
+                what = f"{checkpoints_path(index)} does not lead up to the newest checkpoint"
+                self.examination.problem(None, f"{what}; export again to complete the folder")
                 yield self._note
-                return
-            index += 1
+            else:
+                yield from found
+            return
 
-    def _widest(self, index: int) -> tuple[str, int]:
-        whole = checkpoints_path(index)
-        partial = self._folder / f"{whole}.p"
-        if (self._folder / whole).is_file() or not partial.is_dir():
-            return whole, WIDTH
-        widths = [int(path.name) for path in partial.iterdir() if path.name.isascii() and path.name.isdigit()]
-        width = max((width for width in widths if 0 < width < WIDTH), default=WIDTH)
-        return checkpoints_path(index, width), width
+    def _last_notes(self, index: int) -> list[bytes] | None:
+        """Returns the notes of the partial bundle that ends with the newest checkpoint.
+
+        An export that was interrupted left others beside it, which reach further than its checkpoint.
+        """
+        folder = self._folder / f"{checkpoints_path(index)}.p"
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        for width in sorted((int(name) for name in names if name.isascii() and name.isdigit()), reverse=True):
+            data = _read(self._folder / checkpoints_path(index, width)) if 0 < width < WIDTH else None
+            if data is not None:
+                notes, fault = split_bundle(data, width)
+                if not fault and self._is_newest(notes[-1]):
+                    return notes
+        return None
+
+    def _is_newest(self, note: bytes) -> bool:
+        return self._note.startswith(note)  # cosignatures of a witness may follow the log's own lines
 
     def _entries(self, size: int) -> Generator[bytes]:
         for index, width in spans(size):
@@ -129,13 +140,12 @@ class _Walk:
                 self.examination.problem(index * WIDTH, f"{name} is missing")
                 return
             items, fault = split_bundle(bundle, width)
+            if fault and len(items) == width:
+                self.examination.problem(None, f"{name} holds bytes beyond its entries")
             yield from items
-            if fault:
-                whole = len(items) == width
-                what = f"{name} {'holds bytes beyond its entries' if whole else 'ends within the entry'}"
-                self.examination.problem(None if whole else index * WIDTH + len(items), what)
-                if not whole:
-                    return
+            if len(items) < width:
+                self.examination.problem(index * WIDTH + len(items), f"{name} ends within the entry")
+                return
 
     def _rotations(self, size: int) -> Generator[Rotation]:
         """Yields the rotations that the entries hold, unproven, to find the log's first key by."""
