@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.identity import Caller
@@ -226,7 +226,7 @@ def due(connection: sqlite3.Connection, target: str, *, now_us: int, limit: int 
         " ORDER BY a.seq LIMIT ?",
         (target, now_us - KEPT_TRYING_S * 1_000_000, now_us, limit),
     ).fetchall()
-    return [Alert(*map(str, row[:5]), int(row[5]), int(row[6])) for row in rows]
+    return [_alert(row) for row in rows]
 
 
 def claim(connection: sqlite3.Connection, alert_id: str, target: str, *, now_us: int, until_us: int) -> int:
@@ -269,7 +269,7 @@ def read_alerts(connection: sqlite3.Connection, *, limit: int = 50) -> list[tupl
     ).fetchall()
     found: list[tuple[Alert, Sequence[Delivery]]] = []
     for row in rows:
-        alert = Alert(*map(str, row[:5]), int(row[5]), int(row[6]))
+        alert = _alert(row)
         deliveries = connection.execute(
             "SELECT target, attempts, delivered_us, error FROM alert_deliveries WHERE alert_id = ?"
             " ORDER BY target",
@@ -277,3 +277,8 @@ def read_alerts(connection: sqlite3.Connection, *, limit: int = 50) -> list[tupl
         ).fetchall()
         found.append((alert, [Delivery(alert, str(d[0]), int(d[1]), d[2], str(d[3])) for d in deliveries]))
     return found
+
+
+def _alert(row: tuple[Any, ...]) -> Alert:
+    alert_id, kind, message, principal, agent, seq, raised_us = row
+    return Alert(alert_id, kind, message, principal, agent, int(seq), int(raised_us))

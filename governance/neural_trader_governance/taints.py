@@ -150,4 +150,4 @@ def read(
         " WHERE (?1 IS NULL OR principal = ?1) AND (?2 IS NULL OR agent = ?2) ORDER BY seq",
         (principal, agent),
     ).fetchall()
-    return [Taint(*map(str, row[:5]), int(row[5])) for row in rows]
+    return [Taint(str(a), str(b), str(c), str(d), str(e), int(seq)) for a, b, c, d, e, seq in rows]

@@ -4,6 +4,7 @@ Its wheel brings an INT8 ONNX model and patterns (Apache-2.0). Imported only whe
 it loads an inference runtime, which a desk without the setting does not pay for.
 """
 
+import importlib
 from typing import Any
 
 from neural_trader_governance.errors import ConfigurationError
@@ -26,18 +27,17 @@ class Defender:
             ConfigurationError: the extra is not installed, or its model cannot be loaded.
         """
         try:
-            from stackone_defender import (  # pyright: ignore[reportMissingImports]  # an extra
-                create_prompt_defense,  # pyright: ignore[reportUnknownVariableType]
-            )
-
-            self._defense: Any = create_prompt_defense(require_tier2=True, sanitize_content=False)
-            self._defense.warmup_tier2()
+            # By name: without the extra there is nothing whose types could be checked.
+            package: Any = importlib.import_module("stackone_defender")
+            defense: Any = package.create_prompt_defense(require_tier2=True, sanitize_content=False)
+            defense.warmup_tier2()
         except (ImportError, RuntimeError, OSError) as error:
             raise ConfigurationError(
                 "detector_unavailable",
                 f"the detector `defender` cannot be loaded ({type(error).__name__})",
                 "install the extra: pip install 'neural-trader[defender]', or set detector to rules",
             ) from error
+        self._defense = defense
 
     def score(self, text: str) -> Finding:
         """Returns the finding for a text of any length; long ones are judged by both ends."""

@@ -42,7 +42,7 @@ class Finding:
         return {
             "detector": self.detector,
             "score_bps": round(self.score * 10_000),
-            "labels": list(self.labels)[:16],
+            "labels": list[JsonValue](self.labels[:16]),
         }
 
 
