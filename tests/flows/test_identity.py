@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from neural_trader_governance.errors import RiskError
 from neural_trader_governance.terms.clocks import WallClock
 from neural_trader_server.app import Services, build_server, open_desk
 from neural_trader_server.home import Home
@@ -163,19 +165,30 @@ async def test_a_stranger_agent_gets_status_and_halt_and_nothing_else(home: Home
         assert not (await client.call_tool("trading_halt", {"reason": "drill"})).is_error
 
 
-def test_a_second_approver_makes_a_key_is_enrolled_and_signs_beside_the_first(
-    command: RunCommand, home: Home, tmp_path: Any
+async def test_a_second_approver_signs_where_his_key_is_and_the_desk_takes_the_signature(
+    command: RunCommand, home: Home, tmp_path: Path
 ) -> None:
-    made = answer(command("identity", "keygen", "bob", "--out", str(home.keys), "--json"))
-    enrolled = answer(
-        command("identity", "enroll", "bob", "--role", "approver", "--vkey", made["vkey_file"], "--json")
-    )
-    assert enrolled["vkey"] == made["vkey"]
-    order = ("orders", "approve", "pv_000000000000", "--as", "bob")
-    assert "preview_unknown" in command(*order).stderr, "bob may sign; there is only no such preview"
-    assert "approver_key_mismatch" in command(*order, "--key", str(home.approver_key)).stderr
+    made = answer(command("identity", "keygen", "bob", "--out", str(tmp_path), "--json"))
+    enroll = ("identity", "enroll", "bob", "--role", "approver", "--vkey", made["vkey_file"], "--json")
+    assert answer(command(*enroll))["vkey"] == made["vkey"]
+    async with open_desk(home, Settings()) as services:
+        order = {"symbol": "AAPL", "side": "buy", "quantity": "30", "reason": "bob shall see it"}
+        preview_id = (await services.call("orders_preview", **order))["preview_id"]
+    approve = ("orders", "approve", preview_id, "--as", "bob")
+    assert "approver_key_mismatch" in command(*approve, "--key", str(home.approver_key)).stderr
+    request = str(tmp_path / "request.json")
+    answer(command(*approve, "--request", request, "--json"))
+    assert "approver_key_mismatch" in command(*approve, "--signed", request).stderr, "nobody signed it yet"
+    shown = command("orders", "sign", request, "--key", made["key"])
+    assert shown.stdout.startswith("buy 30 AAPL (market) on paper by agent-1, about ")
+    taken = answer(command(*approve, "--signed", request, "--json"))
+    assert (taken["person"], taken["missing"]) == ("bob", 0)
     answer(command("identity", "retire", "bob", "--json"))
-    assert "not_an_approver" in command(*order).stderr
+    async with open_desk(home, Settings()) as services:
+        with pytest.raises(RiskError, match="approver_not_enrolled"):
+            await services.call("orders_submit", preview_id=preview_id)
+        answer(command(*enroll))
+        assert (await services.call("orders_submit", preview_id=preview_id))["state"] == "filled"
 
 
 def test_a_scoped_halt_is_shown_and_released_on_the_command_line(command: RunCommand) -> None:

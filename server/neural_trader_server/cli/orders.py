@@ -155,8 +155,8 @@ def sign(
     order = draft.intent
     if not json_output:
         out().print(
-            f"{order.side} {format_decimal(order.quantity)} {order.symbol} ({order.type}) on {order.account} by"
-            f" {order.agent}, about {format_decimal(draft.notional)} USD: {order.reason}",
+            f"{order.side} {format_decimal(order.quantity)} {order.symbol} ({order.type}) on {order.account}"
+            f" by {order.agent}, about {format_decimal(draft.notional)} USD: {order.reason}",
             soft_wrap=True,
             markup=False,
         )
