@@ -60,6 +60,7 @@ async def examine(services: "Services") -> list[Check]:
     checks += await _sandbox(services)
     checks += [_guarded("data", _data, services), _guarded("broker", _broker, services), *_assets()]
     checks += [_guarded("policy", _policy, services), _guarded("audit", _audit, services)]
+    checks.append(_alerts(services))
     checks += [_guarded("people", _people, services), *separation(services.home)]
     checks.append(_guarded("witness", _witness, services))
     return checks
@@ -183,6 +184,14 @@ def _witness(services: "Services") -> Check:
         return Check("witness", True, detail, "neural-trader witness --help")
     done = services.cosigner.round()
     return Check("witness", True, f"cosigned {0 if done is None else done.size} entries just now")
+
+
+def _alerts(services: "Services") -> Check:
+    settings = services.settings
+    places = [f"{len(settings.alert_webhooks)} webhooks", *(["desktop"] if settings.alert_desktop else [])]
+    if settings.alert_webhooks or settings.alert_desktop:
+        return Check("alerts", True, ", ".join(places))
+    return Check("alerts", True, "the servers' logs only; docs/alerts.md says how to be told elsewhere")
 
 
 def _assets() -> list[Check]:
