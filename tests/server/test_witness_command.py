@@ -95,8 +95,7 @@ def start_a_server(home: Home, *, append: int = 0) -> WitnessStanding:
 
 def forget_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is started next is another process, as far as witnessing can tell."""
-    monkeypatch.setattr(witnessing.standing, "__kwdefaults__", {"run": os.urandom(4).hex()})
-    monkeypatch.setattr(witnessing.cosign, "__kwdefaults__", witnessing.standing.__kwdefaults__)
+    monkeypatch.setattr(witnessing, "RUN", os.urandom(4).hex())
 
 
 def test_the_three_commands_of_the_documentation_and_what_status_then_says(

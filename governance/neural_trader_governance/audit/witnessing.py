@@ -148,13 +148,13 @@ def read_pin(connection: sqlite3.Connection) -> Pin | None:
     return None if row is None else Pin(WitnessKey.parse(row[0]), bool(row[1]), str(row[2]))
 
 
-def standing(connection: sqlite3.Connection, *, now: datetime, run: str = RUN) -> WitnessStanding:
+def standing(connection: sqlite3.Connection, *, now: datetime, run: str | None = None) -> WitnessStanding:
     """Says how this log stands with its witness; ask inside the transaction that acts on it.
 
     Args:
         connection: Of the store, in a transaction.
         now: The machine's time, not the replay clock's.
-        run: The process that asks.
+        run: The process that asks; by default this one.
     """
     pinned = read_pin(connection)
     if pinned is None:
@@ -163,7 +163,7 @@ def standing(connection: sqlite3.Connection, *, now: datetime, run: str = RUN) -
         "SELECT size, time_s FROM audit_cosignatures WHERE witness = ? ORDER BY size DESC LIMIT 1",
         (_id(pinned.key),),
     ).fetchone()
-    asked = connection.execute("SELECT 1 FROM audit_witness_runs WHERE run = ?", (run,)).fetchone()
+    asked = connection.execute("SELECT 1 FROM audit_witness_runs WHERE run = ?", (run or RUN,)).fetchone()
     if newest is None:
         return WitnessStanding(True, pinned.consistent, NEVER_S, False, None)
     confirmed = asked is not None
@@ -190,7 +190,7 @@ def newest_cosigned(connection: sqlite3.Connection, key: WitnessKey) -> str | No
 
 
 def cosign(
-    store: "Store", witness: WitnessPort, *, caller: Caller, now: datetime, run: str = RUN
+    store: "Store", witness: WitnessPort, *, caller: Caller, now: datetime, run: str | None = None
 ) -> Cosigned:
     """Takes the log's newest checkpoint to the witness and keeps what it answers.
 
@@ -213,7 +213,7 @@ def cosign(
         key, size, note, submission = _submission(store, old)
         answer = witness.add_checkpoint(submission.encode())
         if answer.status == 200:
-            return _keep(store, key, size, note, answer.body, now=now, run=run)
+            return _keep(store, key, size, note, answer.body, now=now, run=run or RUN)
         if answer.status == 409:
             old = _conflicting(answer)
             # Whatever was ever sent had been committed: a fresh look is as large, or history is gone.
