@@ -138,7 +138,7 @@ def test_json_is_one_document_on_stdout(home: Home, here: Command, words: tuple[
 
 def test_a_new_home_is_founded_on_the_way_and_said_on_stderr(command: Command, tmp_path: Path) -> None:
     done = command("orders", "list", "--json")
-    assert json.loads(done.stdout) == {"orders": [], "awaiting_approval": []}
+    assert json.loads(done.stdout) == {"orders": [], "halts": [], "awaiting_approval": []}
     assert "home_founded" in done.stderr
     assert (tmp_path / "new-home" / "desk.db").exists()
 
@@ -146,7 +146,8 @@ def test_a_new_home_is_founded_on_the_way_and_said_on_stderr(command: Command, t
 def test_halt_and_resume_are_seen_by_the_next_process(home: Home, here: Command) -> None:
     assert json.loads(here("halt", "--reason", "a test", "--json").stdout)["halted"] is True
     assert home.path.exists()
-    assert json.loads(here("resume", "--json").stdout) == {"halted": False}
+    released = {"halted": False, "scope": "all", "standing": []}
+    assert json.loads(here("resume", "--json").stdout) == released
     assert here("resume").returncode == 1
 
 
