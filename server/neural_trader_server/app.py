@@ -312,6 +312,8 @@ class Services:
 
         await self.start()
         spec = next(spec for spec in CATALOGUE if spec.name == name)
+        if spec.toolset == "trading":
+            await self.cosigner.confirm()
         given = {key: value for key, value in arguments.items() if value is not None}
         answer = await bind(spec.load(), self.provided())(**given)
         return dict(answer.structured_content or {})

@@ -122,6 +122,8 @@ def approve(
                 "missing": signed.missing,
             }
 
+        # Policy judges again in this process, which the witness has not answered yet.
+        await services.cosigner.confirm()
         return await anyio.to_thread.run_sync(sign)
 
     approval = with_desk(run)
