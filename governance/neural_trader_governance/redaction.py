@@ -23,6 +23,10 @@ _SECRET = re.compile(
     r"|\b(?:sk|rk|pk)[-_](?:live|test|ant|proj)?[-_]?[A-Za-z0-9_\-]{20,}"
     r"|\bAKIA[0-9A-Z]{16}\b"
 )
+# One of these stands in every match: most texts hold none, and looking for them costs microseconds.
+_MARKERS = (
+    "PRIVATE", "ntk_", "Bearer", "eyJ", "://", "AKIA", "sk-", "sk_", "rk-", "rk_", "pk-", "pk_",
+)  # fmt: skip
 _NAMED = re.compile(
     r"(?i)\b([a-z0-9_\-]*(?:pass(?:word|phrase|wd)|secret|api_?key|private_?key|access_?token|auth_?token)"
     rf"[a-z0-9_]*[\"']?\s*[=:]\s*[\"']?){_END}{{3,}}"
@@ -47,7 +51,7 @@ def redact(text: str) -> str:
     """Returns the text with every secret hidden that can be recognised; for errors, results and alerts."""
     for secret in sorted(_known, key=len, reverse=True):
         text = text.replace(secret, HIDDEN)
-    return _SECRET.sub(HIDDEN, text)
+    return _SECRET.sub(HIDDEN, text) if any(marker in text for marker in _MARKERS) else text
 
 
 def redact_line(text: str) -> str:
