@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
+import anyio.to_thread
 from pydantic import BaseModel, Field
 
+from neural_trader_governance.audit.proofs import prove_receipt
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.terms.clocks import format_time
 from neural_trader_governance.terms.money import format_decimal
@@ -16,6 +18,7 @@ class ReceiptResult(BaseModel):
     seq: int = Field(description="Sequence number of the order.intent entry, from 0")
     leaf_hash: str
     checkpoint: str = Field(description="Signed checkpoint (C2SP tlog-checkpoint) that covers it")
+    proof: str = Field(description="The same as a C2SP tlog-proof, with the path from leaf_hash to the root")
 
 
 class FillResult(BaseModel):
@@ -49,6 +52,11 @@ async def orders_submit(
     """Submit a preview once. Where a person must approve first, approval_required consumes nothing."""
     submission = await desk.submit(preview_id, caller)
     order, receipt = submission.order, submission.receipt
+
+    def prove() -> str:
+        with desk.store.read() as connection:
+            return prove_receipt(connection, receipt.seq)
+
     return SubmitResult(
         client_order_id=order.client_order_id,
         state=order.state,
@@ -65,5 +73,10 @@ async def orders_submit(
             )
             for fill in submission.fills
         ],
-        receipt=ReceiptResult(seq=receipt.seq, leaf_hash=receipt.leaf_hash, checkpoint=receipt.checkpoint),
+        receipt=ReceiptResult(
+            seq=receipt.seq,
+            leaf_hash=receipt.leaf_hash,
+            checkpoint=receipt.checkpoint,
+            proof=await anyio.to_thread.run_sync(prove),
+        ),
     )
