@@ -138,6 +138,56 @@ def test_the_published_consistency_proofs_are_made_and_verify(old: int, new: int
     )
 
 
+def _path_by_definition(index: int, leaves: list[bytes]) -> list[bytes]:
+    """PATH as RFC 6962 section 2.1.1 writes it."""
+    if len(leaves) == 1:
+        return []
+    split = 1
+    while split * 2 < len(leaves):
+        split *= 2
+    if index < split:
+        return [*_path_by_definition(index, leaves[:split]), _by_definition(leaves[split:])]
+    return [*_path_by_definition(index - split, leaves[split:]), _by_definition(leaves[:split])]
+
+
+def _proof_by_definition(old: int, leaves: list[bytes], whole: bool = True) -> list[bytes]:
+    """SUBPROOF as RFC 6962 section 2.1.2 writes it."""
+    if old == len(leaves):
+        return [] if whole else [_by_definition(leaves)]
+    split = 1
+    while split * 2 < len(leaves):
+        split *= 2
+    if old <= split:
+        return [*_proof_by_definition(old, leaves[:split], whole), _by_definition(leaves[split:])]
+    return [*_proof_by_definition(old - split, leaves[split:], False), _by_definition(leaves[:split])]
+
+
+def test_the_example_tree_of_the_rfc_has_the_paths_and_proofs_that_it_prints() -> None:
+    # RFC 6962 section 2.1.3: seven leaves d0 to d6; PATH(0), PATH(3), PATH(4), PATH(6); PROOF from 3, 4 and 6.
+    a, b, c, d, e, f, j = leaves = _hashes(7)
+    g, h, i = merkle.node_hash(a, b), merkle.node_hash(c, d), merkle.node_hash(e, f)
+    k, big_l = merkle.node_hash(g, h), merkle.node_hash(i, j)
+    read = _reader(leaves)
+    assert merkle.tree_hash(leaves) == merkle.node_hash(k, big_l)
+    assert merkle.inclusion_proof(read, 0, 7) == [b, h, big_l]
+    assert merkle.inclusion_proof(read, 3, 7) == [c, g, big_l]
+    assert merkle.inclusion_proof(read, 4, 7) == [f, j, k]
+    assert merkle.inclusion_proof(read, 6, 7) == [i, k]
+    assert merkle.consistency_proof(read, 3, 7) == [c, d, g, big_l]
+    assert merkle.consistency_proof(read, 4, 7) == [big_l]
+    assert merkle.consistency_proof(read, 6, 7) == [i, j, k]
+
+
+def test_every_proof_over_the_published_leaves_is_the_one_that_the_rfc_defines() -> None:
+    leaves = [merkle.leaf_hash(leaf) for leaf in LEAVES]
+    for size in range(1, 9):
+        tree = leaves[:size]
+        read = _reader(tree)
+        for index in range(size):
+            assert merkle.inclusion_proof(read, index, size) == _path_by_definition(index, tree)
+            assert merkle.consistency_proof(read, index + 1, size) == _proof_by_definition(index + 1, tree)
+
+
 def test_every_proof_of_every_small_tree_verifies_and_no_other_place_does() -> None:
     for size in range(1, 34):
         leaves = _hashes(size)
