@@ -258,3 +258,21 @@ def test_what_has_no_translation_is_refused_by_name(condition: str, named: str) 
     with pytest.raises(UntranslatableError, match=named) as caught:
         policy_formula(policy, Unknowns())
     assert "in the rule odd" in str(caught.value)
+
+
+@pytest.mark.parametrize("halted", [True, False])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "context.halted && {overflows}",
+        "context.halted || {overflows}",
+        "!context.halted && ({overflows} || context.halted)",
+        "if context.halted then {overflows} else true",
+        "{overflows} && context.halted",
+        "{overflows} || context.halted",
+    ],
+)
+def test_what_cedar_does_not_evaluate_cannot_fail(condition: str, halted: bool) -> None:
+    text = condition.format(overflows="context.notional_cents * 9223372036854775807 > 0")
+    order = ORDINARY.model_copy(update={"halted": halted})
+    check_any(f'@id("odd")\nforbid (principal, action, resource) when {{ {text} }};', [order])
