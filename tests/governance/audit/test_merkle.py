@@ -163,7 +163,7 @@ def _proof_by_definition(old: int, leaves: list[bytes], whole: bool = True) -> l
 
 
 def test_the_example_tree_of_the_rfc_has_the_paths_and_proofs_that_it_prints() -> None:
-    # RFC 6962 section 2.1.3: seven leaves d0 to d6; PATH(0), PATH(3), PATH(4), PATH(6); PROOF from 3, 4 and 6.
+    # RFC 6962 section 2.1.3: seven leaves; its audit paths of d0, d3, d4, d6 and proofs from 3, 4, 6.
     a, b, c, d, e, f, j = leaves = _hashes(7)
     g, h, i = merkle.node_hash(a, b), merkle.node_hash(c, d), merkle.node_hash(e, f)
     k, big_l = merkle.node_hash(g, h), merkle.node_hash(i, j)
