@@ -17,8 +17,22 @@ from neural_trader_governance.errors import IntegrityError, StorageError
 
 RETENTION_YEARS = 7
 """How long entries must be kept, wherever they are (the regulations ask for 5 or 6)."""
-KEPT_TYPES = (EntryType.KEY_ROTATE, EntryType.AUDIT_ARCHIVE)
-"""Entries whose bytes never leave the database: checking the rest depends on them."""
+KEPT_TYPES = (
+    EntryType.KEY_ROTATE,
+    EntryType.AUDIT_ARCHIVE,
+    EntryType.POLICY_ACTIVATE,
+    EntryType.PRINCIPAL_ENROLL,
+    EntryType.PRINCIPAL_RETIRE,
+    EntryType.APIKEY_ISSUE,
+    EntryType.APIKEY_REVOKE,
+    EntryType.MANDATE_ISSUE,
+    EntryType.MANDATE_REVOKE,
+    EntryType.BUDGET_SET,
+    EntryType.OVERRIDE_GRANT,
+    EntryType.OVERRIDE_REVOKE,
+    EntryType.WITNESS_PIN,
+)
+"""Entries whose bytes never leave the database: checking the rest, and who may do what, depends on them."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS audit_archives (
