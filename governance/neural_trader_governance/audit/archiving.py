@@ -69,14 +69,15 @@ def archive_entries(
         if end <= start:
             return Archived(place, start, start, 0, None)
         span = (start, end, *(kept.value for kept in KEPT_TYPES))
-        moved = "FROM audit_entries WHERE seq >= ? AND seq < ? AND type NOT IN (?, ?)"
-        (freed,) = connection.execute(f"SELECT total(length(entry)) {moved}", span).fetchone()
+        moved = f"WHERE seq >= ? AND seq < ? AND type NOT IN ({', '.join('?' for _ in KEPT_TYPES)})"
+        (freed,) = connection.execute(
+            f"SELECT total(length(entry)) FROM audit_entries {moved}",  # noqa: S608 - only marks
+            span,
+        ).fetchone()
         (newest_us,) = connection.execute(
             "SELECT max(time_us) FROM audit_entries WHERE seq >= ? AND seq < ?", (start, end)
         ).fetchone()
-        connection.execute(
-            "UPDATE audit_entries SET entry = x'' WHERE seq >= ? AND seq < ? AND type NOT IN (?, ?)", span
-        )
+        connection.execute(f"UPDATE audit_entries SET entry = x'' {moved}", span)  # noqa: S608 - only marks
         connection.execute(
             "INSERT INTO audit_archives VALUES (?, ?, ?, ?)", (start, end, str(place), newest_us)
         )

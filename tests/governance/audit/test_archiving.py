@@ -1,5 +1,6 @@
 """Archiving and proofs: old entries leave the database, and everything about them can still be shown."""
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,6 +39,22 @@ def filled(store: Store, clock: SimulatedClock) -> Store:
 def _archive(store: Store, clock: SimulatedClock, folder: Path, keep_days: int) -> archiving.Archived:
     now = clock.now()
     return archive_entries(store, folder, before=now - timedelta(days=keep_days), now=now, caller=PERSON)
+
+
+def test_what_says_who_may_do_what_stays_in_the_database(
+    store: Store, clock: SimulatedClock, tmp_path: Path
+) -> None:
+    with store.unit() as unit:
+        for _ in range(128):
+            unit.append(AuditEntry.by(PERSON, EntryType.RECON))
+            unit.append(AuditEntry.by(PERSON, EntryType.POLICY_ACTIVATE))
+    clock.advance(timedelta(days=9))
+    assert _archive(store, clock, tmp_path / "archive", keep_days=3).end == 256
+    shutil.rmtree(tmp_path / "archive")
+    with store.read() as connection:
+        assert read_entry(connection, 1).type == EntryType.POLICY_ACTIVATE
+        with pytest.raises(StorageError, match="entry_archived"):
+            read_entry(connection, 0)
 
 
 def test_whole_bundles_of_old_entries_leave_and_everything_about_them_can_still_be_shown(
