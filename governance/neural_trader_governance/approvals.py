@@ -21,7 +21,7 @@ from neural_trader_governance.terms.money import DecimalText
 from neural_trader_governance.terms.term import Term
 
 UNSIGNED = "0" * 128
-_DOMAIN = b"neural-trader/approval/v1\n"
+_DOMAIN = b"neural-trader/approval/v2\n"
 
 
 class Approval(Term):
@@ -29,6 +29,7 @@ class Approval(Term):
 
     preview_id: str = Field(min_length=1, max_length=80)
     intent_hash: str = Field(pattern=r"^[0-9a-f]{64}$")
+    principal: str = Field(min_length=1, max_length=80, description="The person whose agent asks")
     policy_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     price_low: DecimalText = Field(ge=0)
     price_high: DecimalText = Field(ge=0)
@@ -52,6 +53,7 @@ def sign_approval(
     *,
     preview_id: str,
     intent_hash: str,
+    principal: str,
     policy_digest: str,
     price_low: Decimal,
     price_high: Decimal,
@@ -70,6 +72,7 @@ def sign_approval(
     return Approval(
         preview_id=preview_id,
         intent_hash=intent_hash,
+        principal=principal,
         policy_digest=policy_digest,
         price_low=price_low,
         price_high=price_high,
@@ -86,6 +89,7 @@ def verify_approval(
     key: VerifyingKey,
     preview_id: str,
     intent_hash: str,
+    principal: str,
     policy_digest: str,
     price: Decimal,
     now: datetime,
@@ -94,8 +98,8 @@ def verify_approval(
 
     Raises:
         RiskError: `approval_signature_invalid`, `approval_preview_mismatch`,
-            `approval_intent_changed`, `approval_policy_changed`, `approval_expired` or
-            `approval_price_moved`; the signature is checked first, because unsigned fields say
+            `approval_intent_changed`, `approval_principal_changed`, `approval_policy_changed`,
+            `approval_expired` or `approval_price_moved`; the signature is checked first, because unsigned fields say
             nothing.
     """
     signed = key.verify(approval.signed_bytes(), bytes.fromhex(approval.signature))
@@ -105,6 +109,8 @@ def verify_approval(
         _refuse("approval_preview_mismatch", f"the approval is for the preview {approval.preview_id}")
     if approval.intent_hash != intent_hash:
         _refuse("approval_intent_changed", "the order is not the one that was approved")
+    if approval.principal != principal:  # else a requester under another name would look independent
+        _refuse("approval_principal_changed", f"the approval is for an order of {approval.principal}")
     if approval.policy_digest != policy_digest:
         _refuse("approval_policy_changed", "the policy changed after the approval")
     if now >= approval.expires_at:
@@ -170,6 +176,7 @@ def count(
                 key=key,
                 preview_id=preview_id,
                 intent_hash=intent_hash,
+                principal=principal,
                 policy_digest=policy_digest,
                 price=price,
                 now=now,

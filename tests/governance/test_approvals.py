@@ -17,6 +17,7 @@ KEY = SigningKey.generate("desk.example/approver")
 TERMS: dict[str, Any] = {
     "preview_id": "pv-1",
     "intent_hash": "a" * 64,
+    "principal": "owner",
     "policy_digest": "b" * 64,
 }
 SIGNED: Approval = sign_approval(
@@ -53,6 +54,7 @@ def test_an_approval_covers_what_was_signed_up_to_its_last_moment() -> None:
     [
         ({"preview_id": "pv-2"}, "approval_preview_mismatch"),
         ({"intent_hash": "c" * 64}, "approval_intent_changed"),
+        ({"principal": "somebody"}, "approval_principal_changed"),
         ({"policy_digest": "c" * 64}, "approval_policy_changed"),
         ({"price": Decimal("39.499")}, "approval_price_moved"),
         ({"price": Decimal("40.501")}, "approval_price_moved"),
@@ -71,6 +73,7 @@ def test_each_mismatch_has_its_own_code(change: dict[str, Any], code: str) -> No
     [
         {"preview_id": "pv-2"},
         {"intent_hash": "c" * 64},
+        {"principal": "somebody"},
         {"policy_digest": "c" * 64},
         {"price_low": Decimal(1)},
         {"price_high": Decimal(1_000)},

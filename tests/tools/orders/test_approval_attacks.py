@@ -48,6 +48,7 @@ class Office:
         return {
             "preview_id": f"pv_{self.hex(12)}",
             "intent_hash": self.hex(64),
+            "principal": f"person-{self.hex(6)}",
             "policy_digest": self.hex(64),
             "price": Decimal(self.random.randint(100, 10_000_000)) / 100,
             "now": NOW + timedelta(seconds=self.random.randint(0, 10**6)),
@@ -59,6 +60,7 @@ class Office:
             key or self.keys[approver],
             preview_id=terms["preview_id"],
             intent_hash=terms["intent_hash"],
+            principal=terms["principal"],
             policy_digest=terms["policy_digest"],
             price_low=price * Decimal("0.95"),
             price_high=price * Decimal("1.05"),
@@ -68,7 +70,7 @@ class Office:
 
     def count(self, signed: dict[str, Approval], terms: dict[str, Any], pins: Any = None) -> int:
         keys = self.pins if pins is None else pins
-        return approvals.count(signed, keys=keys, principal="owner", **terms).count
+        return approvals.count(signed, keys=keys, **terms).count
 
 
 def attacks(office: Office) -> Generator[tuple[dict[str, Approval], dict[str, Any], Any]]:
@@ -78,6 +80,7 @@ def attacks(office: Office) -> Generator[tuple[dict[str, Approval], dict[str, An
     fields: dict[str, Any] = {
         "preview_id": other["preview_id"],
         "intent_hash": other["intent_hash"],
+        "principal": other["principal"],
         "policy_digest": other["policy_digest"],
         "price_low": Decimal(0),
         "price_high": Decimal(10) ** 9,
@@ -101,7 +104,7 @@ def attacks(office: Office) -> Generator[tuple[dict[str, Approval], dict[str, An
         twin = bytes(signature[:32]) + second.to_bytes(32, "little")
         yield {"alice": signed.model_copy(update={"signature": twin.hex()})}, terms, None
     yield {"alice": elsewhere}, terms, None  # another order's
-    for name in ("preview_id", "intent_hash", "policy_digest"):  # moved to another order, field by field
+    for name in ("preview_id", "intent_hash", "principal", "policy_digest"):  # moved to another order, field by field
         yield {"alice": signed}, {**terms, name: other[name]}, None
         yield {"alice": elsewhere.model_copy(update={name: terms[name]})}, terms, None
     for price in (signed.price_low - Decimal("0.0001"), signed.price_high + Decimal("0.0001"), Decimal(0)):
@@ -133,13 +136,13 @@ def test_of_ten_thousand_attacks_on_an_approval_none_counts(capsys: pytest.Captu
 
 def test_one_person_counts_once_and_the_principal_is_not_independent() -> None:
     office = Office(1)
-    terms = office.terms()
+    terms = {**office.terms(), "principal": "alice"}
     both = {"alice": office.sign(terms), "bob": office.sign(terms, "bob")}
-    counted = approvals.count(both, keys=office.pins, principal="alice", **terms)
+    counted = approvals.count(both, keys=office.pins, **terms)
     assert (counted.count, counted.independent) == (2, 1)
     twice = {"alice": both["alice"], "bob": both["alice"]}
     pins = {"alice": office.pins["alice"], "bob": office.pins["alice"]}  # one key under two names
-    assert approvals.count(twice, keys=pins, principal="owner", **terms).count == 1
+    assert approvals.count(twice, keys=pins, **terms).count == 1
 
 
 class Attacker:
@@ -209,6 +212,7 @@ async def test_rows_that_were_edited_by_hand_do_not_stand_for_a_signature(
         forger,
         preview_id=waiting.preview_id,
         intent_hash=waiting.intent_hash,
+        principal=waiting.caller.principal,
         policy_digest=approval.policy_digest,
         price_low=Decimal(0),
         price_high=Decimal(10**6),

@@ -108,6 +108,7 @@ class Inbox:
             approval = Approval(
                 preview_id=preview_id,
                 intent_hash=preview.intent_hash,
+                principal=preview.caller.principal,
                 policy_digest=self.policy.current(connection).digest,
                 price_low=(preview.price * (1 - PRICE_BAND)).quantize(tick, ROUND_FLOOR),
                 price_high=(preview.price * (1 + PRICE_BAND)).quantize(tick, ROUND_CEILING),
@@ -136,6 +137,7 @@ class Inbox:
                     key=enrolled,
                     preview_id=preview_id,
                     intent_hash=preview.intent_hash,
+                    principal=preview.caller.principal,
                     policy_digest=self.policy.current(unit.connection).digest,
                     price=preview.price,
                     now=self.clock.now(),
