@@ -7,7 +7,6 @@ group commit (`group_commit`); the figure is the time per entry, the best of thr
 """
 
 import os
-import secrets
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from neural_trader_governance.policy.engine import POLICY_FILE, SCHEMA_FILE, SHI
 from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import WallClock
+from neural_trader_tools.orders.desk import random_id
 
 ROUNDS = 400
 BATCH = 64
@@ -93,7 +93,7 @@ def order_entry() -> AuditEntry:
         account="paper",
         symbol="AAPL",
         intent_hash="f" * 64,
-        client_order_id=f"nt-{secrets.token_hex(12)}",
+        client_order_id=random_id("nt"),
         payload={"intent": intent, "decision_seq": 12_345},
     )
 

@@ -8,6 +8,7 @@ after that leaves an order in `submitted`; `reconcile` asks the venue about it a
 
 import secrets
 import sqlite3
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -54,8 +55,12 @@ _log = structlog.get_logger(__name__)
 
 
 def random_id(prefix: str) -> str:
-    """Returns a short unguessable identifier such as `pv_3f9a2c11d0e4`."""
-    return f"{prefix}_{secrets.token_hex(6)}"
+    """Returns a short unguessable identifier such as `pv_1c09b2e43f9a2c11`.
+
+    It begins with the second, so that new ids stand together in the indexes that hold them: random ones
+    would touch, and sync, another page for each order.
+    """
+    return f"{prefix}_{time.time_ns() >> 30 & 0xFFFFFF:06x}{secrets.token_hex(5)}"
 
 
 def order_id_of(preview_id: str) -> str:
