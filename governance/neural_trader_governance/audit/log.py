@@ -30,7 +30,8 @@ CREATE INDEX IF NOT EXISTS audit_by_symbol ON audit_entries (symbol, time_us, se
 CREATE INDEX IF NOT EXISTS audit_by_agent ON audit_entries (agent, time_us, seq, type, symbol);
 CREATE INDEX IF NOT EXISTS audit_entries_time ON audit_entries (time_us);
 DROP INDEX IF EXISTS audit_entries_order;
-CREATE INDEX IF NOT EXISTS audit_by_order ON audit_entries (client_order_id) WHERE client_order_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS audit_by_order ON audit_entries (client_order_id)
+  WHERE client_order_id IS NOT NULL;
 CREATE TABLE IF NOT EXISTS audit_nodes (
   level INTEGER NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL,
   PRIMARY KEY (level, position)) STRICT, WITHOUT ROWID;
