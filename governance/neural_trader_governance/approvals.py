@@ -99,8 +99,8 @@ def verify_approval(
     Raises:
         RiskError: `approval_signature_invalid`, `approval_preview_mismatch`,
             `approval_intent_changed`, `approval_principal_changed`, `approval_policy_changed`,
-            `approval_expired` or `approval_price_moved`; the signature is checked first, because unsigned fields say
-            nothing.
+            `approval_expired` or `approval_price_moved`; the signature is checked first, because
+            unsigned fields say nothing.
     """
     signed = key.verify(approval.signed_bytes(), bytes.fromhex(approval.signature))
     if approval.approver != key.name or not signed:

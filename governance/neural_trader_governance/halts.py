@@ -14,6 +14,7 @@ from neural_trader_governance.errors import InputError, RiskError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.redaction import redact
 from neural_trader_governance.terms.instruments import SYMBOL_PATTERN
+from neural_trader_governance.terms.words import one_line, visible
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS halts (
@@ -23,6 +24,7 @@ CREATE TABLE IF NOT EXISTS halts (
 ScopeKind = Literal["all", "account", "symbol", "strategy", "agent"]
 _REASON_MAX = 500
 _NAME = re.compile(r"[!-~]{1,80}")
+_DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 
 class HaltUnit(Protocol):
@@ -77,10 +79,11 @@ class Scope:
             InputError: more than one is given (a halt on either is two halts), or it is malformed.
         """
         named = {
-            "account": account,
+            # As orders spell them, or a halt would stand and stop nothing.
+            "account": account.strip().lower() if account is not None else None,
             "symbol": symbol.strip().upper() if symbol is not None else None,
-            "strategy": strategy_id,
-            "agent": agent,
+            "strategy": strategy_id.strip().lower() if strategy_id is not None else None,
+            "agent": agent.strip().lower() if agent is not None else None,
         }
         given = [(kind, name) for kind, name in named.items() if name is not None]
         if len(given) > 1:
@@ -97,7 +100,13 @@ class Scope:
         return "" if self.kind == "all" else f"--{self.kind} {self.name}"
 
     def covers(self, *, account: str, symbol: str, strategy_id: str | None, agent: str) -> bool:
-        """Says whether an order with these marks stands still under a halt of this scope."""
+        """Says whether an order with these marks stands still under a halt of this scope.
+
+        A strategy's digest may be cut short, as reports do, here or in the order: either is meant.
+        """
+        if self.kind == "strategy" and strategy_id is not None:
+            one, other = sorted((self.name.lower(), strategy_id.strip().lower()), key=len)
+            return one == other or (_DIGEST.fullmatch(one) is not None and other.startswith(one))
         marks = {"account": account, "symbol": symbol, "strategy": strategy_id, "agent": agent}
         return self.kind == "all" or marks[self.kind] == self.name
 
@@ -122,11 +131,12 @@ def halt(unit: HaltUnit, *, reason: str, caller: Caller, scope: Scope = EVERYTHI
     Raises:
         InputError: the reason is empty or longer than 500 characters.
     """
-    reason = redact(reason.strip())
+    reason = redact(one_line(reason))
     if not 0 < len(reason) <= _REASON_MAX:
         raise InputError(
             "invalid_reason", f"the reason has {len(reason)} characters", f"give 1 to {_REASON_MAX}"
         )
+    reason = visible(reason)[:_REASON_MAX]  # never refused for its letters: a halt must work
     payload = {"scope": str(scope), "reason": reason}
     seq = unit.append(AuditEntry.by(caller, EntryType.KILL, payload=payload))
     unit.connection.execute(

@@ -17,6 +17,7 @@ from pydantic import SecretBytes, SecretStr
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from neural_trader_governance.redaction import HIDDEN, names_secret, redact_line, remember
+from neural_trader_governance.terms.words import visible
 
 
 def configure_logs(
@@ -105,4 +106,4 @@ def _hidden(value: Any, name: str = "") -> Any:
         return {key: _hidden(inner, str(key)) for key, inner in cast("dict[Any, Any]", value).items()}
     if isinstance(value, list | tuple):
         return [_hidden(inner) for inner in cast("list[Any]", value)]
-    return value
+    return visible(value) if isinstance(value, str) else value  # on a terminal, others' words act

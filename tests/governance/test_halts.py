@@ -109,3 +109,28 @@ def test_a_symbol_is_halted_however_it_is_typed() -> None:
 )
 def test_a_scope_is_read_back_as_it_was_written(kind: halts.ScopeKind, name: str) -> None:
     assert Scope.parse(str(Scope(kind, name))) == Scope(kind, name)
+
+
+def test_a_halt_holds_however_its_name_is_spelled_or_cut(store: Store) -> None:
+    digest = "5f3a" * 16
+    for names, order in (
+        ({"agent": " BOT "}, ORDER),
+        ({"account": "Paper"}, ORDER),
+        ({"strategy_id": digest[:12]}, {**ORDER, "strategy_id": digest}),
+        ({"strategy_id": digest}, {**ORDER, "strategy_id": digest[:12]}),
+        ({"strategy_id": digest.upper()}, {**ORDER, "strategy_id": digest}),
+        ({"strategy_id": digest}, {**ORDER, "strategy_id": digest.upper()}),
+    ):
+        scope = Scope.choose(**names)
+        halt(store, scope)
+        assert covering(store, order) is not None, names
+        with store.unit() as unit:
+            halts.resume(unit, caller=PERSON, scope=Scope.choose(**names))
+        assert covering(store, order) is None
+    halt(store, Scope.choose(strategy_id="5f3a"))
+    assert covering(store, {**ORDER, "strategy_id": digest}) is None, "four digits are a name of their own"
+
+
+def test_a_halt_is_never_refused_for_its_words_and_shows_what_they_hold(store: Store) -> None:
+    standing = halt(store, EVERYTHING, "loops\n\x1b[2Jall is \u202ewell")
+    assert standing.reason == "loops \\x1b[2Jall is \\u202ewell"

@@ -9,6 +9,7 @@ from neural_trader_governance.terms.clocks import UtcTime
 from neural_trader_governance.terms.instruments import Symbol
 from neural_trader_governance.terms.money import MONEY_MAX, NANO, QUANTITY_MAX, DecimalText, price_tick
 from neural_trader_governance.terms.term import Term
+from neural_trader_governance.terms.words import is_plain
 
 Side = Literal["buy", "sell"]
 OrderType = Literal["market", "limit", "stop", "stop_limit"]
@@ -49,7 +50,16 @@ class OrderIntent(Term):
     account: AccountId = "paper"
     agent: AgentId
     reason: str = Field(min_length=1, max_length=500, description="Why, in words: it goes into the audit log")
-    strategy_id: str | None = Field(default=None, max_length=80)
+    strategy_id: str | None = Field(
+        default=None, pattern=r"^[!-~]{1,80}$", description="As a halt on a strategy can name it"
+    )
+
+    @model_validator(mode="after")
+    def _words_are_plain(self) -> Self:
+        # Whoever approves reads this on a terminal: nothing in it may move the cursor or hide a digit.
+        if not is_plain(self.reason):
+            raise ValueError("reason holds characters that cannot be seen; write one line of plain text")
+        return self
 
     @model_validator(mode="after")
     def _prices_fit_the_type(self) -> Self:

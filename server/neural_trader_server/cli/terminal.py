@@ -37,31 +37,56 @@ def group(name: str, help_text: str) -> typer.Typer:
 @functools.cache
 def out() -> "Console":
     """Returns the console of answers for people (stdout)."""
-    from rich.console import Console
-
     # A pipe has no width of its own: 80 columns would fold identifiers that scripts look for.
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    return _console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 @functools.cache
 def err() -> "Console":
     """Returns the console of notices and failures (stderr)."""
-    from rich.console import Console
+    return _console(stderr=True, highlight=False)
 
-    return Console(stderr=True, highlight=False)
+
+def _console(**options: Any) -> "Console":
+    """Returns a console on which words of agents and strangers can be read and do nothing else.
+
+    An escape sequence in an order's reason could repaint the very line by which a person decides.
+    """
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    from neural_trader_governance.terms.words import visible
+
+    class PlainConsole(Console):
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterable[Segment]:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else visible(text, keep="\n\t"), style, control)
+
+    return PlainConsole(**options)
 
 
 def emit(document: Any) -> None:
     """Writes the one JSON document of a `--json` answer to stdout."""
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n")
+    from neural_trader_governance.terms.words import is_unseen
+
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    if not text.isascii() or "\x7f" in text:  # JSON escapes only ASCII's other ones by itself
+        text = "".join(json.dumps(each)[1:-1] if is_unseen(each) else each for each in text)
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints rows for people; None is shown as a dash."""
+    """Prints rows for people; None is shown as a dash, and no row at all as the word none."""
     from rich.table import Table
     from rich.text import Text
 
+    rows = list(rows)
+    if not rows:
+        out().print(f"{title}: none")
+        return
     table = Table(title=title, title_justify="left")
     for name in columns:
         table.add_column(name, overflow="fold")

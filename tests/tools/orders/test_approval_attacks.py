@@ -104,7 +104,7 @@ def attacks(office: Office) -> Generator[tuple[dict[str, Approval], dict[str, An
         twin = bytes(signature[:32]) + second.to_bytes(32, "little")
         yield {"alice": signed.model_copy(update={"signature": twin.hex()})}, terms, None
     yield {"alice": elsewhere}, terms, None  # another order's
-    for name in ("preview_id", "intent_hash", "principal", "policy_digest"):  # moved to another order, field by field
+    for name in ("preview_id", "intent_hash", "principal", "policy_digest"):  # moved, field by field
         yield {"alice": signed}, {**terms, name: other[name]}, None
         yield {"alice": elsewhere.model_copy(update={name: terms[name]})}, terms, None
     for price in (signed.price_low - Decimal("0.0001"), signed.price_high + Decimal("0.0001"), Decimal(0)):

@@ -82,7 +82,7 @@ def send(floor: Any, intent: OrderIntent, count: int = 1, cents: int = 1) -> Non
         for number in range(count):
             messages.count_order(
                 unit.connection,
-                intent.model_copy(update={"strategy_id": f"s{number}", "quantity": Decimal(number + 100)}),
+                intent.model_copy(update={"symbol": f"S{number}", "quantity": Decimal(number + 100)}),
                 cents=cents,
                 now=floor.clock.now(),
                 day=day,
@@ -172,6 +172,15 @@ async def test_repeated_execution_switches_an_agent_off_until_a_person_enables_i
     with floor.store.unit() as unit:
         throttles.enable(unit, "agent-1", person=floor.person, reason="looked", now=floor.clock.now())
     assert await rules(floor, intent()) == []
+
+
+async def test_a_new_strategy_name_for_every_order_repeats_all_the_same(floor: Any, intent: Build) -> None:
+    with floor.store.unit() as unit:
+        for number in range(20):
+            order = intent(quantity=str(number + 10), strategy_id=f"s{number}")
+            now, day = floor.clock.now(), floor.replay.now().date()
+            messages.count_order(unit.connection, order, cents=1, now=now, day=day)
+    assert await rules(floor, intent(strategy_id="fresh")) == ["repeated_execution"]
 
 
 async def test_enabling_an_agent_forgives_the_repeats_before(floor: Any, intent: Build) -> None:

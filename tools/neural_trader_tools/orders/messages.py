@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS sent_values (
     PRIMARY KEY (day, account, agent)
 ) STRICT, WITHOUT ROWID;
 """
-"""`pattern`: strategy, symbol and side; `fingerprint`: the order without its reason and strategy."""
+"""`pattern`: symbol and side; `fingerprint`: the order without its reason and strategy."""
 
 RATE_WINDOW = timedelta(minutes=1)
 DUPLICATE_WINDOW = timedelta(seconds=10)
@@ -119,7 +119,8 @@ def _insert(
 
 
 def _pattern(intent: OrderIntent) -> str:
-    return f"{intent.strategy_id or ''} {intent.symbol} {intent.side}"
+    # Not by strategy: the agent names that as it likes, and a new name each time would never repeat.
+    return f"{intent.symbol} {intent.side}"
 
 
 def _fingerprint(intent: OrderIntent) -> str:

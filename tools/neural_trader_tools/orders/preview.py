@@ -10,6 +10,7 @@ from neural_trader_governance.identity import Caller
 from neural_trader_governance.terms.clocks import format_time
 from neural_trader_governance.terms.money import format_decimal
 from neural_trader_governance.terms.orders import OrderIntent
+from neural_trader_governance.terms.words import one_line
 from neural_trader_tools.orders.desk import Desk
 
 
@@ -100,7 +101,7 @@ async def orders_preview(
                 "time_in_force": time_in_force,
                 "account": account,
                 "agent": caller.agent,
-                "reason": reason,
+                "reason": one_line(reason),
                 "strategy_id": strategy_id,
             }
         )
