@@ -34,7 +34,8 @@ from neural_trader_governance.audit.log import Head, Receipt
 from neural_trader_governance.audit.signers import LogSigner
 from neural_trader_governance.commits import Unit, Writer
 from neural_trader_governance.errors import StorageError
-from neural_trader_governance.signing.keys import SigningKey, sync_folder
+from neural_trader_governance.signing.at_rest import sync_folder
+from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.terms.clocks import Clock
 
 __all__ = ["Head", "Receipt", "Store", "Unit"]

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from neural_trader_governance.errors import ConfigurationError, HostError
 from neural_trader_governance.signing import locking
-from neural_trader_governance.signing.keys import SigningKey, VerifyingKey, read_key_file, vkey_of
+from neural_trader_governance.signing.at_rest import read_key_file
+from neural_trader_governance.signing.keys import SigningKey, VerifyingKey, vkey_of
 from neural_trader_server.home import Home
 
 KEYRING_SERVICE = "neural-trader"

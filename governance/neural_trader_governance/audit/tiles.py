@@ -24,7 +24,7 @@ from neural_trader_governance.audit.archive import Shelf
 from neural_trader_governance.audit.bundles import WIDTH, checkpoints_path, join_bundle, spans, tile_path
 from neural_trader_governance.audit.rotation import open_signed
 from neural_trader_governance.errors import IntegrityError, StorageError
-from neural_trader_governance.signing.keys import sync_folder
+from neural_trader_governance.signing.at_rest import sync_folder
 from neural_trader_governance.store import Store
 
 __all__ = ["TILE_WIDTH", "Export", "export", "spans", "tile_path"]

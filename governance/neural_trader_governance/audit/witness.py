@@ -23,7 +23,8 @@ from neural_trader_governance.audit.checkpoints import Checkpoint, open_checkpoi
 from neural_trader_governance.audit.cosignatures import WitnessKey, cosign
 from neural_trader_governance.audit.submissions import Submission, parse_submission
 from neural_trader_governance.errors import InputError, IntegrityError, StorageError
-from neural_trader_governance.signing.keys import SigningKey, VerifyingKey, sync_folder
+from neural_trader_governance.signing.at_rest import sync_folder
+from neural_trader_governance.signing.keys import SigningKey, VerifyingKey
 from neural_trader_governance.signing.notes import Note, parse_note
 from neural_trader_governance.terms.clocks import Clock, to_epoch_us
 

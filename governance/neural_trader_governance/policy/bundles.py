@@ -16,8 +16,9 @@ from pydantic import Field, ValidationError
 
 from neural_trader_governance.errors import IntegrityError, StorageError
 from neural_trader_governance.policy.engine import policy_digest
+from neural_trader_governance.signing.at_rest import sync_folder
 from neural_trader_governance.signing.documents import SignedDocument
-from neural_trader_governance.signing.keys import SigningKey, VerifyingKey, sync_folder
+from neural_trader_governance.signing.keys import SigningKey, VerifyingKey
 from neural_trader_governance.terms.clocks import UtcTime
 
 BUNDLE_BYTES_MAX = 4 * 2**20

@@ -7,7 +7,6 @@ SHA-256(NAME || 0x0A || 0x01 || public key) in hex. See https://c2sp.org/signed-
 import base64
 import binascii
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,11 +14,10 @@ from typing import Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from neural_trader_governance.errors import ConfigurationError, StorageError
-from neural_trader_governance.signing import locking
+from neural_trader_governance.errors import ConfigurationError
+from neural_trader_governance.signing import at_rest, locking
 
 ED25519 = b"\x01"
-_PRIVATE_PREFIX = "PRIVATE+KEY+"
 
 
 def decode_base64(text: str) -> bytes:
@@ -129,33 +127,14 @@ class SigningKey:
             ConfigurationError: it is missing, readable by others, or malformed; `key_locked` without
                 a passphrase, `wrong_passphrase` with another one.
         """
-        text = read_key_file(path)
-        if locking.is_locked(text):
-            if passphrase is None:
-                raise ConfigurationError(
-                    "key_locked",
-                    f"the key {path} is locked, and no passphrase was given",
-                    "run the command on a terminal, or see `neural-trader keys --help`",
-                )
-            locked = locking.read_locked(text)
-            text = locking.unlock(locked, passphrase).decode("ascii", errors="replace")
+        text = at_rest.open_key_file(path, passphrase)
         try:
-            return cls._decode(text.strip())
+            name, key_id, seed = at_rest.decode_private(text, ED25519, 32)
+            key = cls(name, Ed25519PrivateKey.from_private_bytes(seed))
+            if key.key_id.hex() != key_id:
+                raise ValueError
         except ValueError:
-            # The text is not quoted: it may hold most of a private key.
-            raise ConfigurationError(
-                "invalid_key", f"the key {path} is malformed", "restore the key file from your backup"
-            ) from None
-
-    @classmethod
-    def _decode(cls, text: str) -> Self:
-        name, key_id, encoded = text.removeprefix(_PRIVATE_PREFIX).split("+", 2)
-        data = decode_base64(encoded)
-        if not text.startswith(_PRIVATE_PREFIX) or len(data) != 33 or data[:1] != ED25519:
-            raise ValueError
-        key = cls(name, Ed25519PrivateKey.from_private_bytes(data[1:]))
-        if key.key_id.hex() != key_id:
-            raise ValueError
+            raise at_rest.malformed_key(path) from None
         return key
 
     def save(self, path: Path, passphrase: str | None = None, *, cost: int = locking.COST) -> None:
@@ -170,21 +149,7 @@ class SigningKey:
             StorageError: a file of that name exists, or it cannot be written.
             InputError: the passphrase is too short.
         """
-        text = self._encode(passphrase, cost)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            sync_folder(path.parent)
-        except OSError as error:
-            raise StorageError(
-                "key_not_saved",
-                f"the key {path} was not written ({error.strerror})",
-                "choose a free path in a writable folder",
-            ) from error
+        at_rest.write_key_file(path, self._encode(passphrase, cost))
 
     def replace(self, path: Path, passphrase: str | None = None, *, cost: int = locking.COST) -> None:
         """Writes the key anew over its own file, locked or plain; a crash leaves the old or the new one.
@@ -198,21 +163,10 @@ class SigningKey:
             raise ConfigurationError(
                 "another_key", f"{path} holds another key", "give the path of this very key"
             )
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            self.save(beside, passphrase, cost=cost)
-            beside.replace(path)
-            sync_folder(path.parent)
-        except OSError as error:
-            raise StorageError(
-                "key_not_saved", f"the key {path} was not written ({error.strerror})", "check the folder"
-            ) from error
-        finally:
-            beside.unlink(missing_ok=True)
+        at_rest.write_key_file(path, self._encode(passphrase, cost), replace=True)
 
     def _encode(self, passphrase: str | None, cost: int) -> str:
-        seed = base64.b64encode(ED25519 + self._private.private_bytes_raw()).decode()
-        text = f"{_PRIVATE_PREFIX}{self.name}+{self.key_id.hex()}+{seed}\n"
+        text = at_rest.encode_private(self.name, self.key_id, ED25519, self._private.private_bytes_raw())
         if passphrase is None:
             return text
         return locking.lock(text.encode("ascii"), label=self.vkey, passphrase=passphrase, cost=cost)
@@ -237,42 +191,11 @@ class SigningKey:
         return self.verifying_key.vkey
 
 
-def read_key_file(path: Path) -> str:
-    """Returns a key file's text, plain or locked.
-
-    Raises:
-        ConfigurationError: it is missing, or readable by others.
-    """
-    try:
-        mode = path.stat().st_mode & 0o777
-        text = path.read_text(encoding="ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(
-            "key_unreadable",
-            f"the key {path} cannot be read ({type(error).__name__})",
-            "run `neural-trader init`, or restore the key file",
-        ) from None
-    if mode & 0o077:
-        raise ConfigurationError(
-            "key_exposed", f"the key {path} has mode {mode:04o}", f"run `chmod 600 {path}`"
-        )
-    return text
-
-
 def vkey_of(path: Path) -> str:
     """Returns the verifier key of a key file, for which a locked one needs no passphrase.
 
     Raises:
         ConfigurationError: it is missing, readable by others, or malformed.
     """
-    text = read_key_file(path)
+    text = at_rest.read_key_file(path)
     return locking.read_locked(text).label if locking.is_locked(text) else SigningKey.load(path).vkey
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable (a rename or a creation is not, before this)."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,7 @@ tree (https://c2sp.org/tlog-cosignature). The log makes no statement about time 
 
 import base64
 import hashlib
-import os
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,15 @@ from typing import Self
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
-from neural_trader_governance.errors import ConfigurationError, InputError, StorageError
-from neural_trader_governance.signing.keys import check_key_name, decode_base64, sync_folder
+from neural_trader_governance.errors import ConfigurationError, InputError
+from neural_trader_governance.signing import at_rest, locking
+from neural_trader_governance.signing.keys import check_key_name, decode_base64
 
 ML_DSA_44 = b"\x06"
 _PUBLIC_BYTES, _SEED_BYTES, _SIGNATURE_BYTES = 1312, 32, 2420
 _NO_TIME = 0
-_PRIVATE_PREFIX = "PRIVATE+KEY+"
 _LABEL = b"subtree/v1\n\0"
+_SIZE = re.compile(rb"0|[1-9][0-9]{0,17}")
 
 
 def cosigned_message(name: str, text: bytes) -> bytes:
@@ -32,9 +33,10 @@ def cosigned_message(name: str, text: bytes) -> bytes:
     Raises:
         ValueError: the text is not a checkpoint's, or a name is longer than 255 bytes.
     """
-    origin, size, root = text.split(b"\n")[:3]
+    origin, size, root, *_ = text.split(b"\n")
     cosigner, digest = name.encode(), decode_base64(root.decode("ascii"))
-    if not (0 < len(cosigner) < 256 and 0 < len(origin) < 256 and len(digest) == 32):
+    named = 0 < len(cosigner) < 256 and 0 < len(origin) < 256
+    if not (named and len(digest) == 32 and _SIZE.fullmatch(size)):
         raise ValueError("the text has no origin, size and root that can be cosigned")
     tree = struct.pack(">QQ", 0, int(size)) + digest
     return b"".join(
@@ -119,65 +121,51 @@ class MldsaSigningKey:
         return cls(name, MLDSA44PrivateKey.generate())
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Reads a key file.
+    def load(cls, path: Path, passphrase: str | None = None) -> Self:
+        """Reads a key file, plain or locked (see `locking`).
 
         Raises:
-            ConfigurationError: it is missing, readable by others, or malformed.
+            ConfigurationError: it is missing, readable by others, or malformed; `key_locked` without
+                a passphrase, `wrong_passphrase` with another one.
         """
+        text = at_rest.open_key_file(path, passphrase)
         try:
-            mode = path.stat().st_mode & 0o777
-            text = path.read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(
-                "key_unreadable",
-                f"the key {path} cannot be read ({type(error).__name__})",
-                "restore the key file from your backup",
-            ) from None
-        if mode & 0o077:
-            raise ConfigurationError(
-                "key_exposed", f"the key {path} has mode {mode:04o}", f"run `chmod 600 {path}`"
-            )
-        try:
-            name, key_id, encoded = text.removeprefix(_PRIVATE_PREFIX).split("+", 2)
-            data = decode_base64(encoded)
-            if not text.startswith(_PRIVATE_PREFIX) or len(data) != 1 + _SEED_BYTES or data[:1] != ML_DSA_44:
-                raise ValueError
-            key = cls(name, MLDSA44PrivateKey.from_seed_bytes(data[1:]))
+            name, key_id, seed = at_rest.decode_private(text, ML_DSA_44, _SEED_BYTES)
+            key = cls(name, MLDSA44PrivateKey.from_seed_bytes(seed))
             if key.key_id.hex() != key_id:
                 raise ValueError
         except ValueError:
-            # The text is not quoted: it may hold most of a private key.
-            raise ConfigurationError(
-                "invalid_key", f"the key {path} is malformed", "restore the key file from your backup"
-            ) from None
+            raise at_rest.malformed_key(path) from None
         return key
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, passphrase: str | None = None, *, cost: int = locking.COST) -> None:
         """Writes a new key file of mode 0600, durably and whole or not at all; never overwrites one.
 
         Raises:
             StorageError: a file of that name exists, or it cannot be written.
+            InputError: the passphrase is too short.
         """
-        seed = base64.b64encode(ML_DSA_44 + self._private.private_bytes_raw()).decode()
-        beside = path.with_name(f".{path.name}.{os.getpid()}.new")
-        try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(f"{_PRIVATE_PREFIX}{self.name}+{self.key_id.hex()}+{seed}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                os.link(beside, path)
-            finally:
-                beside.unlink()
-            sync_folder(path.parent)
-        except OSError as error:
-            raise StorageError(
-                "key_not_saved",
-                f"the key {path} was not written ({error.strerror})",
-                "choose a free path in a writable folder",
-            ) from error
+        at_rest.write_key_file(path, self._encode(passphrase, cost))
+
+    def replace(self, path: Path, passphrase: str | None = None, *, cost: int = locking.COST) -> None:
+        """Writes the key anew over its own file, locked or plain; a crash leaves the old or the new one.
+
+        Raises:
+            ConfigurationError: the file holds another key.
+            StorageError: it cannot be written.
+            InputError: the passphrase is too short.
+        """
+        if mldsa_vkey_of(path) != self.vkey:
+            raise ConfigurationError(
+                "another_key", f"{path} holds another key", "give the path of this very key"
+            )
+        at_rest.write_key_file(path, self._encode(passphrase, cost), replace=True)
+
+    def _encode(self, passphrase: str | None, cost: int) -> str:
+        text = at_rest.encode_private(self.name, self.key_id, ML_DSA_44, self._private.private_bytes_raw())
+        if passphrase is None:
+            return text
+        return locking.lock(text.encode("ascii"), label=self.vkey, passphrase=passphrase, cost=cost)
 
     @property
     def name(self) -> str:
@@ -209,3 +197,13 @@ class MldsaSigningKey:
                 "sign a checkpoint",
             ) from None
         return struct.pack(">Q", _NO_TIME) + self._private.sign(message)
+
+
+def mldsa_vkey_of(path: Path) -> str:
+    """Returns the verifier key of an ML-DSA-44 key file, for which a locked one needs no passphrase.
+
+    Raises:
+        ConfigurationError: it is missing, readable by others, or malformed.
+    """
+    text = at_rest.read_key_file(path)
+    return locking.read_locked(text).label if locking.is_locked(text) else MldsaSigningKey.load(path).vkey

@@ -67,7 +67,8 @@ def test_both_keys_sign_during_the_overlap_and_then_only_the_new_one(
     for size in range(4, 10):
         record(store)
         assert _signers(store.head().checkpoint) == ([new, old] if size <= 6 else [new]), size
-    assert files.vkey.read_text().strip() == done.old_vkey, "the pinned key stays"
+    assert files.vkey.read_text().strip() == done.new_vkey, "a replaced key is no longer what is trusted"
+    assert (files.vkey.parent / f"log-{old}.vkey").read_text().strip() == done.old_vkey
 
 
 def test_any_key_of_the_chain_verifies_the_whole_log_and_its_export_and_no_other_does(

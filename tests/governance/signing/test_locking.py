@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from neural_trader_governance.errors import ConfigurationError, InputError, StorageError
 from neural_trader_governance.signing import locking
-from neural_trader_governance.signing.keys import SigningKey, read_key_file, vkey_of
+from neural_trader_governance.signing.at_rest import read_key_file
+from neural_trader_governance.signing.keys import SigningKey, vkey_of
 
 PASSPHRASE = "canary-passphrase-8d1f"
 CHEAP = 2**10
@@ -143,13 +144,36 @@ def test_locking_and_unlocking_replace_the_file_at_once_and_only_its_own(
     assert SigningKey.load(path).vkey == key.vkey
 
 
-def test_a_key_that_cannot_be_written_anew_stays_as_it_was(key: SigningKey, tmp_path: Path) -> None:
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_key_that_cannot_be_written_anew_stays_as_it_was(
+    key: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     path = tmp_path / "own.key"
     key.save(path)
-    (tmp_path / f".own.key.{os.getpid()}.part").write_text("in the way")
-    with pytest.raises(StorageError):
-        key.replace(path, PASSPHRASE, cost=CHEAP)
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os if call == "fsync" else Path, call, fail)
+        with pytest.raises(StorageError, match="Input/output error"):
+            key.replace(path, PASSPHRASE, cost=CHEAP)
     assert SigningKey.load(path).vkey == key.vkey
+    assert [entry.name for entry in tmp_path.iterdir()] == ["own.key"], "no half key is left behind"
+
+
+def test_a_key_file_stands_there_whole_or_not_at_all(
+    key: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(StorageError):
+            key.save(tmp_path / "own.key")
+    assert list(tmp_path.iterdir()) == []
+    key.save(tmp_path / "own.key")
 
 
 def test_neither_passphrase_nor_key_is_in_any_error_repr_or_log(
