@@ -23,6 +23,9 @@ from neural_trader_server.home import Home
 _FORMERLY_SHIPPED = frozenset({"9d926237f46ad9c56757f33fade220e041f5adf159eca45cf11b7e776c1fc268"})
 """Digests of the defaults of earlier versions: a home that never changed them gets today's."""
 
+SHIPPED = "default"
+"""What commands call the policy that this version ships."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -42,7 +45,7 @@ class Candidate:
 
 
 def read_candidate(home: Home, name: str, schema: Path | None = None) -> Candidate:
-    """Reads a policy: a Cedar file, a bundle file, or the beginning of a kept bundle's digest.
+    """Reads a policy: a Cedar file, a bundle file, the beginning of a kept bundle's digest, or `default`.
 
     A Cedar file's schema is `schema`, else the `.cedarschema` beside it, else the home's, else ours.
 
@@ -50,6 +53,8 @@ def read_candidate(home: Home, name: str, schema: Path | None = None) -> Candida
         InputError: there is no such file and no such bundle.
         IntegrityError: a bundle is damaged.
     """
+    if name == SHIPPED:
+        return Candidate("this version's default", _shipped(POLICY_FILE), _shipped(SCHEMA_FILE))
     path = Path(name)
     if not path.is_file():
         folder = BundleFolder(home.bundles)
@@ -58,7 +63,7 @@ def read_candidate(home: Home, name: str, schema: Path | None = None) -> Candida
             raise InputError(
                 "unknown_policy",
                 f"{name!r:.80} is no file, and not the beginning (8 digits or more) of one kept bundle",
-                "give a .cedar file, a bundle, or a digest that `neural-trader policy status` lists",
+                "give a .cedar file, a bundle, a digest of `neural-trader policy status`, or `default`",
             )
         return _of_bundle(f"bundle {digest[:12]}", folder.read(digest))
     text = _read(path)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from neural_trader_governance.audit.entries import AuditEntry, EntryType
+from neural_trader_governance.audit.entries import AuditEntry, EntryType, LoggedEntry
 from neural_trader_governance.audit.log import read_entry
 from neural_trader_governance.errors import IntegrityError, NeuralTraderError, RiskError
 from neural_trader_governance.identity import Caller
@@ -28,7 +28,10 @@ UNAVAILABLE_RULE = "policy_unavailable"
 
 _Entry = tuple[int, bytes]
 
-_ACTIVATE = "have a person run `neural-trader policy activate FILE`"
+_ACTIVATE = (
+    "have a person run `neural-trader policy activate FILE`, or `policy activate default` for what this"
+    " version ships"
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -209,18 +212,30 @@ def read_activation(connection: sqlite3.Connection, seq: int) -> Activation:
         InputError: the log has no such entry.
         IntegrityError: the entry is damaged, or no activation.
     """
-    entry = read_entry(connection, seq)
+    return activation_of(read_entry(connection, seq), _count_until(connection, seq))
+
+
+def activation_of(entry: LoggedEntry, count: int) -> Activation:
+    """Returns what an entry activates.
+
+    Args:
+        entry: A `policy.activate` entry.
+        count: How many activations its log holds up to it; the version where the entry names none.
+
+    Raises:
+        IntegrityError: it is no activation.
+    """
     digest = entry.payload.get("policy_digest")
     if entry.type is not EntryType.POLICY_ACTIVATE or not isinstance(digest, str):
         raise IntegrityError(
             "activation_malformed",
-            f"entry {seq} does not activate a policy",
+            f"entry {entry.seq} does not activate a policy",
             "run `neural-trader audit verify`",
         )
     version, replaces = entry.payload.get("version"), entry.payload.get("replaces")
     return Activation(
-        seq=seq,
-        version=version if isinstance(version, int) else _count_until(connection, seq),
+        seq=entry.seq,
+        version=version if isinstance(version, int) else count,
         digest=digest,
         replaces=replaces if isinstance(replaces, str) else None,
         signer=str(entry.payload.get("signer") or ""),

@@ -77,7 +77,7 @@ class PolicyEngine:
             raise ConfigurationError(
                 "invalid_policy",
                 f"the policy is not usable: {error}",
-                "correct the policy file, or restore the default",
+                "correct the policy file, or use what is shipped: `neural-trader policy activate default`",
             ) from None
         faults = self._ask(_PROBE).faults
         if faults:

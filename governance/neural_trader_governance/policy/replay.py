@@ -6,7 +6,7 @@ digest stands in the signed log and covers every byte.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,12 +16,18 @@ from neural_trader_governance.audit.bundles import spans, split_bundle, tile_pat
 from neural_trader_governance.audit.entries import EntryType, LoggedEntry
 from neural_trader_governance.audit.log import read_entry
 from neural_trader_governance.errors import InputError, IntegrityError, NeuralTraderError
-from neural_trader_governance.policy.activation import UNAVAILABLE_RULE
+from neural_trader_governance.policy.activation import (
+    UNAVAILABLE_RULE,
+    Activation,
+    activation_of,
+    read_activations,
+)
 from neural_trader_governance.policy.bundles import BundleFolder
 from neural_trader_governance.policy.engine import ENGINE_RULE, PolicyEngine
 
-Outcome = Literal["identical", "different", "not_replayable", "failed_closed"]
+Outcome = Literal["identical", "different", "not_replayable", "failed_closed", "before_bundles"]
 
+_FOR_EVER = 2**63
 _FAILED_CLOSED = ({UNAVAILABLE_RULE}, {ENGINE_RULE})
 
 
@@ -31,7 +37,8 @@ class Replayed:
 
     Attributes:
         outcome: `failed_closed` marks a denial for want of a working policy: there was nothing to
-            compute, and nothing was allowed. `not_replayable` and `different` are problems.
+            compute, and nothing was allowed. `before_bundles` marks a decision of the time before
+            policies were signed and kept. `not_replayable` and `different` are problems.
         rules: As logged, in the policy's order.
         detail: Why it is not identical.
     """
@@ -48,14 +55,26 @@ class Replayed:
     @property
     def ok(self) -> bool:
         """True where nothing speaks against the entry."""
-        return self.outcome in {"identical", "failed_closed"}
+        return self.outcome in {"identical", "failed_closed", "before_bundles"}
 
 
 class Replayer:
-    """Decides logged decisions again; each policy is read and parsed once."""
+    """Decides logged decisions again; each policy is read and parsed once.
 
-    def __init__(self, folder: BundleFolder) -> None:
+    Args:
+        folder: The bundles.
+        activations: Every activation of the log, oldest first: they say which policies an earlier version
+            put in force without keeping them. After the first signed one, no bundle may be missing.
+    """
+
+    def __init__(self, folder: BundleFolder, activations: Sequence[Activation] = ()) -> None:
         self._folder = folder
+        self._unkept: dict[str, int] = {}
+        first_signed = next((each.seq for each in activations if each.bundle_signature), None)
+        for each in activations:
+            if each.bundle_signature:
+                break
+            self._unkept[each.digest] = _FOR_EVER if first_signed is None else first_signed
         self._engines: dict[str, PolicyEngine | str] = {}
 
     def replay(self, entry: LoggedEntry) -> Replayed:
@@ -82,6 +101,9 @@ class Replayer:
         logged = tuple(map(str, rules))
         if decision == "deny" and set(logged) in _FAILED_CLOSED:
             return Replayed(entry.seq, "failed_closed", digest, decision, logged)
+        if entry.seq < self._unkept.get(digest, 0):
+            why = "an earlier version decided this, which neither signed nor kept its policies"
+            return Replayed(entry.seq, "before_bundles", digest, decision, logged, detail=why)
         engine = self._engine(digest)
         if isinstance(engine, str):
             return Replayed(entry.seq, "not_replayable", digest, decision, logged, detail=engine)
@@ -112,7 +134,7 @@ def replay_seq(connection: sqlite3.Connection, seq: int, folder: BundleFolder) -
         InputError: there is no such entry, or it is no decision.
         IntegrityError: its bytes are damaged.
     """
-    return Replayer(folder).replay(read_entry(connection, seq))
+    return Replayer(folder, read_activations(connection)).replay(read_entry(connection, seq))
 
 
 def decisions(connection: sqlite3.Connection, archive: Path | None = None) -> Iterator[LoggedEntry]:
@@ -142,6 +164,16 @@ def exported_decisions(folder: Path, size: int) -> Iterator[LoggedEntry]:
     Raises:
         IntegrityError: an entry is missing or damaged.
     """
+    return _exported(folder, size, EntryType.POLICY_DECISION)
+
+
+def exported_activations(folder: Path, size: int) -> list[Activation]:
+    """Returns every activation of an export, oldest first; see `exported_decisions`."""
+    found = _exported(folder, size, EntryType.POLICY_ACTIVATE)
+    return [activation_of(entry, count) for count, entry in enumerate(found, start=1)]
+
+
+def _exported(folder: Path, size: int, wanted: EntryType) -> Iterator[LoggedEntry]:
     for index, width in spans(size):
         path = folder / tile_path("entries", index, width)
         try:
@@ -150,7 +182,7 @@ def exported_decisions(folder: Path, size: int) -> Iterator[LoggedEntry]:
             items, problem = [], f"cannot be read ({type(error).__name__})"
         for item in items:
             entry = LoggedEntry.decode(item)
-            if entry.type is EntryType.POLICY_DECISION:
+            if entry.type is wanted:
                 yield entry
         if problem:
             raise IntegrityError("bundle_damaged", f"{path} {problem}", "export the log again")
@@ -160,6 +192,7 @@ def replay_all(
     entries: Iterable[LoggedEntry],
     folder: BundleFolder,
     *,
+    activations: Sequence[Activation] = (),
     progress: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Replayed]:
     """Decides logged decisions again.
@@ -167,9 +200,10 @@ def replay_all(
     Args:
         entries: Decisions of a log or of an export.
         folder: The bundles.
+        activations: Of the same log; see `Replayer`.
         progress: Told how many were decided, after each.
     """
-    replayer = Replayer(folder)
+    replayer = Replayer(folder, activations)
     for done, entry in enumerate(entries, start=1):
         yield replayer.replay(entry)
         progress(done)

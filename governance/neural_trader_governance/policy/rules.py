@@ -223,5 +223,5 @@ def _invalid(why: str) -> ConfigurationError:
     return ConfigurationError(
         "invalid_policy",
         f"the policy is not usable: {why}",
-        "correct the policy file, or restore the default",
+        "correct the policy file, or use what is shipped: `neural-trader policy activate default`",
     )

@@ -108,7 +108,13 @@ def verify(
                 soft_wrap=True,
             )
         if replayed is not None:
-            out().print(f"[green]identical[/]: {replayed['decisions']} decisions, decided again")
+            out().print(f"[green]identical[/]: {replayed['identical']} decisions, decided again")
+            if replayed["before_bundles"]:
+                out().print(
+                    f"[yellow]not decided again[/]: {replayed['before_bundles']} decisions of an earlier"
+                    " version, which neither signed nor kept its policies",
+                    soft_wrap=True,
+                )
     else:
         out().print(f"[bold red]NOT WHOLE[/]: {place}", soft_wrap=True)
         show_table("Problems", ("entry", "what"), ((problem["seq"], problem["what"]) for problem in problems))
@@ -138,26 +144,42 @@ def _replay(place: Path, size: int, bundles: Path, archive: Path | None) -> dict
     from rich.progress import Progress
 
     from neural_trader_governance.audit.verify import opened
+    from neural_trader_governance.policy.activation import read_activations
     from neural_trader_governance.policy.bundles import BundleFolder
-    from neural_trader_governance.policy.replay import decisions, exported_decisions, replay_all
+    from neural_trader_governance.policy.replay import (
+        decisions,
+        exported_activations,
+        exported_decisions,
+        replay_all,
+    )
 
-    count = 0
+    count = earlier = 0
     problems: list[dict[str, Any]] = []
     with ExitStack() as stack:
         if place.is_dir():
-            entries = exported_decisions(place, size)
+            entries, activations = exported_decisions(place, size), exported_activations(place, size)
         else:
-            entries = decisions(stack.enter_context(opened(place)), archive)
+            connection = stack.enter_context(opened(place))
+            entries, activations = decisions(connection, archive), read_activations(connection)
         bar = stack.enter_context(Progress(console=err(), transient=True))
         task = bar.add_task("Deciding again", total=None)
         for again in replay_all(
-            entries, BundleFolder(bundles), progress=lambda done: bar.update(task, completed=done)
+            entries,
+            BundleFolder(bundles),
+            activations=activations,
+            progress=lambda done: bar.update(task, completed=done),
         ):
             count += 1
+            earlier += again.outcome == "before_bundles"
             if not again.ok:
                 what = again.outcome.replace("_", " ")
                 problems.append({"seq": again.seq, "what": f"decision {what}: {again.detail}"})
-    return {"decisions": count, "identical": count - len(problems), "problems": problems}
+    return {
+        "decisions": count,
+        "identical": count - earlier - len(problems),
+        "before_bundles": earlier,
+        "problems": problems,
+    }
 
 
 @app.command()
@@ -192,8 +214,9 @@ def search(
 def show(
     seq: Annotated[int, typer.Argument(help="Number of the entry, from 0.", min=0)],
     archive: evidence.ArchiveFolder = None,
+    json_output: Json = False,
 ) -> None:
-    """Print one entry in full, as the JSON that was signed."""
+    """Print one entry in full, as the JSON that was signed; with --json on one line."""
     from neural_trader_governance.audit.log import read_entry
 
     async def run(services: "Services") -> dict[str, Any]:
@@ -201,7 +224,11 @@ def show(
             entry = read_entry(connection, seq, folder=archive)
             return entry.model_dump(mode="json", exclude_none=True)
 
-    emit(with_desk(run))
+    entry = with_desk(run)
+    if json_output:
+        emit(entry)
+    else:
+        out().print_json(data=entry)
 
 
 for command in (evidence.prove, evidence.export, evidence.archive, evidence.archives):

@@ -17,7 +17,7 @@ app = group("policy", "The rules that every order is judged by.")
 
 @app.command()
 def check(
-    file: Annotated[str, typer.Argument(help="A Cedar file, a bundle, or a kept bundle's digest.")],
+    file: Annotated[str, typer.Argument(help="A Cedar file, a bundle, a bundle's digest, or `default`.")],
     schema: policy_proofs.Schema = None,
     json_output: Json = False,
 ) -> None:
@@ -58,7 +58,7 @@ app.command("revoke-override")(policy_overrides.revoke_override)
 
 @app.command()
 def activate(
-    file: Annotated[str, typer.Argument(help="A Cedar file, a bundle, or a kept bundle's digest.")],
+    file: Annotated[str, typer.Argument(help="A Cedar file, a bundle, a bundle's digest, or `default`.")],
     schema: policy_proofs.Schema = None,
     comment: Annotated[str, typer.Option(help="Why; it is signed and logged.")] = "",
     accept_refuted: Annotated[
@@ -69,7 +69,8 @@ def activate(
 ) -> None:
     """Sign a policy with the issuer's key and put it in force; running servers change over at once.
 
-    To go back, activate the older digest again: `neural-trader policy status` lists them.
+    To go back, activate the older digest again: `neural-trader policy status` lists them. `default` is the
+    policy that this version ships.
     """
     from neural_trader_governance.policy.activation import activate as put_in_force
     from neural_trader_governance.policy.activation import newest_activation
@@ -207,6 +208,7 @@ def replay(
         words = {
             "identical": "[green]identical[/]",
             "failed_closed": "denied for want of a working policy; there is nothing to compute again",
+            "before_bundles": "an earlier version decided it, and kept no policy to compute with again",
         }
         said = words.get(result["outcome"], result["outcome"].replace("_", " "))
         out().print(f"entry {seq} under the policy {result['policy_digest'][:12]}: {said}", soft_wrap=True)

@@ -24,7 +24,7 @@ _ALWAYS_SHOWN = ("side", "symbol", "quantity_micros", "notional_cents")
 
 
 def prove(
-    file: Annotated[str, typer.Argument(help="A Cedar file, a bundle, or a kept bundle's digest.")],
+    file: Annotated[str, typer.Argument(help="A Cedar file, a bundle, a bundle's digest, or `default`.")],
     schema: Schema = None,
     properties: Annotated[
         Path | None,
@@ -70,7 +70,7 @@ def prove(
 
 
 def diff(
-    old: Annotated[str, typer.Argument(help="A Cedar file, a bundle, or a kept bundle's digest.")],
+    old: Annotated[str, typer.Argument(help="A Cedar file, a bundle, a bundle's digest, or `default`.")],
     new: Annotated[str, typer.Argument(help="The same, for the policy that might replace it.")],
     schema: Schema = None,
     timeout_s: Timeout = 10.0,
