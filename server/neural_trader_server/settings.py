@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     )
     usage_prices: Prices = Field(default=Prices(), description='USD a unit, such as {sandbox_s = "0.0001"}')
     lease_s: float = Field(
-        default=300.0,
+        default=900.0,
         ge=0,
         le=86_400,
         description="An agent that is silent for longer loses its working orders; 0: agents hold no lease",
