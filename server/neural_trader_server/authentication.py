@@ -17,6 +17,7 @@ from neural_trader_governance.errors import NeuralTraderError, RiskError
 from neural_trader_server.calling import SCOPE_KEY
 
 if TYPE_CHECKING:
+    from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from neural_trader_governance.identity import Caller
@@ -64,7 +65,8 @@ class RequireKey:
             status = 401 if isinstance(error, RiskError) else 503
             await JSONResponse({"error": body}, status, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
             return
-        await self._app(scope if caller is None else {**scope, SCOPE_KEY: caller}, receive, send)
+        known = scope if caller is None else {**scope, SCOPE_KEY: caller, "user": _owner_of(caller)}
+        await self._app(known, receive, send)
 
     def _caller(self, header: str | None) -> "Caller | None":
         with self._store.read() as connection:
@@ -87,3 +89,13 @@ class RequireKey:
                 "send `Authorization: Bearer ntk_…`; a person issues one: neural-trader identity key issue",
             )
         return caller
+
+
+def _owner_of(caller: "Caller") -> "AuthenticatedUser":
+    """Returns whose a session is that this request opens: the SDK keeps it from everybody else."""
+    from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+    from mcp.server.auth.provider import AccessToken
+
+    return AuthenticatedUser(
+        AccessToken(token="", client_id=caller.agent, scopes=[], subject=caller.principal)
+    )

@@ -25,6 +25,7 @@ from neural_trader_server.settings import Settings
 
 if TYPE_CHECKING:
     import uvicorn
+    from mcp.server.transport_security import TransportSecuritySettings
 
     from neural_trader_server.app import Services
 
@@ -54,9 +55,7 @@ def require_loopback(host: str) -> None:
 
 
 @asynccontextmanager
-async def running(
-    services: "Services", *, ends_process: bool = False
-) -> AsyncGenerator[anyio.abc.TaskGroup]:
+async def running(services: "Services", *, ends_process: bool = False) -> AsyncGenerator[anyio.abc.TaskGroup]:
     """Keeps a desk's background work going: backtests, the settling of orders left in doubt, alerts.
 
     Args:
@@ -108,7 +107,7 @@ async def serve_http(
         server = build_server(services, toolsets=toolsets, read_only=read_only)
         await record_tools(server, services)
         app = RequireKey(
-            server.streamable_http_app(host=host),
+            server.streamable_http_app(host=host, transport_security=own_names(host)),
             store=services.store,
             issuer=services.issuer,
             clock=services.clock,
@@ -123,6 +122,22 @@ async def serve_http(
             tasks.start_soon(end_http_on_signal, http)
             log.info("serving", transport="http", url=f"http://{host}:{bound}/mcp", home=str(home.path))
             await http.serve(sockets=[listener])
+
+
+def own_names(host: str) -> "TransportSecuritySettings":
+    """Returns under which names requests may come: a web page that resolves its own to us is refused.
+
+    The SDK does so by itself for three spellings of loopback only, and 127.0.0.2 is none of them.
+    """
+    from mcp.server.transport_security import TransportSecuritySettings
+
+    own = f"[{host}]" if ":" in host else host
+    names = tuple(dict.fromkeys(("127.0.0.1", "localhost", "[::1]", own)))
+    return TransportSecuritySettings(
+        enable_dns_rebinding_protection=True,
+        allowed_hosts=[f"{name}:*" for name in names],
+        allowed_origins=[f"http://{name}:*" for name in names],
+    )
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -7,7 +7,7 @@ import anyio.to_thread
 import typer
 
 from neural_trader_server.cli import order_controls
-from neural_trader_server.cli.terminal import Json, call_tool, emit, group, out, show_table, with_desk
+from neural_trader_server.cli.terminal import Json, emit, group, out, show_table, with_desk
 
 if TYPE_CHECKING:
     from neural_trader_server.app import Services
@@ -201,8 +201,15 @@ def cancel(
     client_order_id: Annotated[str, typer.Argument(help="As `orders list` shows it.")],
     json_output: Json = False,
 ) -> None:
-    """Cancel a working order."""
-    result = call_tool("orders_cancel", client_order_id=client_order_id)
+    """Cancel a working order, of whatever agent."""
+    from neural_trader_tools.orders.cancel import orders_cancel
+
+    async def run(services: "Services") -> dict[str, Any]:
+        # A person, and recorded as one: the agent of this home may cancel only its own.
+        canceled = await orders_cancel(services.desk, services.person, client_order_id=client_order_id)
+        return canceled.model_dump(mode="json")
+
+    result = with_desk(run)
     if json_output:
         emit(result)
     else:
