@@ -40,9 +40,19 @@ from neural_trader_governance.terms.clocks import Clock
 
 __all__ = ["Head", "Receipt", "Store", "Unit"]
 
-GOVERNANCE_SCHEMAS: tuple[str, ...] = (
+GOVERNANCE_SCHEMAS = (
     log.SCHEMA,
+    witnessing.SCHEMA,
     halts.SCHEMA,
+    principals.SCHEMA,
+    apikeys.SCHEMA,
+    taints.SCHEMA,
+    alerts.SCHEMA,
+    mandates.SCHEMA,
+    budgets.SCHEMA,
+    throttles.SCHEMA,
+    leases.SCHEMA,
+    overrides.SCHEMA,
 )
 """The tables of governance's own modules; other packages hand theirs to `Store.open`."""
 
@@ -98,23 +108,7 @@ class Store:
                 "store_unavailable", f"{path} cannot be opened ({error})", "check the folder and its disk"
             ) from error
         try:
-            store._prepare(
-                [
-                    log.SCHEMA,
-                    witnessing.SCHEMA,
-                    halts.SCHEMA,
-                    principals.SCHEMA,
-                    apikeys.SCHEMA,
-                    taints.SCHEMA,
-                    alerts.SCHEMA,
-                    mandates.SCHEMA,
-                    budgets.SCHEMA,
-                    throttles.SCHEMA,
-                    leases.SCHEMA,
-                    overrides.SCHEMA,
-                    *schemas,
-                ]
-            )
+            store._prepare([*GOVERNANCE_SCHEMAS, *schemas])
         except BaseException:
             store.close()
             raise
