@@ -86,10 +86,15 @@ async def submit_until_killed(server: Server, kill_after: int) -> list[str]:
     try:
         async with Client(server.url) as client:
             previews = [
-                await call(
-                    client, "orders_preview", symbol="AAPL", side="buy", quantity="1", reason="kill test"
+                await call(  # no two alike: policy takes the same order within 10 s for a mistake
+                    client,
+                    "orders_preview",
+                    symbol="AAPL",
+                    side="buy",
+                    quantity=str(units),
+                    reason="kill test",
                 )
-                for _ in range(ORDERS)
+                for units in range(1, ORDERS + 1)
             ]
             async with anyio.create_task_group() as group:
                 for preview in previews:

@@ -51,7 +51,7 @@ async def test_a_halt_on_the_command_line_stops_two_servers_that_are_running(
         assert command("halt", "--reason", "drill").returncode == 0
         for client, preview in ((first, mine), (second, yours)):
             refused = await call(client, "orders_submit", preview_id=preview["preview_id"])
-            assert refused.text.startswith("halted: trading is halted: drill; ")
+            assert refused.text.startswith("halted: trading is halted (all): drill; ")
             assert (await call(client, "status_get"))["halted"] is True
         assert command("resume").returncode == 0
         # One truth: either server may submit what the other one previewed, once.

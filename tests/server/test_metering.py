@@ -194,11 +194,11 @@ async def test_runs_at_once_reserve_the_most_that_they_can_cost(scene: Callable[
     refused: list[str] = []
 
     async def run() -> None:
-        async with desk.calls.measured("backtest_start", {"arguments": {}}):
-            try:
+        try:  # refused by the run's reservation, or already at the door where two runs stand reserved
+            async with desk.calls.measured("backtest_start", {"arguments": {}}):
                 await desk.sandbox.run(JOB, Limits(wall_time_s=60.0))  # reserves 65 s: 0.65 USD
-            except RiskError as error:
-                refused.append(error.code)
+        except RiskError as error:
+            refused.append(error.code)
 
     async with anyio.create_task_group() as tasks:
         for _ in range(10):
