@@ -57,8 +57,11 @@ LESSON = (
     "Sharpe ratio {sharpe:.2f}, worst drawdown {drawdown:.0%}, {trades} trades."
 )
 PARAPHRASE = "did following the trend with moving averages pay off for Apple?"
-SMALL_USD, LARGE_USD, TOO_LARGE_USD = Decimal(2_150), Decimal(11_200), Decimal(84_000)
-"""Policy allows the first, holds the second for a person (over 10,000) and denies the third (over 50,000)."""
+SMALL_USD, LARGE_USD, TOO_LARGE_USD = Decimal(950), Decimal(11_200), Decimal(84_000)
+"""Policy allows the first, holds the second for a person (over 10,000) and denies the third (over 50,000).
+
+On a home that saw the demo before, the agent is tainted by what it read then: above 1,000 a person is asked.
+"""
 FRESH_S = 432_000
 """Age from which policy calls a price stale."""
 
