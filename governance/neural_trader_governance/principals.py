@@ -215,9 +215,11 @@ def roles_of(
     return frozenset(found.roles) if found is not None else frozenset()
 
 
-def may_trade(connection: sqlite3.Connection, principal: str, *, issuer: VerifyingKey) -> bool:
-    """Says whether the person is enrolled, active and a trader; ask where the order is judged."""
-    return Role.TRADER in roles_of(connection, principal, issuer=issuer)
+def may_trade(
+    connection: sqlite3.Connection, name: str, *, issuer: VerifyingKey, kind: Kind = "person"
+) -> bool:
+    """Says whether somebody is enrolled, active and a trader; ask where the order is judged."""
+    return Role.TRADER in roles_of(connection, name, issuer=issuer, kind=kind)
 
 
 def approver_keys(connection: sqlite3.Connection, *, issuer: VerifyingKey) -> Mapping[str, VerifyingKey]:

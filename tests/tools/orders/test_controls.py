@@ -73,6 +73,7 @@ def permit(floor: Any, account: str, agent: str) -> None:
             unit.connection, account=account, cash=Decimal(100_000), currency="USD", opened_time=opened
         )
         accounts.permit_agent(unit.connection, account=account, agent=agent)
+    floor.enroll(agent, Role.TRADER, kind="agent")
 
 
 def send(floor: Any, intent: OrderIntent, count: int = 1, cents: int = 1) -> None:

@@ -10,12 +10,14 @@ import pytest
 from pydantic import ValidationError
 
 from neural_trader_governance.errors import InputError, IntegrityError, NetworkError, RiskError
+from neural_trader_governance.principals import Role
 from neural_trader_governance.terms.instruments import Instrument
 from neural_trader_governance.terms.orders import OrderIntent, OrderState
 from neural_trader_tools.brokers.port import BrokerReport
 from neural_trader_tools.market.batches import Batch
 from neural_trader_tools.market.manifest import DataSet
 from neural_trader_tools.orders.ledger import Ledger
+from neural_trader_tools.orders.previews import APPROVAL_TTL, WAITING_MAX
 from neural_trader_tools.orders.valuation import estimate_price
 from neural_trader_tools.trading.halt import trading_halt
 
@@ -323,3 +325,33 @@ async def test_a_venue_whose_file_fails_leaves_orders_in_doubt_and_the_rest_alon
     assert await desk.reconcile(floor.agent) == []
     preview = await desk.preview(intent(), floor.agent)
     assert (await desk.submit(preview.preview_id, floor.agent)).order.state == OrderState.UNKNOWN
+
+
+async def test_an_agent_that_was_retired_while_a_person_thought_submits_nothing(
+    floor: Any, intent: Build
+) -> None:
+    desk = floor.desk()
+    preview = await desk.preview(intent(quantity="30"), floor.agent)
+    floor.inbox.approve(preview.preview_id, key=floor.key, person=floor.person)
+    for roles in ((), (Role.RESEARCHER,)):
+        floor.enroll(floor.agent.agent, *roles, kind="agent")
+        other = await desk.preview(intent(quantity="30"), floor.agent)
+        assert other.verdict.decision == "deny"
+        assert "agent_permitted" in [reason.rule for reason in other.verdict.reasons]
+    with pytest.raises(RiskError, match="denied: "):
+        await desk.submit(preview.preview_id, floor.agent)
+
+
+async def test_an_agent_cannot_bury_the_inbox_of_a_person(floor: Any, intent: Build) -> None:
+    desk = floor.desk()
+    kept = [await desk.preview(intent(quantity="30"), floor.agent) for _ in range(WAITING_MAX)]
+    with pytest.raises(RiskError, match="too_many_waiting"):
+        await desk.preview(intent(quantity="30"), floor.agent)
+    assert (await desk.preview(intent(), floor.agent)).verdict.decision == "allow", "others are judged"
+    assert len(floor.inbox.pending()) == WAITING_MAX
+    floor.inbox.reject(kept[0].preview_id, person=floor.person, reason="no")
+    await desk.preview(intent(quantity="30"), floor.agent)
+    with pytest.raises(RiskError, match="too_many_waiting"):
+        await desk.preview(intent(quantity="30"), floor.agent)
+    floor.clock.advance(APPROVAL_TTL)
+    await desk.preview(intent(quantity="30"), floor.agent)

@@ -124,7 +124,8 @@ class Desk:
         Raises:
             DataError: the symbol is not in the archive.
             InputError: the account does not exist.
-            RiskError: the intent names another agent, whose permissions and bounds would be used.
+            RiskError: the intent names another agent, whose permissions and bounds would be used; or
+                too many orders of the agent wait for persons.
         """
         if intent.agent != caller.agent:
             raise RiskError(
@@ -220,6 +221,8 @@ class Desk:
         with self.store.unit() as unit:
             judged = self._judge.decide(unit.connection, intent, caller)
             waits, now = judged.verdict.decision == "needs_approval", self.clock.now()
+            if waits:
+                previews.require_room(unit.connection, caller, now=now)
             preview = Preview(
                 preview_id=self.new_id("pv"),
                 caller=caller,
@@ -302,6 +305,7 @@ class Desk:
         if judged.void:
             raise judged.void[0]
         if preview.state == OrderState.PREVIEWED:  # it was allowed, and no longer is without a person
+            previews.require_room(unit.connection, caller, now=self.clock.now())
             self._judge_again(unit, preview, judged, caller)
             unit.append(preview_entry(EntryType.APPROVAL_REQUEST, preview, caller, {}))
         return RiskError(

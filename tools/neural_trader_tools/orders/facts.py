@@ -131,7 +131,9 @@ def gather(
         principal=principal,
         principal_may_trade=principals.may_trade(connection, principal, issuer=issuer),
         agent=intent.agent,
-        agent_may_trade=accounts.may_trade(connection, account=intent.account, agent=intent.agent),
+        # The gate asked for its role when the call began, and a person may have been asked since.
+        agent_may_trade=accounts.may_trade(connection, account=intent.account, agent=intent.agent)
+        and principals.may_trade(connection, intent.agent, issuer=issuer, kind="agent"),
         mandate_required=mandate.required,
         mandate_covers=mandate.covers,
         mandate_note=mandate.note,

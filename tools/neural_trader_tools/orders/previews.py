@@ -24,6 +24,9 @@ from neural_trader_governance.terms.orders import OrderIntent, OrderState
 
 PREVIEW_TTL = timedelta(minutes=5)
 APPROVAL_TTL = timedelta(minutes=15)
+WAITING_MAX = 20
+"""How many orders of one agent may wait for persons at once: who is asked too much reads nothing."""
+_WAITED_MAX = timedelta(hours=24)  # bounds the search; each signature extends a preview by minutes
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS previews (
@@ -143,6 +146,24 @@ def list_previews(connection: sqlite3.Connection, *, state: OrderState, now: dat
         "SELECT * FROM previews WHERE state = ? ORDER BY created_time", (state,)
     ).fetchall()
     return [preview for row in rows if (preview := _read(row)).expires_time > now]
+
+
+def require_room(connection: sqlite3.Connection, caller: Caller, *, now: datetime) -> None:
+    """Passes where another order of this agent may wait for a person.
+
+    Raises:
+        RiskError: `too_many_waiting`.
+    """
+    waiting = connection.execute(
+        "SELECT COUNT(*) FROM previews WHERE agent = ? AND created_time > ? AND state = ? AND expires_time > ?",
+        (caller.agent, format_time(now - _WAITED_MAX), OrderState.AWAITING_APPROVAL, format_time(now)),
+    ).fetchone()[0]
+    if waiting >= WAITING_MAX:
+        raise RiskError(
+            "too_many_waiting",
+            f"{waiting} orders of {caller.agent} wait for a person already",
+            "wait until they are answered or expire; smaller orders need nobody",
+        )
 
 
 def _read(row: tuple[str, ...]) -> Preview:
