@@ -155,7 +155,8 @@ def require_room(connection: sqlite3.Connection, caller: Caller, *, now: datetim
         RiskError: `too_many_waiting`.
     """
     waiting = connection.execute(
-        "SELECT COUNT(*) FROM previews WHERE agent = ? AND created_time > ? AND state = ? AND expires_time > ?",
+        "SELECT COUNT(*) FROM previews"
+        " WHERE agent = ? AND created_time > ? AND state = ? AND expires_time > ?",
         (caller.agent, format_time(now - _WAITED_MAX), OrderState.AWAITING_APPROVAL, format_time(now)),
     ).fetchone()[0]
     if waiting >= WAITING_MAX:
@@ -241,7 +242,7 @@ def insert_approval(
 
 
 def find_approvals(connection: sqlite3.Connection, preview_id: str) -> dict[str, Approval]:
-    """Returns the approvals of a preview by approver, unverified; what is not as it was stored is left out."""
+    """Returns the approvals of a preview by approver, unverified, without those altered since."""
     rows = connection.execute(
         "SELECT approver, approval FROM preview_approvals WHERE preview_id = ?", (preview_id,)
     ).fetchall()
