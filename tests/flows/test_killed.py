@@ -21,7 +21,7 @@ from neural_trader_governance.audit.verify import verify_store
 
 pytestmark = pytest.mark.anyio
 
-ORDERS = 24
+ORDERS = 18  # policy switches an agent off that sends more than 20 of a kind in 10 minutes
 SETTLED = {"filled", "canceled", "rejected"}
 
 
