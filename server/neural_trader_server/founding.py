@@ -22,7 +22,7 @@ from neural_trader_governance.identity import Caller
 from neural_trader_governance.principals import EnrolmentUnit, Role
 from neural_trader_governance.signing.keys import SigningKey, VerifyingKey, vkey_of
 from neural_trader_server.home import Home
-from neural_trader_server.keyholder import KeyRole, load_key
+from neural_trader_server.keyholder import KeyRole, load_key, load_mldsa_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def log_signer(home: Home) -> LogSigner:
 
 def log_key_files(home: Home) -> KeyFiles:
     """Returns the files of the log's keys, opened by the keyholder."""
-    return KeyFiles(home.keys, lambda path: load_key(path, KeyRole.LOG))
+    return KeyFiles(home.keys, lambda path: load_key(path, KeyRole.LOG), load_mldsa_key)
 
 
 def issuer_pin(home: Home) -> VerifyingKey:

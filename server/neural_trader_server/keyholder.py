@@ -9,14 +9,18 @@ import sys
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from neural_trader_governance.errors import ConfigurationError, HostError
 from neural_trader_governance.signing import locking
 from neural_trader_governance.signing.at_rest import read_key_file
 from neural_trader_governance.signing.keys import SigningKey, VerifyingKey, vkey_of
+from neural_trader_governance.signing.mldsa import MldsaSigningKey, mldsa_vkey_of
 from neural_trader_server.home import Home
 
 KEYRING_SERVICE = "neural-trader"
+
+Key = TypeVar("Key", SigningKey, MldsaSigningKey)
 
 
 class KeyRole(StrEnum):
@@ -59,18 +63,32 @@ def load_key(path: Path, role: KeyRole) -> SigningKey:
         ConfigurationError: missing, exposed, malformed; `key_locked` where nobody gave a passphrase,
             `wrong_passphrase` where the first one given does not open it.
     """
+    return _opened(path, role, vkey_of, SigningKey.load)
+
+
+def load_mldsa_key(path: Path) -> MldsaSigningKey:
+    """Opens the log's second key, which has the passphrase sources of the log's first one.
+
+    Raises:
+        ConfigurationError: as `load_key`.
+    """
+    return _opened(path, KeyRole.LOG, mldsa_vkey_of, MldsaSigningKey.load)
+
+
+def _opened(
+    path: Path, role: KeyRole, name: Callable[[Path], str], load: Callable[[Path, str | None], Key]
+) -> Key:
     if not locking.is_locked(read_key_file(path)):
-        return SigningKey.load(path)
-    vkey = vkey_of(path)
-    for ask in _sources(role, vkey):
+        return load(path, None)
+    for ask in _sources(role, name(path)):
         passphrase = ask()
         if passphrase:
-            return SigningKey.load(path, passphrase)
+            return load(path, passphrase)
     raise ConfigurationError(
         "key_locked",
         f"the key {path} is locked, and there is no terminal to ask on",
         f"run it on a terminal, set {role.variable}, or put the passphrase into the keyring:"
-        f" neural-trader keys lock {role.value} --keyring",
+        f" neural-trader keys lock {path.stem} --keyring",
     )
 
 

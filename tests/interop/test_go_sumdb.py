@@ -1,12 +1,10 @@
 """A verifier that is not ours checks our exports: Go's `sumdb/note` and `sumdb/tlog` (`go/main.go`)."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -19,35 +17,20 @@ from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import SimulatedClock
 
 ORIGIN = "neural-trader.test/interop"
-SOURCE = Path(__file__).parent / "go" / "main.go"
-GO_PATH = Path("/usr/share/gocode")
 FIRST, LAST = 200, 600
 Check = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def check(tmp_path_factory: pytest.TempPathFactory, lacking: Callable[[str], NoReturn]) -> Check:
-    """Builds the program, offline, from Debian's packages; returns what runs it."""
-    go = shutil.which("go")
-    if go is None or not (GO_PATH / "src/golang.org/x/mod/sumdb/tlog").is_dir():
-        lacking("Go and its sumdb packages (apt-get install golang-go golang-golang-x-mod-dev)")
-    folder = tmp_path_factory.mktemp("go")
-    program = folder / "check"
-    environment = {
-        **os.environ,
-        "GO111MODULE": "off",
-        "GOPATH": str(GO_PATH),
-        "GOFLAGS": "",
-        "GOCACHE": str(folder / "cache"),
-        "CGO_ENABLED": "0",
-    }
-    built = subprocess.run(
-        [go, "build", "-o", str(program), str(SOURCE)], env=environment, capture_output=True, text=True
-    )
-    assert built.returncode == 0, built.stderr
+def check(build_go: Callable[[str], Callable[..., "subprocess.CompletedProcess[bytes]"]]) -> Check:
+    """Returns what runs the program."""
+    program = build_go("main.go")
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
+    def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
+        done = program(*arguments)
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
 
     return run
 

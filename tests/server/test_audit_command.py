@@ -67,3 +67,37 @@ def test_a_log_whose_key_was_rotated_verifies_from_the_first_key_and_from_the_ne
     )
     assert json.loads(_run(home, "audit", "archives", "--json")) == {"archives": []}
     _run(home, "audit", "archive", tmp_path / "archive", code=2)
+
+
+def test_a_second_key_is_switched_on_locked_and_checked_by_whoever_pins_both(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(home, "init")
+    monkeypatch.setenv("NEURAL_TRADER_LOG_PASSPHRASE", "correct horse battery")
+    _run(home, "keys", "lock", "log")
+    made = json.loads(_run(home, "keys", "mldsa", "--json"))
+    _run(home, "keys", "mldsa", code=1)
+    states = {each["key"]: each["state"] for each in json.loads(_run(home, "keys", "list", "--json"))["keys"]}
+    assert states["log-mldsa"] == states["log"] == "locked"
+    shown = json.loads(_run(home, "audit", "show", made["seq"]))
+    assert (shown["type"], shown["payload"]["vkey"]) == ("key.add", made["vkey"])
+    _run(home, "keys", "unlock", "log-mldsa")
+    _run(home, "keys", "unlock", "log")
+    _run(home, "keys", "rotate", "log", "--overlap", 0)  # the second key stays while the first one changes
+    _run(home, "audit", "export", tmp_path / "out")
+    first, second = tmp_path / "log.vkey", tmp_path / "mldsa.vkey"
+    first.write_text((home / "keys" / "log.vkey").read_text())
+    second.write_text(made["vkey"])
+    both = ("--vkey", first, "--mldsa-vkey", second)
+    elsewhere = tmp_path / "elsewhere"
+    assert json.loads(_run(elsewhere, "audit", "verify", tmp_path / "out", *both, "--json"))["ok"]
+    assert json.loads(_run(home, "audit", "verify", "--json"))["ok"]
+    _run(home, "audit", "prove", made["seq"], "--out", tmp_path / "one.tlog-proof")
+    _run(elsewhere, "audit", "verify", "--proof", tmp_path / "one.tlog-proof", *both)
+    # A log that goes on without it, as whoever stole only the first key would write it, is named.
+    (home / "keys" / "log-mldsa.key").rename(tmp_path / "taken.key")
+    _run(home, "keys", "rotate", "log", "--overlap", 0)
+    _run(home, "audit", "export", tmp_path / "out")
+    found = json.loads(_run(elsewhere, "audit", "verify", tmp_path / "out", *both, "--json", code=1))
+    assert "is not signed by" in found["problems"][0]["what"]
+    _run(elsewhere, "audit", "verify", tmp_path / "out", "--vkey", first)

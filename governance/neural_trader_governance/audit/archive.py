@@ -19,6 +19,7 @@ RETENTION_YEARS = 7
 """How long entries must be kept, wherever they are (the regulations ask for 5 or 6)."""
 KEPT_TYPES = (
     EntryType.KEY_ROTATE,
+    EntryType.KEY_ADD,
     EntryType.AUDIT_ARCHIVE,
     EntryType.POLICY_ACTIVATE,
     EntryType.PRINCIPAL_ENROLL,
@@ -31,6 +32,12 @@ KEPT_TYPES = (
     EntryType.OVERRIDE_GRANT,
     EntryType.OVERRIDE_REVOKE,
     EntryType.WITNESS_PIN,
+    EntryType.KILL,
+    EntryType.RESUME,
+    EntryType.THROTTLE_TRIP,
+    EntryType.THROTTLE_ENABLE,
+    EntryType.TAINT_MARK,
+    EntryType.TAINT_CLEAR,
 )
 """Entries whose bytes never leave the database: checking the rest, and who may do what, depends on them."""
 

@@ -9,7 +9,7 @@ from neural_trader_governance.errors import IntegrityError
 from neural_trader_governance.signing.keys import decode_base64
 from neural_trader_governance.signing.notes import Note, NoteSigner, NoteVerifier, parse_note, sign_note
 
-_SIZE = re.compile(r"^(0|[1-9]\d{0,17})$")
+_SIZE = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def read_checkpoint(parsed: Note, *, origin: str | None = None) -> Checkpoint:
     """
     lines = parsed.text.split("\n")
     try:
-        if len(lines) < 4 or not lines[0] or not _SIZE.match(lines[1]):
+        if len(lines) < 4 or not lines[0] or not _SIZE.fullmatch(lines[1]):
             raise ValueError("it needs origin, size and root lines")
         if any(line == "" for line in lines[3:-1]):
             raise ValueError("an extension line is empty")

@@ -35,6 +35,7 @@ class EntryType(StrEnum):
     RESUME = "resume"
     POLICY_ACTIVATE = "policy.activate"
     KEY_ROTATE = "key.rotate"
+    KEY_ADD = "key.add"
     TOOLS_MANIFEST = "tools.manifest"
     ACCOUNT_OPEN = "account.open"
     DATA_IMPORT = "data.import"

@@ -28,7 +28,7 @@ from neural_trader_governance.errors import ConfigurationError, StorageError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.signing.at_rest import sync_folder
 from neural_trader_governance.signing.keys import SigningKey, VerifyingKey, vkey_of
-from neural_trader_governance.signing.mldsa import MldsaSigningKey, MldsaVerifyingKey
+from neural_trader_governance.signing.mldsa import MldsaSigningKey, MldsaVerifyingKey, mldsa_vkey_of
 from neural_trader_governance.signing.notes import NoteSigner
 from neural_trader_governance.store import Store
 
@@ -120,7 +120,10 @@ class KeyFiles:
             return ()
         stamp = (found.st_ino, found.st_mtime_ns)
         if self._mldsa[0] != stamp:
-            self._mldsa = (stamp, (self._load_mldsa(self.mldsa_key),))
+            held = self._mldsa[1]
+            # A file that was only locked or unlocked must not stop a server that holds its key.
+            same = bool(held) and mldsa_vkey_of(self.mldsa_key) == held[0].vkey
+            self._mldsa = (stamp, held if same else (self._load_mldsa(self.mldsa_key),))
         return self._mldsa[1]
 
     def enable_mldsa(self, passphrase: str | None = None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from neural_trader_governance.errors import IntegrityError
-from neural_trader_governance.signing.keys import check_key_name, decode_base64
+from neural_trader_governance.signing.keys import decode_base64
 
 _NOTE_BYTES_MAX = 1_000_000
 _SIGNATURES_MAX = 100
@@ -116,10 +116,11 @@ def parse_note(data: str | bytes) -> Note:
         IntegrityError: it is not a well-formed signed note.
     """
     try:
-        whole = data.decode() if isinstance(data, bytes) else data
-    except UnicodeDecodeError:
+        encoded = data if isinstance(data, bytes) else data.encode()
+        whole = encoded.decode()
+    except UnicodeError:
         raise _malformed("it is not UTF-8") from None
-    if len(whole) > _NOTE_BYTES_MAX:
+    if len(encoded) > _NOTE_BYTES_MAX:
         raise _malformed("it is longer than 1 MB")
     split = whole.rfind("\n\n")
     if split < 0:
@@ -139,7 +140,9 @@ def _parse_line(line: str) -> Signature:
     try:
         if not line.startswith(_DASH) or not space:
             raise ValueError("a signature line starts with an em dash and a space")
-        check_key_name(name)
+        # Only what the specification forbids: whom we do not know we must ignore, not refuse.
+        if not name or any(c.isspace() or c == "+" or c < " " for c in name):
+            raise ValueError("a signature line has no key name that can be one")
         data = decode_base64(encoded)
         if len(data) < 5:
             raise ValueError("the signature is too short")
@@ -151,7 +154,7 @@ def _parse_line(line: str) -> Signature:
 def _check_text(text: str) -> None:
     if not text.endswith("\n"):
         raise _malformed("its text does not end in a newline")
-    if any((c < " " and c != "\n") for c in text) or "\ufffd" in text:
+    if any(c < " " and c != "\n" for c in text):
         raise _malformed("its text holds control characters")
 
 

@@ -8,6 +8,8 @@ import typer
 from neural_trader_server.cli.terminal import Json, emit, group, out, show_table, with_desk
 
 if TYPE_CHECKING:
+    from neural_trader_governance.signing.keys import SigningKey
+    from neural_trader_governance.signing.mldsa import MldsaSigningKey
     from neural_trader_server.app import Services
     from neural_trader_server.keyholder import KeyRole
 
@@ -21,7 +23,9 @@ app = group(
 
 KeyName = Annotated[
     str,
-    typer.Argument(help="approver, approver-NAME, issuer, log, witness, or the path of a key file."),
+    typer.Argument(
+        help="approver, approver-NAME, issuer, log, log-mldsa, witness, or the path of a key file."
+    ),
 ]
 
 
@@ -51,10 +55,10 @@ def lock(
     that a backup or the disk still holds stays readable: rotate a key that others could have read.
     """
     from neural_trader_governance.errors import ConfigurationError
-    from neural_trader_server.keyholder import choose_passphrase, keep_passphrase, load_key
+    from neural_trader_server.keyholder import choose_passphrase, keep_passphrase
 
     path, role = _find(key)
-    opened = load_key(path, role)
+    opened = _load(path, role)
     passphrase = choose_passphrase(role)
     if not passphrase:
         raise ConfigurationError(
@@ -71,10 +75,10 @@ def lock(
 @app.command()
 def unlock(key: KeyName, json_output: Json = False) -> None:
     """Write a key without its passphrase again; whoever reads the file can then sign."""
-    from neural_trader_server.keyholder import forget_passphrase, load_key
+    from neural_trader_server.keyholder import forget_passphrase
 
     path, role = _find(key)
-    opened = load_key(path, role)
+    opened = _load(path, role)
     opened.replace(path)
     forget_passphrase(opened.vkey)
     _say(path, "unlocked", opened.vkey, json_output)
@@ -138,6 +142,38 @@ def rotate(
     )
 
 
+@app.command()
+def mldsa(json_output: Json = False) -> None:
+    """Give the log a second key, ML-DSA-44, which quantum computers do not break; on the record.
+
+    From its entry on every checkpoint bears both signatures; whoever checks pins both keys. It is locked
+    with the log's passphrase where the log's key is locked. There is no way back but a new home.
+    """
+    from neural_trader_governance.audit.entries import AuditEntry, EntryType
+    from neural_trader_server.founding import log_key_files
+    from neural_trader_server.keyholder import KeyRole, choose_passphrase, is_locked
+
+    async def run(services: "Services") -> dict[str, Any]:
+        home = services.home
+        files = log_key_files(home)
+        passphrase = choose_passphrase(KeyRole.LOG) if is_locked(home.log_key) else None
+        vkey = files.enable_mldsa(passphrase)
+        with services.store.unit() as unit:
+            seq = unit.append(AuditEntry.by(services.person, EntryType.KEY_ADD, payload={"vkey": vkey}))
+        return {"seq": seq, "vkey": vkey, "vkey_file": str(files.mldsa_vkey)}
+
+    result = with_desk(run)
+    if json_output:
+        emit(result)
+        return
+    out().print(f"From entry {result['seq']} on every checkpoint bears an ML-DSA-44 signature too.")
+    out().print(
+        f"Keep a copy of {result['vkey_file']} outside the desk, and check with both:"
+        " neural-trader audit verify DIR --vkey log.vkey --mldsa-vkey log-mldsa.vkey",
+        soft_wrap=True,
+    )
+
+
 def _find(name: str) -> tuple[Path, "KeyRole"]:
     """Returns the file and the role of a key that a person named.
 
@@ -159,6 +195,12 @@ def _find(name: str) -> tuple[Path, "KeyRole"]:
             "unknown_key", f"there is no key {name!r:.80}", "take a name from `neural-trader keys list`"
         )
     return path, KeyRole(stem)
+
+
+def _load(path: Path, role: "KeyRole") -> "SigningKey | MldsaSigningKey":
+    from neural_trader_server.keyholder import load_key, load_mldsa_key
+
+    return load_mldsa_key(path) if path.name == "log-mldsa.key" else load_key(path, role)
 
 
 def _row(path: Path) -> dict[str, str]:

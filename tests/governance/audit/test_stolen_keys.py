@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.governance.audit.forging import ORIGIN, PERSON, append
 
 from neural_trader_governance.audit import witnessed
 from neural_trader_governance.audit.checkpoints import Checkpoint
@@ -26,7 +27,6 @@ from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.signing.notes import parse_note
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import SimulatedClock
-from tests.governance.audit.forging import ORIGIN, PERSON, append
 
 BEFORE, AFTER = [f"before {n}" for n in range(6)], [f"after {n}" for n in range(6)]
 
