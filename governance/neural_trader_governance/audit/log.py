@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS audit_nodes (
 CREATE TABLE IF NOT EXISTS audit_checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL) STRICT;
 {archive.SCHEMA}"""
 """An entry whose bytes are empty was archived: they lie in the folder that `audit_archives` names."""
-_ROWS_PER_INSERT = 16
+_ROWS_PER_INSERT_MAX = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ class Appender:
 def _insert(connection: sqlite3.Connection, table: str, rows: list[tuple[object, ...]]) -> None:
     # Many rows to a statement: the interpreter's lock changes hands at each.
     while rows:
-        count = _ROWS_PER_INSERT if len(rows) >= _ROWS_PER_INSERT else 1
+        count = min(_ROWS_PER_INSERT_MAX, 1 << len(rows).bit_length() - 1)  # few statements to keep prepared
         values = f"({','.join('?' * len(rows[0]))})"
         connection.execute(
             f"INSERT INTO {table} VALUES {','.join([values] * count)}",  # noqa: S608 - names of our own
