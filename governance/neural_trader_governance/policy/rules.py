@@ -24,6 +24,7 @@ _COMPARISONS = {">", ">=", "<", "<=", "=="}
 # Largest quantity that a bound leaves room for: (the bound's source, what the quantity is scaled by).
 _QUANTITIES = ("fitting_quantity", "affordable_quantity")
 _COUNTS = ("duplicates_last_10_s",)
+_UNKNOWN_S = 10**10  # `contexts.SECONDS_MAX`, `witnessing.NEVER_S`: it never happened
 _RATIOS = ("leverage_after_bps", "day_loss_bps", "desk_day_loss_bps")
 
 
@@ -213,6 +214,8 @@ def format_fact(name: str, value: Fact) -> str:
     if name.endswith("_micros"):
         return f"{Decimal(value).scaleb(-6).normalize():,f}"
     if name.endswith("_s") and name not in _COUNTS:
+        if value >= _UNKNOWN_S:
+            return "an unknown time"
         # Rounded up, so that what is just over a bound does not read like the bound.
         days = (Decimal(value) / 86_400).quantize(Decimal("0.1"), ROUND_CEILING)
         return f"{format_decimal(days)} days" if days >= 2 else f"{value:,} s"
