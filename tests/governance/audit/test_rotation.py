@@ -16,9 +16,9 @@ from neural_trader_governance.audit.proofs import prove_entry, verify_proof
 from neural_trader_governance.audit.rotation import read_rotation, rotation_entry, sign_rotation
 from neural_trader_governance.audit.tiles import export
 from neural_trader_governance.audit.verify import verify_export, verify_store
-from neural_trader_governance.errors import InputError, IntegrityError, StorageError
+from neural_trader_governance.errors import ConfigurationError, InputError, IntegrityError, StorageError
 from neural_trader_governance.identity import Caller
-from neural_trader_governance.signing.keys import SigningKey, VerifyingKey
+from neural_trader_governance.signing.keys import SigningKey, VerifyingKey, vkey_of
 from neural_trader_governance.signing.mldsa import MldsaSigningKey
 from neural_trader_governance.signing.notes import parse_note
 from neural_trader_governance.store import Store
@@ -290,3 +290,42 @@ def test_the_second_key_signs_in_every_process_from_the_next_commit_on_and_is_ch
 def test_an_entry_of_the_type_without_a_rotation_in_it_does_not_commit(store: Store) -> None:
     with pytest.raises(StorageError, match="no rotation"), store.unit() as unit:
         unit.append(AuditEntry.by(PERSON, EntryType.KEY_ROTATE, payload={"rotation": "none"}))
+
+
+@pytest.mark.parametrize("look", [1, 2])
+def test_a_key_whose_file_moves_while_it_is_looked_for_is_found(
+    process: Callable[[], Store], files: KeyFiles, monkeypatch: pytest.MonkeyPatch, look: int
+) -> None:
+    store = process()
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "settle", lambda _: None)  # the rotating process has just committed
+        done = _rotate(store, files)
+    with store.read() as connection:
+        chain = store.signer.chain(connection, ORIGIN)
+    other, reads = KeyFiles(files.key.parent), list[Path]()
+
+    def moving(path: Path) -> str:
+        reads.append(path)
+        if len(reads) == look:
+            monkeypatch.undo()
+            files.settle(chain)
+        return vkey_of(path)
+
+    monkeypatch.setattr(key_files, "vkey_of", moving)
+    for vkey in (done.new_vkey, done.old_vkey):
+        found = other.find(VerifyingKey.parse(vkey))
+        assert found is not None
+        assert found.vkey == vkey
+
+
+def test_a_half_written_successor_neither_hides_the_other_keys_nor_is_taken_for_one(
+    process: Callable[[], Store], files: KeyFiles, record: Record
+) -> None:
+    store = process()
+    done = _rotate(store, files, overlap=100)
+    files.next.write_text("PRIVATE+KEY+half")
+    files.next.chmod(0o600)
+    record(process())  # which needs the old key from its file too
+    with pytest.raises(ConfigurationError, match="malformed"):
+        files.find(SigningKey.generate(ORIGIN).verifying_key)
+    assert files.find(VerifyingKey.parse(done.old_vkey)) is not None
