@@ -19,6 +19,7 @@ from typing import Self
 from neural_trader_governance import (
     alerts,
     apikeys,
+    brakes,
     budgets,
     database,
     halts,
@@ -121,6 +122,7 @@ class Store:
             # In the schemas' own transaction: a log that is not ours is left as it was.
             log.begin_log(connection, self.origin, self.signer)
             self._writer.seen = log.advance(connection, self.origin, self.signer, None)
+            brakes.restore(connection)
 
         try:
             database.prepare(connection, "".join(schemas), begin)

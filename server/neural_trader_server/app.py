@@ -351,6 +351,17 @@ class Services:
         with self.store.unit() as unit:
             unit.append(AuditEntry.by(caller, entry_type, **fields))
 
+    def require_intact_log(self) -> None:
+        """Passes a log whose every entry is what was signed; asked before agents are served.
+
+        Raises:
+            IntegrityError: somebody edited it while nobody served it.
+        """
+        from neural_trader_governance.audit.intact import require_intact
+
+        with self.store.read() as connection:
+            require_intact(connection)
+
     def _load_policy(self) -> None:
         """Reads the policy in force before the first order asks; one that is broken is logged as such."""
         with self.store.read() as connection:

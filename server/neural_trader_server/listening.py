@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import structlog
 
 from neural_trader_governance.errors import ConfigurationError
@@ -64,6 +65,7 @@ async def running(services: "Services", *, ends_process: bool = False) -> AsyncG
     """
     services.serving = True
     await services.start()
+    await anyio.to_thread.run_sync(services.require_intact_log)
     await services.cosigner.confirm()  # before any order: a log that was put back cannot know it by itself
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(services.alerting.keep_delivering)

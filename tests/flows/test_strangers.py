@@ -1,8 +1,9 @@
 """Strangers at the door: another's session, another's name, another's order, over real HTTP."""
 
 import json
+import sqlite3
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -89,3 +90,19 @@ async def test_a_person_cancels_the_order_of_whatever_agent_and_the_log_says_who
             query = "SELECT entry FROM audit_entries WHERE type = 'broker.cancel'"
             (entry,) = (json.loads(row[0]) for row in connection.execute(query).fetchall())
     assert (entry["principal"], entry["agent"]) == ("owner", "")
+
+
+def test_nobody_is_served_from_a_log_that_was_edited_while_it_stood_still(
+    command: RunCommand, home: Home
+) -> None:
+    answer(command("halt", "--reason", "drill", "--json"))
+    with closing(sqlite3.connect(home.desk_db)) as connection, connection:
+        connection.execute("DELETE FROM halts")
+    assert answer(command("orders", "list", "--json"))["halts"] == [{"scope": "all", "reason": "drill"}]
+    with closing(sqlite3.connect(home.desk_db)) as connection, connection:
+        connection.execute("DELETE FROM halts")
+        connection.execute("UPDATE audit_entries SET type = 'recon' WHERE type = 'kill'")
+    for transport in (("--transport", "http", "--port", "0"), ("--transport", "stdio")):
+        refused = command("serve", *transport)
+        assert refused.returncode != 0
+        assert "audit_log_altered" in refused.stderr
