@@ -64,7 +64,8 @@ async def submit(client: Client, units: int) -> str:
     """Previews and submits; returns the order's state, or the error's text."""
     previewed = await preview(client, units)
     result = await client.call_tool("orders_submit", {"preview_id": previewed["preview_id"]})
-    return (result.structured_content or {}).get("state") or str(getattr(result.content[0], "text", ""))
+    answer: dict[str, Any] | None = result.structured_content
+    return str(answer["state"] if answer else getattr(result.content[0], "text", ""))
 
 
 def rules(previewed: dict[str, Any]) -> list[str]:

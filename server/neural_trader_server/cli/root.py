@@ -30,7 +30,7 @@ from neural_trader_server.cli import (
     usage,
     witness,
 )
-from neural_trader_server.cli.terminal import fail
+from neural_trader_server.cli.terminal import emit, fail
 
 app = typer.Typer(
     name="neural-trader",
@@ -87,6 +87,9 @@ def main() -> None:
     """Runs the command line; failures of our tree end in one line on stderr and their exit code."""
     try:
         app()
+    except SystemExit as ended:
+        _report_usage(ended)
+        raise
     except NeuralTraderError as error:
         sys.exit(fail(error))
     except BaseExceptionGroup as errors:  # a task group wraps even a single failure
@@ -94,6 +97,14 @@ def main() -> None:
         if ours is None or others is not None:
             raise
         sys.exit(fail(_first(ours)))
+
+
+def _report_usage(ended: SystemExit) -> None:
+    """Gives a wrong use its JSON document too: who asked for one parses stdout whatever happens."""
+    message = getattr(ended.__context__, "format_message", None)  # of what typer has printed on stderr
+    if "--json" in sys.argv and message is not None:
+        facts = {"code": "usage", "what": str(message()), "next_step": "see the command's --help"}
+        emit({"ok": False, "error": facts})
 
 
 def _first(errors: BaseExceptionGroup[NeuralTraderError]) -> NeuralTraderError:
