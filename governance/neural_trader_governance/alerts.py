@@ -137,6 +137,8 @@ def observe(connection: sqlite3.Connection, entry: AuditEntry, seq: int) -> None
         kind, subject, message = told
         if kind is AlertKind.DENIAL and _told_lately(connection, entry, kind, subject):
             return
+        if kind is AlertKind.HALT and entry.agent and _stands(connection, entry):
+            return  # an agent that pulls the same switch for ever must not drown what people must hear
         _insert(connection, entry.principal, entry.agent, kind, subject, redact(message)[:_MESSAGE_MAX], seq)
 
 
@@ -206,6 +208,11 @@ def _tell(entry: AuditEntry) -> tuple[AlertKind, str, str] | None:
     if isinstance(scope, str) and scope:
         message += f" ({scope})"
     return kind, "", f"{message}: {reason}" if isinstance(reason, str) and reason else message
+
+
+def _stands(connection: sqlite3.Connection, entry: AuditEntry) -> bool:
+    query = "SELECT 1 FROM halts WHERE scope = ?"
+    return connection.execute(query, (str(entry.payload.get("scope")),)).fetchone() is not None
 
 
 def _told_lately(connection: sqlite3.Connection, entry: AuditEntry, kind: AlertKind, subject: str) -> bool:

@@ -22,6 +22,8 @@ CREATE TABLE IF NOT EXISTS halts (
   seq INTEGER NOT NULL) STRICT;
 """
 ScopeKind = Literal["all", "account", "symbol", "strategy", "agent"]
+AGENTS_HALTS_MAX = 50
+"""How many scopes agents may halt; one more halts everything, instead of burying whoever must resume."""
 _REASON_MAX = 500
 _NAME = re.compile(r"[!-~]{1,80}")
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
@@ -128,6 +130,8 @@ class Halt:
 def halt(unit: HaltUnit, *, reason: str, caller: Caller, scope: Scope = EVERYTHING) -> Halt:
     """Stops trading in a scope and logs it. A halt on top of a halt is logged too; the first stands.
 
+    Agents together halt at most `AGENTS_HALTS_MAX` scopes; one more is a halt on everything.
+
     Raises:
         InputError: the reason is empty or longer than 500 characters.
     """
@@ -137,6 +141,10 @@ def halt(unit: HaltUnit, *, reason: str, caller: Caller, scope: Scope = EVERYTHI
             "invalid_reason", f"the reason has {len(reason)} characters", f"give 1 to {_REASON_MAX}"
         )
     reason = visible(reason)[:_REASON_MAX]  # never refused for its letters: a halt must work
+    if not caller.is_person and _find(unit.connection, scope) is None:
+        pulled = unit.connection.execute("SELECT COUNT(*) FROM halts WHERE agent != ''").fetchone()[0]
+        if pulled >= AGENTS_HALTS_MAX:  # who halts so much is halted whole, and a person releases it at once
+            scope = EVERYTHING
     payload = {"scope": str(scope), "reason": reason}
     seq = unit.append(AuditEntry.by(caller, EntryType.KILL, payload=payload))
     unit.connection.execute(

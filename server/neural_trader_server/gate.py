@@ -14,7 +14,8 @@ import anyio
 import anyio.lowlevel
 import structlog
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp.types import CallToolResult, TextContent
+from mcp.shared.exceptions import MCPError
+from mcp.types import INVALID_REQUEST, CallToolResult, TextContent
 
 from neural_trader_governance.errors import ExecutionError, InputError, NeuralTraderError, RiskError
 from neural_trader_governance.identity import Caller
@@ -30,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 ALWAYS_SERVED = "trading_halt"
 NOBODY = Caller("nobody", "")
+_READS = ("resources/", "prompts/", "completion/")
+"""What shows things without a tool takes a role, too."""
 DEFAULT_TOOLSETS = tuple(name for name in TOOLSETS if name != "trading")
 
 
@@ -135,6 +138,8 @@ class Gate:
                 return self._filter(await call_next(ctx), self._standing(self._whose()))
             if ctx.method == "tools/call":
                 return await self._call(ctx, call_next)
+            if ctx.method.startswith(_READS) and self._standing(self._whose()) is None:
+                raise MCPError(INVALID_REQUEST, "not_enrolled: this caller reads nothing; ask a person")
             return await call_next(ctx)
 
     def _filter(self, result: HandlerResult, role: Role | None) -> HandlerResult:

@@ -180,7 +180,7 @@ async def test_a_second_approver_signs_where_his_key_is_and_the_desk_takes_the_s
     answer(command(*approve, "--request", request, "--json"))
     assert "approver_key_mismatch" in command(*approve, "--signed", request).stderr, "nobody signed it yet"
     shown = command("orders", "sign", request, "--key", made["key"])
-    assert shown.stdout.startswith("buy 30 AAPL (market) on paper by agent-1, about ")
+    assert shown.stdout.startswith("buy 30 AAPL (market) on paper by agent-1 of owner, about ")
     taken = answer(command(*approve, "--signed", request, "--json"))
     assert (taken["person"], taken["missing"]) == ("bob", 0)
     answer(command("identity", "retire", "bob", "--json"))

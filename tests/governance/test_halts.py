@@ -134,3 +134,32 @@ def test_a_halt_holds_however_its_name_is_spelled_or_cut(store: Store) -> None:
 def test_a_halt_is_never_refused_for_its_words_and_shows_what_they_hold(store: Store) -> None:
     standing = halt(store, EVERYTHING, "loops\n\x1b[2Jall is \u202ewell")
     assert standing.reason == "loops \\x1b[2Jall is \\u202ewell"
+
+
+def alerts_of_halts(store: Store) -> int:
+    with store.read() as connection:
+        return int(connection.execute("SELECT COUNT(*) FROM alerts WHERE kind = 'halt'").fetchone()[0])
+
+
+def test_an_agent_that_halts_for_ever_buries_neither_alerts_nor_whoever_must_resume(store: Store) -> None:
+    for _ in range(200):
+        halt(store, EVERYTHING)
+    assert alerts_of_halts(store) == 1
+    with store.unit() as unit:
+        halts.halt(unit, reason="a person says so too", caller=PERSON)
+    assert alerts_of_halts(store) == 2, "a person is always heard"
+    with store.unit() as unit:
+        halts.resume(unit, caller=PERSON)
+    halt(store, EVERYTHING)
+    assert alerts_of_halts(store) == 3, "after a release it is news again"
+    with store.unit() as unit:
+        halts.resume(unit, caller=PERSON)
+    for number in range(2 * halts.AGENTS_HALTS_MAX):
+        halt(store, Scope("strategy", f"s{number}"))
+    with store.read() as connection:
+        standing = halts.read_halts(connection)
+        assert len(standing) == halts.AGENTS_HALTS_MAX + 1
+        assert halts.read_halt(connection) is not None
+    with store.unit() as unit:
+        person = halts.halt(unit, reason="one more", caller=PERSON, scope=Scope("symbol", "AAPL"))
+    assert str(person.scope) == "symbol AAPL"

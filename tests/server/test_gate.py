@@ -4,9 +4,11 @@ import anyio
 import pytest
 from mcp import Client
 from mcp.server.mcpserver.tools import Tool
+from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
 from neural_trader_governance.errors import InputError
+from neural_trader_governance.principals import Role
 from neural_trader_server.catalogue import CATALOGUE, TOOLSETS, ToolSpec, bind
 from neural_trader_server.endpoint import Endpoint
 from neural_trader_server.gate import DEFAULT_TOOLSETS, Gate, select_toolsets
@@ -122,3 +124,20 @@ async def test_a_call_that_never_ends_is_ended(mode: str) -> None:
         with anyio.fail_after(5):
             answer = await client.call_tool("status_get", {})
     assert answer.content[0].model_dump()["text"].startswith("deadline_exceeded: status_get took longer")
+
+
+@pytest.mark.anyio
+async def test_who_has_no_role_reads_nothing_by_another_method_either() -> None:
+    roles: list[Role | None] = [Role.READER]
+    gate = Gate({}, TOOLSETS, False, 5.0, standing=lambda _: roles[0])
+    async with Client(endpoint(gate)) as client:
+        assert (await client.list_resources()).resources == []
+        assert (await client.list_prompts()).prompts == []
+        roles[0] = None
+        for ask in (client.list_resources, client.list_prompts, client.list_resource_templates):
+            with pytest.raises(MCPError, match="not_enrolled"):
+                await ask()
+        with pytest.raises(MCPError, match="not_enrolled"):
+            await client.read_resource("policy://active")
+        with pytest.raises(MCPError, match="not_enrolled"):
+            await client.get_prompt("daily")

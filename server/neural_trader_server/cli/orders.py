@@ -10,6 +10,7 @@ from neural_trader_server.cli import order_controls
 from neural_trader_server.cli.terminal import Json, emit, group, out, show_table, with_desk
 
 if TYPE_CHECKING:
+    from neural_trader_governance.terms.orders import OrderIntent
     from neural_trader_server.app import Services
     from neural_trader_tools.orders.inbox import Draft
 
@@ -157,8 +158,9 @@ def sign(
     order = draft.intent
     if not json_output:
         out().print(
-            f"{order.side} {format_decimal(order.quantity)} {order.symbol} ({order.type}) on {order.account}"
-            f" by {order.agent}, about {format_decimal(draft.notional)} USD: {order.reason}",
+            f"{order.side} {format_decimal(order.quantity)} {order.symbol} ({_terms(order)})"
+            f" on {order.account} by {order.agent} of {draft.approval.principal}, about {format_decimal(draft.notional)} USD and"
+            f" at most {format_decimal(draft.approval.price_high * order.quantity)}: {order.reason}",
             soft_wrap=True,
             markup=False,
         )
@@ -279,6 +281,15 @@ def _read_draft(file: Path) -> "Draft":
         ) from None
     draft.require_whole()
     return draft
+
+
+def _terms(order: "OrderIntent") -> str:
+    """Returns the order's type with the prices that belong to it."""
+    from neural_trader_governance.terms.money import format_decimal
+
+    prices = {"limit": order.limit_price, "stop": order.stop_price}
+    given = [f"{name} {format_decimal(price)}" for name, price in prices.items() if price is not None]
+    return ", ".join((order.type, *given, *(("gtc",) if order.time_in_force == "gtc" else ())))
 
 
 def _standing(services: "Services") -> dict[str, Any]:

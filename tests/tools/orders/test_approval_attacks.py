@@ -136,7 +136,7 @@ def test_of_ten_thousand_attacks_on_an_approval_none_counts(capsys: pytest.Captu
 
 def test_one_person_counts_once_and_the_principal_is_not_independent() -> None:
     office = Office(1)
-    terms = {**office.terms(), "principal": "alice"}
+    terms: dict[str, Any] = {**office.terms(), "principal": "alice"}
     both = {"alice": office.sign(terms), "bob": office.sign(terms, "bob")}
     counted = approvals.count(both, keys=office.pins, **terms)
     assert (counted.count, counted.independent) == (2, 1)
@@ -346,9 +346,13 @@ async def test_an_approval_that_was_signed_elsewhere_is_taken_and_checked_like_o
     preview = await desk.preview(intent(quantity="30"), floor.agent)
     draft = floor.inbox.draft(preview.preview_id, person=floor.person)
     draft.require_whole()
-    swapped = draft.model_copy(update={"intent": intent(quantity="1")})
-    with pytest.raises(RiskError, match="draft_altered"):
-        swapped.require_whole()
+    for change in (
+        {"intent": intent(quantity="1")},
+        {"notional": Decimal("12.90")},
+        {"notional": Decimal(10**6)},
+    ):
+        with pytest.raises(RiskError, match="draft_altered"):
+            draft.model_copy(update=change).require_whole()
     stranger = SigningKey.generate(floor.key.name)
     later = {"expires_at": draft.approval.expires_at + timedelta(days=1)}
     for approval, code in (

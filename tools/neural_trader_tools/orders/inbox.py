@@ -57,7 +57,10 @@ class Draft(Term):
         Raises:
             RiskError: what would be shown is not what would be signed.
         """
-        if hash_intent(self.intent) != self.approval.intent_hash:
+        low, high = (
+            self.intent.quantity * bound for bound in (self.approval.price_low, self.approval.price_high)
+        )
+        if hash_intent(self.intent) != self.approval.intent_hash or not low <= self.notional <= high:
             raise RiskError(
                 "draft_altered",
                 "the order in this file is not the one that its approval is for",

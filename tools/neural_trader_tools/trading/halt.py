@@ -40,11 +40,11 @@ async def trading_halt(
     """Stop new orders at once and cancel working ones: all, or one scope. Only a person can resume."""
     scope = Scope.choose(account=account, symbol=symbol, strategy_id=strategy_id, agent=agent)
 
-    def commit() -> None:
+    def commit() -> Scope:
         with store.unit() as unit:
-            halt(unit, reason=reason, caller=caller, scope=scope)
+            return halt(unit, reason=reason, caller=caller, scope=scope).scope  # it may be wider
 
-    await anyio.to_thread.run_sync(commit)
+    scope = await anyio.to_thread.run_sync(commit)
     canceled: list[str] = []
     working: list[str] = []
     for order in await desk.orders(states=WORKING, limit=100_000):
