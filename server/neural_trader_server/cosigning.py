@@ -4,25 +4,22 @@ The pin is `keys/witness.vkey` (and `keys/witness.url`), outside the database: a
 to before it had a witness finds the file, and owes the witness an answer again.
 """
 
-import hashlib
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn
 
 import anyio
 import anyio.to_thread
-import httpx
 import structlog
 
-from neural_trader_governance.audit import witnessing
+from neural_trader_governance.audit import rounds, witnessing
 from neural_trader_governance.audit.cosignatures import WitnessKey
 from neural_trader_governance.audit.log import read_checkpoint
-from neural_trader_governance.audit.witness import Answer, Witness
-from neural_trader_governance.audit.witnessing import Cosigned, Pin, WitnessStanding
+from neural_trader_governance.audit.rounds import Cosigned
+from neural_trader_governance.audit.witnessing import Pin, WitnessStanding
 from neural_trader_governance.errors import (
     ConfigurationError,
     IntegrityError,
-    NetworkError,
     NeuralTraderError,
     RiskError,
 )
@@ -31,93 +28,14 @@ from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_server.founding import write_text
 from neural_trader_server.home import Home
+from neural_trader_server.witness_sources import HttpWitness, WitnessSource
 
 LOOK_EVERY_S = 2.0
 """How often a server looks whether its log grew."""
 RENEW_AFTER_S = 20.0
 """When an unchanged log is cosigned again, so that the witness is known to be there."""
-_TIMEOUT_S = 3.0
-_ANSWER_BYTES_MAX = 65_536
 
 log = structlog.get_logger(__name__)
-
-
-class WitnessSource(Protocol):
-    """A witness that can be asked to cosign, and what it cosigned last."""
-
-    def add_checkpoint(self, body: bytes) -> Answer:
-        """Sends one request; see `witnessing.WitnessPort`."""
-        ...
-
-    def latest_note(self, origin: str) -> str | None:
-        """Returns the newest checkpoint that it cosigned of a log, or None."""
-        ...
-
-
-class HttpWitness:
-    """A witness behind an address. What it says is believed only as far as its signature goes."""
-
-    def __init__(self, url: str, timeout_s: float = _TIMEOUT_S) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ConfigurationError(
-                "invalid_witness_url",
-                f"{url!r:.100} is no http address",
-                "give it like http://127.0.0.1:8770",
-            )
-        self._url = url.rstrip("/")
-        self._timeout_s = timeout_s
-
-    def add_checkpoint(self, body: bytes) -> Answer:
-        """Sends one request.
-
-        Raises:
-            NetworkError: nobody answered in time, or with more than 64 kB.
-        """
-        return self._ask("POST", "add-checkpoint", body)
-
-    def latest_note(self, origin: str) -> str | None:
-        """Returns the newest checkpoint that it cosigned of a log, or None.
-
-        Raises:
-            NetworkError: nobody answered in time, or with a failure.
-        """
-        answer = self._ask("GET", f"{hashlib.sha256(origin.encode()).hexdigest()}/checkpoint", b"")
-        if answer.status == 404:
-            return None
-        if answer.status != 200:
-            raise _unreachable(self._url, f"it answered {answer.status}")
-        return answer.body
-
-    def _ask(self, method: str, path: str, body: bytes) -> Answer:
-        try:
-            with (
-                httpx.Client(timeout=self._timeout_s, trust_env=False) as client,
-                client.stream(method, f"{self._url}/{path}", content=body) as response,
-            ):
-                data = b""
-                for chunk in response.iter_bytes():
-                    data += chunk
-                    if len(data) > _ANSWER_BYTES_MAX:
-                        raise _unreachable(self._url, "its answer is too long")
-                return Answer(response.status_code, data.decode(errors="replace"))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _unreachable(self._url, type(error).__name__) from None
-
-
-class FolderWitness:
-    """A witness in a folder that this process may open; for one machine with two accounts, and for tests."""
-
-    def __init__(self, witness: Witness) -> None:
-        self._witness = witness
-
-    def add_checkpoint(self, body: bytes) -> Answer:
-        """Asks without a network."""
-        return self._witness.add_checkpoint(body)
-
-    def latest_note(self, origin: str) -> str | None:
-        """Returns the newest checkpoint that it cosigned of a log, or None."""
-        known = self._witness.latest(origin)
-        return None if known is None else known.note
 
 
 class Cosigner:
@@ -146,11 +64,13 @@ class Cosigner:
         """
         key = read_pinned_key(self._home)
         with self._store.read() as connection:
-            pinned = witnessing.read_pin(connection)
+            pinned, recorded = witnessing.read_pin(connection), witnessing.read_recorded_key(connection)
+        if (None if pinned is None else pinned.key) != recorded:
+            self._distrust_table(recorded)
         if key is None or (pinned is not None and pinned.key == key):
             return pinned
         if pinned is not None:
-            witnessing.distrust(
+            rounds.distrust(
                 self._store,
                 self._person,
                 f"{self._home.witness_vkey} and the log's own record name two different witnesses",
@@ -158,6 +78,15 @@ class Cosigner:
         with self._store.unit() as unit:
             witnessing.pin(unit, caller=self._person, key=key)
             return witnessing.read_pin(unit.connection)
+
+    def _distrust_table(self, recorded: WitnessKey | None) -> NoReturn:
+        """The table names another witness than the log's signed entries do: somebody wrote into the file."""
+        with self._store.unit() as unit:
+            if recorded is not None:
+                witnessing.reinstate(unit.connection, recorded)
+        rounds.distrust(
+            self._store, self._person, "the database names another witness than the log's own entries pin"
+        )
 
     def round(self, source: WitnessSource | None = None) -> Cosigned | None:
         """Asks the witness once; None where no witness is pinned.
@@ -170,7 +99,7 @@ class Cosigner:
         if self.adopt() is None:
             return None
         way = source or self.source()
-        return witnessing.cosign(self._store, way, caller=self._person, now=self._clock.now())
+        return rounds.cosign(self._store, way, caller=self._person, now=self._clock.now())
 
     def source(self) -> WitnessSource:
         """Returns the way to the pinned witness.
@@ -213,7 +142,7 @@ class Cosigner:
         try:
             with self._store.read() as connection:
                 found = read_checkpoint(connection)
-                pinned = witnessing.read_pin(connection)
+                pinned = witnessing.read_pin(connection) or witnessing.read_recorded_key(connection)
         except NeuralTraderError as error:
             self._say(error)
             return None
@@ -293,11 +222,3 @@ def _read(path: Path) -> str | None:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
-
-
-def _unreachable(url: str, why: str) -> NetworkError:
-    return NetworkError(
-        "witness_unreachable",
-        f"the witness at {url} did not answer ({why})",
-        "start it with `neural-trader witness serve`, or correct its address",
-    )

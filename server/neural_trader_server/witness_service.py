@@ -121,7 +121,8 @@ def build_service(witness: Witness) -> Starlette:
             return PlainTextResponse(f"{error.what}\n", 500)
         if answer.status != 200:
             log.warning("witness_refused", status=answer.status, answer=answer.body.strip()[:200])
-        return Response(answer.body, answer.status, media_type=answer.content_type)
+        # As a header: given as media type, a charset would be added to what the protocol prescribes.
+        return Response(answer.body, answer.status, headers={"content-type": answer.content_type})
 
     async def checkpoint(request: Request) -> Response:
         wanted = request.path_params["origin_hash"]

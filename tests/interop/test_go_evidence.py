@@ -12,7 +12,7 @@ from tlog_scales.backend import LocalBackend
 from tlog_scales.reader import TilesReader
 from tlog_scales.signing import Vkey
 
-from neural_trader_governance.audit import witnessing
+from neural_trader_governance.audit import rounds, witnessing
 from neural_trader_governance.audit.cosignatures import WitnessKey, cosign
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.audit.key_files import KeyFiles, rotate_log_key
@@ -59,7 +59,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Path
         with store.unit() as unit:
             witnessing.pin(unit, caller=PERSON, key=witness.key)
         witness.trust(SigningKey.load(files.key).verifying_key)
-        witnessing.cosign(store, witness, caller=PERSON, now=NOW)
+        rounds.cosign(store, witness, caller=PERSON, now=NOW)
         export(store, home / "trail")
         yield store, home / "trail", rotated.new_vkey, witness.key.vkey
     witness.close()

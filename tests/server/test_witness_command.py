@@ -1,12 +1,16 @@
 """The witness as its own process, and servers that answer to it: the whole way, over HTTP."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import signal
+import socketserver
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +24,14 @@ import pytest
 from neural_trader_governance.audit import witnessing
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.audit.witnessing import NEVER_S, WitnessStanding
-from neural_trader_governance.errors import ConfigurationError, IntegrityError
+from neural_trader_governance.errors import ConfigurationError, IntegrityError, NetworkError
+from neural_trader_server import witness_sources
 from neural_trader_server.app import open_desk
 from neural_trader_server.home import Home
 from neural_trader_server.listening import running
 from neural_trader_server.settings import Settings
 from neural_trader_server.witness_service import locate_witness, open_witness
+from neural_trader_server.witness_sources import HttpWitness
 
 Command = Callable[..., "CompletedProcess[str]"]
 
@@ -186,8 +192,9 @@ def test_a_witness_that_was_killed_remembers_what_it_cosigned(
         body = f"old 0\n\n{httpx.get(f'{again.url}/{_hash(origin)}/checkpoint').text}"
         conflict = httpx.post(f"{again.url}/add-checkpoint", content=body.encode())
         assert (conflict.status_code, conflict.text) == (409, f"{first['size']}\n")
-        assert conflict.headers["content-type"].startswith("text/x.tlog.size")
-        assert httpx.post(f"{again.url}/add-checkpoint", content=b"x" * 70_000).status_code == 413
+        assert conflict.headers["content-type"] == "text/x.tlog.size"
+        assert httpx.post(f"{again.url}/add-checkpoint", content=b"x" * 131_073).status_code == 413
+        assert httpx.post(f"{again.url}/add-checkpoint", content=b"x" * 131_072).status_code == 400
         assert httpx.get(f"{again.url}/{_hash('nobody')}/checkpoint").status_code == 404
         assert httpx.get(f"{again.url}/add-checkpoint").status_code == 405
     finally:
@@ -223,6 +230,49 @@ def test_a_key_folder_that_names_another_witness_than_the_record_is_not_believed
     ended = here("witness", "cosign")
     assert ended.returncode == 1
     assert "two different witnesses" in ended.stderr
+
+
+@pytest.mark.parametrize("written", ["DELETE FROM audit_witness", "UPDATE audit_witness SET vkey = ?"])
+def test_a_table_written_behind_the_logs_back_does_not_end_the_duty_to_be_witnessed(
+    home: Home, running_witness: Running, here: Callable[..., Any], tmp_path: Path, written: str
+) -> None:
+    here("witness", "pin", str(running_witness.folder / "witness.vkey"), "--url", running_witness.url)
+    assert here("witness", "cosign").returncode == 0
+    own = open_witness(tmp_path / "own-witness")
+    with sqlite3.connect(home.desk_db) as connection:
+        connection.execute(written, (own.key.vkey,) if "?" in written else ())
+    connection.close()
+    home.witness_vkey.unlink()  # and the file with it
+    own.close()
+    standing = start_a_server(home)
+    assert (standing.required, standing.consistent) == (True, False)
+    assert "than the log's own entries pin" in here("witness", "status").stdout
+    assert here("witness", "cosign").returncode == 0, "the record's own witness still agrees"
+    assert start_a_server(home).consistent
+
+
+class Drips(socketserver.BaseRequestHandler):
+    """Answers one byte at a time, for ever."""
+
+    def handle(self) -> None:
+        self.request.recv(65_536)
+        self.request.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while True:
+                self.request.sendall(b"1\r\nx\r\n")
+
+
+def test_a_witness_that_answers_without_end_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Drips) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = HttpWitness(f"http://127.0.0.1:{server.server_address[1]}")
+        with pytest.raises(NetworkError, match="too long"):
+            source.add_checkpoint(b"x")
+        monkeypatch.setattr(witness_sources, "_WHOLE_ANSWER_S", 0.0)
+        with pytest.raises(NetworkError, match="takes too long"):
+            source.add_checkpoint(b"x")
+        server.shutdown()
 
 
 def test_a_witness_keeps_out_of_the_desks_home_and_never_starts_without_its_memory(

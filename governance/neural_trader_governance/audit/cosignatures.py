@@ -67,6 +67,11 @@ class WitnessKey:
         """The verifier key as text."""
         return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(COSIGNATURE_V1 + self.public).decode()}"
 
+    @property
+    def label(self) -> str:
+        """Name and key id: which witness, in a line that people and tables can hold."""
+        return f"{self.name}+{self.key_id.hex()}"
+
     def verify(self, note: Note) -> int:
         """Checks that this witness cosigned the note; returns when, in seconds since 1970.
 

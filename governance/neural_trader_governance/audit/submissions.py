@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from neural_trader_governance.errors import InputError
 from neural_trader_governance.signing.keys import decode_base64
 
-BODY_BYTES_MAX = 65_536
+BODY_BYTES_MAX = 131_072
+"""Holds 63 proof lines and 16 signatures of 5 kB, which a note must be allowed (c2sp.org/signed-note)."""
 _PROOF_MAX = 63
 _OLD = re.compile(r"old (0|[1-9][0-9]{0,17})")
 

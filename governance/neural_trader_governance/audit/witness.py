@@ -29,7 +29,7 @@ from neural_trader_governance.signing.notes import Note, parse_note
 from neural_trader_governance.terms.clocks import Clock, to_epoch_us
 
 SIZE_TYPE = "text/x.tlog.size"
-_EVIDENCE_MAX = 100
+_EVIDENCE_MAX = 200
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS trusted_keys (
   origin TEXT NOT NULL, vkey TEXT NOT NULL, PRIMARY KEY (origin, vkey)) STRICT;
@@ -179,7 +179,9 @@ class Witness:
         if submission.old != size:
             return Answer(409, f"{size}\n", SIZE_TYPE)
         if not _continues(size, root, checkpoint, submission.proof):
-            self._keep_evidence(connection, checkpoint, note, f"no proof leads to it from size {size}")
+            forked = checkpoint.size == size and checkpoint.root != root
+            reason = "another root of this size" if forked else f"no proof leads to it from size {size}"
+            self._keep_evidence(connection, checkpoint, note, reason, forked=forked)
             return Answer(422, f"no proof leads from size {size} to this tree of {checkpoint.size}\n")
         return self._cosign(connection, checkpoint, note)
 
@@ -204,11 +206,16 @@ class Witness:
         return Answer(200, line.line())
 
     def _keep_evidence(
-        self, connection: sqlite3.Connection, checkpoint: Checkpoint, note: Note, reason: str
+        self, connection: sqlite3.Connection, checkpoint: Checkpoint, note: Note, reason: str, *, forked: bool
     ) -> None:
         """Keeps a signed checkpoint that was not shown to follow: it may prove a second history."""
-        kept = connection.execute("SELECT count(*) FROM evidence WHERE origin = ?", (checkpoint.origin,))
-        if kept.fetchone()[0] < _EVIDENCE_MAX:
+        kept, known = connection.execute(
+            "SELECT count(*), coalesce(max(note = ?), 0) FROM evidence WHERE origin = ?",
+            (note.encode(), checkpoint.origin),
+        ).fetchone()
+        # Whoever has a true checkpoint can send it with a false proof, again and again. What leaves no
+        # doubt, two roots of one size, has room of its own, and nothing is kept twice.
+        if not known and kept < (_EVIDENCE_MAX if forked else _EVIDENCE_MAX // 2):
             time_s = to_epoch_us(self._clock.now()) // 1_000_000
             connection.execute(
                 "INSERT INTO evidence (origin, time_s, reason, note) VALUES (?, ?, ?, ?)",

@@ -69,7 +69,7 @@ def verify(
     trusted: an attacker who changed the log would have signed it anew.
     """
     from neural_trader_governance.audit.verify import verify_export, verify_store
-    from neural_trader_server.cli.witness import witness_problems
+    from neural_trader_server.cli.testimony import witness_problems
     from neural_trader_server.home import Home
 
     home = Home.locate()

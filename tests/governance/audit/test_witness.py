@@ -16,7 +16,7 @@ from neural_trader_governance.audit.submissions import Submission, parse_submiss
 from neural_trader_governance.audit.witness import Answer, Witness
 from neural_trader_governance.errors import InputError, StorageError
 from neural_trader_governance.signing.keys import SigningKey
-from neural_trader_governance.signing.notes import parse_note
+from neural_trader_governance.signing.notes import Signature, parse_note, sign_note
 from neural_trader_governance.terms.clocks import SimulatedClock
 
 ORIGIN = "desk.example/log"
@@ -80,6 +80,40 @@ def test_another_history_is_refused_whatever_its_size_and_kept_as_evidence(
     known = witness.latest(ORIGIN)
     assert known is not None
     assert (known.size, known.refused) == (5, 1)
+
+
+def test_a_true_checkpoint_with_false_proofs_leaves_room_for_the_evidence_of_a_fork(
+    witness: Witness, signer: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can send what the desk published; it must not fill the memory that evidence needs."""
+    monkeypatch.setattr("neural_trader_governance.audit.witness._EVIDENCE_MAX", 8)
+    witness.add_checkpoint(ask(leaves(5), 0, signer))
+    for _ in range(3):
+        assert witness.add_checkpoint(ask(leaves(6), 5, signer, proof=[bytes(32)])).status == 422
+    assert (known := witness.latest(ORIGIN)) is not None
+    assert known.refused == 1, "the same checkpoint is kept once"
+    for size in range(7, 30):
+        assert witness.add_checkpoint(ask(leaves(size), 5, signer, proof=[bytes(32)])).status == 422
+    assert (known := witness.latest(ORIGIN)) is not None
+    assert known.refused == 4
+    assert witness.add_checkpoint(ask(leaves(5, "fork"), 5, signer)).status == 422
+    assert (known := witness.latest(ORIGIN)) is not None
+    assert known.refused == 5
+
+
+def test_a_checkpoint_with_sixteen_large_signatures_is_heard(witness: Witness, signer: SigningKey) -> None:
+    """c2sp.org/signed-note: at least 16 signatures, of nearly 5 kB each, MUST be accepted."""
+    note = Checkpoint(ORIGIN, 5, merkle.tree_hash(leaves(5))).sign([signer])
+    note += "".join(Signature(f"other.example/{n}", bytes(4), bytes(4_900)).line() for n in range(15))
+    assert witness.add_checkpoint(Submission(0, (), note).encode()).status == 200
+    assert (known := witness.latest(ORIGIN)) is not None
+    assert len(parse_note(known.note).signatures) == 17
+
+
+def test_a_size_in_other_digits_is_no_size(witness: Witness, signer: SigningKey) -> None:
+    text = f"{ORIGIN}\n1\u0663\n{base64.b64encode(bytes(32)).decode()}\n"
+    note = sign_note(text, [signer]).encode()
+    assert witness.add_checkpoint(Submission(0, (), note).encode()).status == 400
 
 
 def test_a_smaller_tree_is_never_cosigned(witness: Witness, signer: SigningKey) -> None:

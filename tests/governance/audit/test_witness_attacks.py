@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.governance.audit.forging import ORIGIN, PERSON, append, copy_cosignatures, forge
 
-from neural_trader_governance.audit import witnessed, witnessing
+from neural_trader_governance.audit import rounds, witnessed, witnessing
 from neural_trader_governance.audit.entries import EntryType
 from neural_trader_governance.audit.tiles import export
 from neural_trader_governance.audit.verify import verify_connection, verify_export
@@ -49,7 +49,7 @@ def honest(witnessed_store: Store, witness: Witness, clock: SimulatedClock, tmp_
         path = tmp_path / f"day-{day}.db"
         witnessed_store.snapshot(path)
         desk.copies[1 + len(payloads)] = path
-        witnessing.cosign(witnessed_store, witness, caller=PERSON, now=clock.now(), run="honest")
+        rounds.cosign(witnessed_store, witness, caller=PERSON, now=clock.now(), run="honest")
     desk.witnessed_size = 1 + len(payloads)
     return desk
 
@@ -128,7 +128,7 @@ def test_every_rollback_truncation_rewriting_and_fork_is_caught_by_the_pinned_wi
                 standing = witnessing.standing(connection, now=clock.now(), run="the next start")
             counts["trusted before the witness was asked"] += standing.age_s < witnessing.NEVER_S
             with pytest.raises(IntegrityError) as caught:
-                witnessing.cosign(store, honest.witness, caller=PERSON, now=clock.now(), run="the next start")
+                rounds.cosign(store, honest.witness, caller=PERSON, now=clock.now(), run="the next start")
             counts[caught.value.code] += 1
         finally:
             store.close()
@@ -154,7 +154,7 @@ def test_every_rollback_truncation_rewriting_and_fork_is_caught_by_the_pinned_wi
     assert (before.size, before.root_hex, before.note) == (after.size, after.root_hex, after.note)
     # No false alarm: the honest log goes on.
     append(honest.store, ["the day after"])
-    done = witnessing.cosign(honest.store, honest.witness, caller=PERSON, now=clock.now(), run="honest")
+    done = rounds.cosign(honest.store, honest.witness, caller=PERSON, now=clock.now(), run="honest")
     assert done.size == honest.witnessed_size + 1
 
 

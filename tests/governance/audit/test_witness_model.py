@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.governance.audit.forging import ORIGIN, PERSON, append, copy_cosignatures, forge
 
-from neural_trader_governance.audit import merkle, witnessed, witnessing
+from neural_trader_governance.audit import merkle, rounds, witnessed, witnessing
 from neural_trader_governance.audit.log import read_checkpoint
 from neural_trader_governance.audit.rotation import KeyChain
 from neural_trader_governance.audit.signers import LogSigner
@@ -68,7 +68,7 @@ class LogAndWitness(RuleBasedStateMachine):
         known = {(key.name, key.key_id) for _, key in self.witness.trusted()}
         signed = any((s.name, s.key_id) in known for s in parse_note(note).signatures)
         try:
-            done = witnessing.cosign(
+            done = rounds.cosign(
                 self.store, self.witness, caller=PERSON, now=self.clock.now(), run=self._run()
             )
         except IntegrityError:

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from tests.governance.audit.forging import append
 
-from neural_trader_governance.audit import witnessing
+from neural_trader_governance.audit import rounds, witnessing
 from neural_trader_governance.audit.cosignatures import WitnessKey
 from neural_trader_governance.audit.entries import EntryType
 from neural_trader_governance.audit.log import read_entry
 from neural_trader_governance.audit.tiles import export
 from neural_trader_governance.audit.verify import verify_export
 from neural_trader_governance.audit.witness import Answer, Witness
-from neural_trader_governance.audit.witnessing import NEVER_S, Cosigned, WitnessStanding
+from neural_trader_governance.audit.witnessing import NEVER_S, WitnessStanding
 from neural_trader_governance.errors import IntegrityError, NetworkError, RiskError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.signing.keys import SigningKey
@@ -46,9 +46,9 @@ class Replays:
 
 
 @pytest.fixture
-def ask(person: Caller, clock: SimulatedClock) -> Callable[..., Cosigned]:
-    def once(store: Store, witness: witnessing.WitnessPort, run: str = "now") -> Cosigned:
-        return witnessing.cosign(store, witness, caller=person, now=clock.now(), run=run)
+def ask(person: Caller, clock: SimulatedClock) -> Callable[..., rounds.Cosigned]:
+    def once(store: Store, witness: rounds.WitnessPort, run: str = "now") -> rounds.Cosigned:
+        return rounds.cosign(store, witness, caller=person, now=clock.now(), run=run)
 
     return once
 
@@ -75,7 +75,7 @@ def test_a_pinned_witness_that_was_never_asked_counts_as_never(
 def test_a_cosignature_grows_old_and_is_renewed_although_nothing_grew(
     witnessed_store: Store,
     witness: Witness,
-    ask: Callable[..., Cosigned],
+    ask: Callable[..., rounds.Cosigned],
     standing: Callable[..., WitnessStanding],
     clock: SimulatedClock,
 ) -> None:
@@ -89,7 +89,7 @@ def test_a_cosignature_grows_old_and_is_renewed_although_nothing_grew(
 def test_the_next_process_believes_nothing_that_this_one_was_told(
     witnessed_store: Store,
     witness: Witness,
-    ask: Callable[..., Cosigned],
+    ask: Callable[..., rounds.Cosigned],
     standing: Callable[..., WitnessStanding],
 ) -> None:
     ask(witnessed_store, witness, "this process")
@@ -101,7 +101,7 @@ def test_the_next_process_believes_nothing_that_this_one_was_told(
 def test_two_processes_on_one_home_do_not_unsettle_each_other(
     witnessed_store: Store,
     witness: Witness,
-    ask: Callable[..., Cosigned],
+    ask: Callable[..., rounds.Cosigned],
     standing: Callable[..., WitnessStanding],
     person: Caller,
 ) -> None:
@@ -129,7 +129,7 @@ def test_two_processes_on_one_home_do_not_unsettle_each_other(
 )
 def test_an_answer_that_proves_nothing_changes_nothing(
     witnessed_store: Store,
-    ask: Callable[..., Cosigned],
+    ask: Callable[..., rounds.Cosigned],
     standing: Callable[..., WitnessStanding],
     status: int,
     body: str,
@@ -145,7 +145,7 @@ def test_an_answer_that_proves_nothing_changes_nothing(
 def test_an_old_cosignature_played_again_stays_old(
     witnessed_store: Store,
     witness: Witness,
-    ask: Callable[..., Cosigned],
+    ask: Callable[..., rounds.Cosigned],
     standing: Callable[..., WitnessStanding],
     clock: SimulatedClock,
 ) -> None:
@@ -164,7 +164,7 @@ def test_a_cosignature_from_the_future_is_as_old_as_its_arrival(
     clock: SimulatedClock,
 ) -> None:
     early = clock.now() - timedelta(hours=1)
-    done = witnessing.cosign(witnessed_store, witness, caller=person, now=early, run="now")
+    done = rounds.cosign(witnessed_store, witness, caller=person, now=early, run="now")
     assert done.time_s == int(early.timestamp())
     assert standing(witnessed_store).age_s == 3600
 
@@ -172,7 +172,7 @@ def test_a_cosignature_from_the_future_is_as_old_as_its_arrival(
 def test_a_refusal_is_durable_logged_once_and_ends_when_the_witness_cosigns(
     witnessed_store: Store,
     witness: Witness,
-    ask: Callable[..., Cosigned],
+    ask: Callable[..., rounds.Cosigned],
     standing: Callable[..., WitnessStanding],
 ) -> None:
     ask(witnessed_store, witness)
@@ -187,8 +187,24 @@ def test_a_refusal_is_durable_logged_once_and_ends_when_the_witness_cosigns(
         ).fetchall()
         assert len(rows) == 1
         assert "999" in str(read_entry(connection, rows[0][0]).payload["detail"])
+        alerts = connection.execute("SELECT kind, seq, message FROM alerts").fetchall()
+    assert [(kind, seq) for kind, seq, _ in alerts] == [("witness", rows[0][0])], "a person hears of it, once"
+    assert "999" in alerts[0][2]
     ask(witnessed_store, witness)
     assert standing(witnessed_store).consistent
+
+
+def test_a_clock_that_was_put_back_makes_no_cosignature_fresh(
+    witnessed_store: Store, witness: Witness, ask: Callable[..., rounds.Cosigned], clock: SimulatedClock
+) -> None:
+    ask(witnessed_store, witness)
+
+    def age_s(earlier_s: int) -> int:
+        with witnessed_store.read() as connection:
+            now = clock.now() - timedelta(seconds=earlier_s)
+            return witnessing.standing(connection, now=now, run="now").age_s
+
+    assert [age_s(earlier_s) for earlier_s in (0, 60, 61, 86_400)] == [0, 0, NEVER_S, NEVER_S]
 
 
 def test_only_a_person_pins_or_gives_up_a_witness_and_both_are_on_the_record(
@@ -213,7 +229,7 @@ def test_only_a_person_pins_or_gives_up_a_witness_and_both_are_on_the_record(
 def test_another_witness_starts_without_the_trust_of_the_one_before(
     witnessed_store: Store,
     witness: Witness,
-    ask: Callable[..., Cosigned],
+    ask: Callable[..., rounds.Cosigned],
     standing: Callable[..., WitnessStanding],
     person: Caller,
 ) -> None:
@@ -229,7 +245,7 @@ def test_another_witness_starts_without_the_trust_of_the_one_before(
 def test_an_export_of_a_cosigned_tree_carries_the_cosignature_and_still_verifies(
     witnessed_store: Store,
     witness: Witness,
-    ask: Callable[..., Cosigned],
+    ask: Callable[..., rounds.Cosigned],
     tmp_path: Path,
     signer: SigningKey,
 ) -> None:
@@ -251,11 +267,11 @@ def test_an_export_of_a_cosigned_tree_carries_the_cosignature_and_still_verifies
 def test_what_is_kept_of_cosignatures_stays_bounded(
     witnessed_store: Store,
     witness: Witness,
-    ask: Callable[..., Cosigned],
+    ask: Callable[..., rounds.Cosigned],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(witnessing, "_COSIGNATURES_KEPT", 5)
-    monkeypatch.setattr(witnessing, "_RUNS_KEPT", 3)
+    monkeypatch.setattr(rounds, "_COSIGNATURES_KEPT", 5)
+    monkeypatch.setattr(rounds, "_RUNS_KEPT", 3)
     for number in range(12):
         append(witnessed_store, [f"order {number}"])
         ask(witnessed_store, witness, f"run {number}")
