@@ -159,8 +159,9 @@ def sign(
     if not json_output:
         out().print(
             f"{order.side} {format_decimal(order.quantity)} {order.symbol} ({_terms(order)})"
-            f" on {order.account} by {order.agent} of {draft.approval.principal}, about {format_decimal(draft.notional)} USD and"
-            f" at most {format_decimal(draft.approval.price_high * order.quantity)}: {order.reason}",
+            f" on {order.account} by {order.agent} of {draft.approval.principal},"
+            f" about {format_decimal(draft.notional)} USD and at most"
+            f" {format_decimal(draft.approval.price_high * order.quantity)}: {order.reason}",
             soft_wrap=True,
             markup=False,
         )
