@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from neural_trader_governance.errors import DataError, InputError, NeuralTraderError
+from neural_trader_governance.errors import DataError, InputError, NeuralTraderError, RiskError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.terms.clocks import SimulatedClock
 from neural_trader_sandbox.local.sandbox import LocalSandbox
@@ -90,7 +90,9 @@ async def test_a_failing_strategy_fails_its_run_with_the_reason(backtests: Backt
 
 async def test_a_run_can_be_canceled(backtests: Backtests) -> None:
     started = await backtest_start(backtests, CALLER, symbols=["MSFT"], source="while True: pass\n")
-    canceled = await backtest_cancel(backtests, run_id=started.run_id)
+    with pytest.raises(RiskError, match="run_not_yours"):
+        await backtest_cancel(backtests, Caller(CALLER.principal, "another"), run_id=started.run_id)
+    canceled = await backtest_cancel(backtests, CALLER, run_id=started.run_id)
     assert canceled.state == "canceled"
     assert (await backtest_get(backtests, CALLER, run_id=started.run_id)).state == "canceled"
 
@@ -179,9 +181,10 @@ async def test_a_backtest_sees_what_its_clock_knows(
 async def test_unknown_runs_and_bad_waits_are_refused(backtests: Backtests) -> None:
     with pytest.raises(InputError, match="unknown_run"):
         await backtest_get(backtests, CALLER, run_id="bt-nothing")
-    for call in (backtest_cancel, backtest_verify):
-        with pytest.raises(InputError, match="unknown_run"):
-            await call(backtests, run_id="bt-nothing")
+    with pytest.raises(InputError, match="unknown_run"):
+        await backtest_cancel(backtests, CALLER, run_id="bt-nothing")
+    with pytest.raises(InputError, match="unknown_run"):
+        await backtest_verify(backtests, run_id="bt-nothing")
     for wait_s in (float("nan"), -1.0, 61.0):
         with pytest.raises(InputError, match="invalid_wait_s"):
             await backtest_get(backtests, CALLER, run_id="bt-nothing", wait_s=wait_s)

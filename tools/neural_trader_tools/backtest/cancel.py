@@ -4,6 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from neural_trader_governance.errors import RiskError
+from neural_trader_governance.identity import Caller
 from neural_trader_tools.backtest.run import Backtests
 
 
@@ -15,8 +17,14 @@ class BacktestCanceled(BaseModel):
 
 
 async def backtest_cancel(
-    backtests: Backtests, *, run_id: Annotated[str, Field(description="From backtest_start")]
+    backtests: Backtests,
+    caller: Caller,
+    *,
+    run_id: Annotated[str, Field(description="From backtest_start")],
 ) -> BacktestCanceled:
     """Cancels a running backtest; one that has ended stays as it is."""
+    owner = (await backtests.get(run_id)).agent
+    if not caller.is_person and owner != caller.agent:
+        raise RiskError("run_not_yours", f"{run_id} belongs to the agent {owner}", "cancel your own runs")
     record = await backtests.cancel(run_id)
     return BacktestCanceled(run_id=run_id, state=record.state)
