@@ -63,8 +63,13 @@ class Cosigner:
         A log that does not know of the pin is new to it, or was put back to before it.
         """
         key = read_pinned_key(self._home)
-        with self._store.read() as connection:
-            pinned, recorded = witnessing.read_pin(connection), witnessing.read_recorded_key(connection)
+        try:
+            with self._store.read() as connection:
+                pinned, recorded = witnessing.read_pin(connection), witnessing.read_recorded_key(connection)
+        except IntegrityError as error:
+            rounds.distrust(
+                self._store, self._person, f"the entry that pins the witness is damaged: {error.what}"
+            )
         if (None if pinned is None else pinned.key) != recorded:
             self._distrust_table(recorded)
         if key is None or (pinned is not None and pinned.key == key):

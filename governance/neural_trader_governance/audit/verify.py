@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from neural_trader_governance.audit import log
-from neural_trader_governance.audit.archive import Shelf
+from neural_trader_governance.audit.archive import KEPT_TYPES, Shelf
 from neural_trader_governance.audit.checkpoints import read_checkpoint
 from neural_trader_governance.audit.examination import AuditReport, Enough, Examination, Pins, Problem
 from neural_trader_governance.audit.folders import verify_export
@@ -33,6 +33,7 @@ __all__ = [
     "verify_store",
 ]
 
+_KEPT = frozenset(kept.value.encode() for kept in KEPT_TYPES)
 # SQLite quotes the damaged text in its message, which then may not decode.
 _DAMAGE = (sqlite3.Error, UnicodeDecodeError)
 
@@ -156,6 +157,8 @@ class _Walk:
             data = None
         if not stored:
             examination.mark_archived(seq)
+            if index[1] in _KEPT:
+                examination.problem(seq, "the entry's bytes are gone, and entries of its type never leave")
         if data is None:
             examination.take_hash(leaf)
         else:

@@ -297,8 +297,11 @@ def test_a_key_whose_file_moves_while_it_is_looked_for_is_found(
     process: Callable[[], Store], files: KeyFiles, monkeypatch: pytest.MonkeyPatch, look: int
 ) -> None:
     store = process()
+
+    def nothing(_: object) -> None: ...
+
     with monkeypatch.context() as patch:
-        patch.setattr(files, "settle", lambda _: None)  # the rotating process has just committed
+        patch.setattr(files, "settle", nothing)  # the rotating process has just committed
         done = _rotate(store, files)
     with store.read() as connection:
         chain = store.signer.chain(connection, ORIGIN)
