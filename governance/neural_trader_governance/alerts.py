@@ -200,7 +200,7 @@ def _tell(entry: AuditEntry) -> tuple[AlertKind, str, str] | None:
         AlertKind.THROTTLE: f"repeated execution tripped the throttle{about}",
         AlertKind.LEASE: f"the lease of {who} was lost; its working orders are canceled",
         AlertKind.WITNESS: "the witness refused to cosign this log",
-        AlertKind.OVERRIDE: "a rule was lifted for a while",
+        AlertKind.OVERRIDE: f"{payload.get('rule') or 'a rule'} was lifted for a while",
     }[kind]
     scope = payload.get("scope")
     reason = payload.get("reason") or payload.get("rule") or payload.get("detail")

@@ -103,7 +103,8 @@ def issue(
             raise RiskError(
                 "not_enrolled",
                 f"the {kind} {name!r:.60} is not enrolled",
-                f"enrol it first: neural-trader identity enroll {name}",
+                f"enrol it first: neural-trader identity enroll {name} --role ROLE"
+                + (" --agent" if kind == "agent" else ""),
             )
     if expires <= now:
         raise InputError("invalid_expiry", "the key would have ended already", "give a day or more")

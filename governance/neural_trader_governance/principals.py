@@ -126,9 +126,18 @@ def sign_enrolment(
             time=time,
         )
     except ValidationError as error:
-        message = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        first = error.errors(include_url=False)[0]
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "string_pattern_mismatch":
+            message = (
+                "a name begins with a letter or digit and holds letters, digits, blanks and _-.@, 80 at most"
+            )
         raise InputError(
-            "invalid_enrolment", f"{kind} {name!r:.60}: {message}", "see `neural-trader identity --help`"
+            "invalid_enrolment",
+            f"{kind} {name!r:.60}: {message}",
+            "make an approver's key with `neural-trader identity keygen NAME` and give its --vkey"
+            if Role.APPROVER in roles and vkey is None
+            else "see `neural-trader identity enroll --help`",
         ) from None
     return document.signed_by(key)
 

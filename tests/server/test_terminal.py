@@ -1,59 +1,73 @@
-"""The terminal: an agent's words reach a person's eye and not the terminal's ear."""
+"""What every command shares: one JSON document whatever happens, words where there is nothing to show."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
-import structlog
-from rich.text import Text
 
-from neural_trader_governance.errors import RiskError
-from neural_trader_server.cli import terminal
-from neural_trader_server.logs import configure_logs
+from neural_trader_server.home import Home
 
-ATTACK = "buy 1 AAPL\x1b[1A\x1b[2K\x9b31m\u202e0001\r\x07 [bold]x[/]"
+Here = Callable[..., Any]
 
 
-@pytest.fixture(autouse=True)
-def _fresh() -> None:
-    terminal.out.cache_clear()
-    terminal.err.cache_clear()
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("orders", "enable", "agent-1"), "Missing option '--reason'."),
+        (("orders", "nonsense"), "No such command 'nonsense'."),
+        (("audit", "archive", "x"), "Invalid value: give either --before or --keep-days"),
+        (("backtest", "run", "/nowhere.py", "--symbol", "AAPL"), "does not exist"),
+        (("audit", "verify", "--vkey", "/nowhere"), "there is no key to trust"),
+    ],
+)
+def test_a_wrong_use_exits_with_2_and_answers_in_json_only_where_asked(
+    home: Home, here: Here, words: tuple[str, ...], what: str
+) -> None:
+    ended = here(*words, "--json")
+    assert ended.returncode == 2
+    error = json.loads(ended.stdout)["error"]
+    assert error["code"] == "usage"
+    assert what in error["what"]
+    plain = here(*words)
+    assert (plain.returncode, plain.stdout) == (2, "")
+    assert "Traceback" not in plain.stderr
 
 
-def unseen(text: str) -> set[str]:
-    return {each for each in text if each in "\x1b\x9b\u202e\r\x07"}
+def test_a_list_without_a_row_says_none(home: Home, here: Here) -> None:
+    assert here("orders", "list").stdout == "Orders: none\n"
+    assert here("taint", "list").stdout == "Tainted agents: none\n"
 
 
-def test_no_table_line_or_failure_carries_an_escape_sequence(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.show_table("Waiting", ("reason",), [(ATTACK,)])
-    terminal.out().print(ATTACK, markup=False)
-    terminal.out().print(Text(ATTACK))
-    terminal.fail(RiskError("denied", ATTACK, ATTACK))
-    shown = capsys.readouterr()
-    assert unseen(shown.out + shown.err) == set()
-    assert shown.out.count("\\x1b[2K") == 3
-    assert "\\u202e" in shown.err
+def test_an_entry_is_shown_for_people_and_on_one_line_for_programs(home: Home, here: Here) -> None:
+    shown, line = here("audit", "show", "0"), here("audit", "show", "0", "--json")
+    assert json.loads(shown.stdout) == json.loads(line.stdout)
+    assert shown.stdout.count("\n") > line.stdout.count("\n") == 1
 
 
-def test_json_says_the_same_without_a_character_that_acts(capsys: pytest.CaptureFixture[str]) -> None:
-    document = {"reason": ATTACK + "\x7f", "who": "für 買い"}
-    terminal.emit(document)
-    text = capsys.readouterr().out
-    assert unseen(text) | ({"\x7f"} & set(text)) == set()
-    assert "für 買い" in text
-    assert json.loads(text) == document
+def test_a_name_that_no_agent_has_is_pointed_out_where_it_would_bind_nobody(home: Home, here: Here) -> None:
+    mandate = ("--symbol", "AAPL", "--per-order", "100", "--cap", "1000")
+    for words in (
+        ("mandates", "issue", *mandate, "--agent"),
+        ("usage", "budget", "--usd", "5", "--agent"),
+        ("policy", "override", "max_notional", "--symbol", "AAPL", "--reason", "x", "--agent"),
+        ("halt", "--reason", "x", "--agent"),
+    ):
+        misspelled, known = here(*words, "agent1", "--json"), here(*words, "agent-1", "--json")
+        assert (misspelled.returncode, known.returncode) == (0, 0), misspelled.stderr + known.stderr
+        note = "Note: no agent 'agent1' is enrolled here; enrolled: agent-1."
+        assert note in misspelled.stderr, words
+        assert "Note:" not in known.stderr, words
+        json.loads(misspelled.stdout)
 
 
-def test_the_log_of_a_terminal_forges_no_line_and_obeys_nobody(capsys: pytest.CaptureFixture[str]) -> None:
-    structlog.reset_defaults()
-    configure_logs("warning", "console")
-    try:
-        structlog.get_logger("neural_trader_server.x").warning(
-            "told", reason=f"x\n2026 [error] all is well {ATTACK}", nested={"deep": [ATTACK]}
-        )
-    finally:
-        structlog.reset_defaults()
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert "\\x0a2026 [error] all is well" in lines[0]
-    assert not {"\x9b", "\u202e", "\r", "\x07"} & set(lines[0])
-    assert "\x1b[2K" not in lines[0]
+def test_the_log_names_what_people_signed(home: Home, here: Here) -> None:
+    here("policy", "override", "max_notional", "--symbol", "AAPL", "--reason", "why", "--agent", "agent-1")
+    here("policy", "activate", "default", "--accept-refuted")
+    said = {
+        entry["type"]: entry["summary"]
+        for entry in json.loads(here("audit", "tail", "--json").stdout)["entries"]
+    }
+    assert said["override.grant"] == "owner: rules=max_notional reason=why agent=agent-1"
+    assert said["policy.activate"] == "owner: version=1", "the oldest of them, of the founding"
+    assert said["principal.enroll"].startswith("owner: kind=person name=owner roles=")

@@ -5,7 +5,7 @@ from typing import Annotated
 import anyio.to_thread
 import typer
 
-from neural_trader_server.cli.terminal import Json, emit, out, with_desk
+from neural_trader_server.cli.terminal import Json, emit, note_stranger, out, with_desk
 
 Account = Annotated[str | None, typer.Option(help="Only this account.")]
 Symbol = Annotated[str | None, typer.Option(help="Only this symbol.")]
@@ -29,7 +29,7 @@ def halt(
     from neural_trader_tools.trading.halt import HaltResult, trading_halt
 
     async def run(services: Services) -> HaltResult:
-        return await trading_halt(
+        halted = await trading_halt(
             services.store,
             services.desk,
             services.person,
@@ -39,6 +39,8 @@ def halt(
             strategy_id=strategy,
             agent=agent,
         )
+        note_stranger(services, agent)
+        return halted
 
     halted = with_desk(run)
     result = halted.model_dump(mode="json")

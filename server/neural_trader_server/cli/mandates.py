@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio.to_thread
 import typer
 
-from neural_trader_server.cli.terminal import Json, emit, group, out, show_table, with_desk
+from neural_trader_server.cli.terminal import Json, emit, group, note_stranger, out, show_table, with_desk
 
 if TYPE_CHECKING:
     import sqlite3
@@ -75,6 +75,7 @@ def issue(
                 mandate_register.issue(
                     unit, mandate, issuer=services.issuer, caller=services.person, now=services.clock.now()
                 )
+            note_stranger(services, agent)
             return _read(services, mandate.agent, mandate.mandate_id)[0]
 
         return await anyio.to_thread.run_sync(commit)

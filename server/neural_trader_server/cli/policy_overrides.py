@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from neural_trader_governance.errors import InputError
-from neural_trader_server.cli.terminal import Json, emit, out, show_table, with_desk
+from neural_trader_server.cli.terminal import Json, emit, note_stranger, out, show_table, with_desk
 
 if TYPE_CHECKING:
     from neural_trader_governance.overrides import Granted
@@ -64,6 +64,7 @@ def override(
                     caller=services.person,
                     now=now,
                 )
+            note_stranger(services, agent)
             return signed.model_dump(mode="json")
 
         return await anyio.to_thread.run_sync(commit)

@@ -108,6 +108,20 @@ def fail(error: NeuralTraderError) -> int:
     return HOST_LACKS if isinstance(error, HostError) else FAILED
 
 
+def note_stranger(services: "Services", agent: str | None) -> None:
+    """Says on stderr that an agent is not enrolled: a misspelled name would bind, or free, nobody."""
+    from neural_trader_governance.principals import list_enrolments
+
+    if agent is None:
+        return
+    with services.store.read() as connection:
+        everybody = list_enrolments(connection, issuer=services.issuer)
+    known = [each.name for each in everybody if each.kind == "agent" and each.active]
+    if agent not in known:
+        note = f"Note: no agent {agent!r} is enrolled here; enrolled: {', '.join(known) or 'none'}."
+        err().print(note, markup=False, soft_wrap=True)
+
+
 def with_desk(work: Callable[["Services"], Awaitable[_Answer]], archive: Path | None = None) -> _Answer:
     """Opens the desk of this home (making it if it is new), does the work, closes the desk.
 

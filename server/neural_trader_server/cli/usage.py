@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio.to_thread
 import typer
 
-from neural_trader_server.cli.terminal import Json, emit, out, show_table, with_desk
+from neural_trader_server.cli.terminal import Json, emit, note_stranger, out, show_table, with_desk
 
 if TYPE_CHECKING:
     from neural_trader_server.app import Services
@@ -142,6 +142,7 @@ def budget(
             ).signed_by(issuer_key(services.home))
             with services.store.unit() as unit:
                 seq = set_budget(unit, document, issuer=services.issuer, caller=services.person)
+            note_stranger(services, agent)
             text = None if usd is None else _usd(limit or 0)
             return {"agent": agent, "strategy": short, "period": period, "budget_usd": text, "seq": seq}
 

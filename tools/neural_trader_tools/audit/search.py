@@ -30,10 +30,17 @@ _TOLD = (
     "kind",
     "name",
     "scope",
+    "roles",
+    "agent",
+    "symbols",
+    "key_id",
+    "version",
     "preview_id",
     "run_id",
     "tools_digest",
 )
+_DOCUMENTS = ("document", "grant", "mandate", "override", "release", "budget")
+"""What a person signed and the entry holds whole; its own fields are told like the payload's."""
 _FREE = ("reason", "name")
 """Of those, what whoever acted put into words of their own; another agent's words are outside text."""
 
@@ -159,8 +166,10 @@ def summarize(entry: LoggedEntry) -> str:
         words += [str(intent[name]) for name in ("side", "quantity", "symbol", "type") if intent.get(name)]
     elif entry.symbol:
         words.append(entry.symbol)
+    parts = (entry.payload.get(name) for name in _DOCUMENTS)
+    signed = next((cast("dict[str, object]", part) for part in parts if isinstance(part, dict)), None) or {}
     for name in _TOLD:
-        value = entry.payload.get(name)
+        value = entry.payload.get(name, signed.get(name))
         if isinstance(value, list):
             value = " ".join(str(item) for item in cast("list[object]", value))
         if isinstance(value, str | int) and value != "":
