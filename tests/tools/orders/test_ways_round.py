@@ -1,7 +1,7 @@
 """Ways round policy, approval and the books that a reviewer looked for: each was open once."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +16,7 @@ from neural_trader_governance.terms.orders import OrderIntent, OrderState
 from neural_trader_tools.brokers.port import BrokerReport
 from neural_trader_tools.market.batches import Batch
 from neural_trader_tools.market.manifest import DataSet
+from neural_trader_tools.orders import previews
 from neural_trader_tools.orders.ledger import Ledger
 from neural_trader_tools.orders.previews import APPROVAL_TTL, WAITING_MAX
 from neural_trader_tools.orders.valuation import estimate_price
@@ -355,3 +356,16 @@ async def test_an_agent_cannot_bury_the_inbox_of_a_person(floor: Any, intent: Bu
         await desk.preview(intent(quantity="30"), floor.agent)
     floor.clock.advance(APPROVAL_TTL)
     await desk.preview(intent(quantity="30"), floor.agent)
+
+
+async def test_a_loop_of_previews_fills_no_disk(floor: Any, intent: Build, monkeypatch: Any) -> None:
+    monkeypatch.setattr(previews, "PREVIEWS_A_MINUTE_MAX", 5)
+    desk = floor.desk()
+    for _ in range(5):
+        await desk.preview(intent(), floor.agent)
+    size = floor.store.head().size
+    with pytest.raises(RiskError, match="preview_rate"):
+        await desk.preview(intent(), floor.agent)
+    assert floor.store.head().size == size, "nothing is logged of it"
+    floor.clock.advance(timedelta(minutes=1))
+    assert (await desk.preview(intent(), floor.agent)).verdict.decision == "allow"

@@ -125,7 +125,7 @@ class Desk:
             DataError: the symbol is not in the archive.
             InputError: the account does not exist.
             RiskError: the intent names another agent, whose permissions and bounds would be used; or
-                too many orders of the agent wait for persons.
+                the agent previews too much, or too many orders of its wait for persons.
         """
         if intent.agent != caller.agent:
             raise RiskError(
@@ -219,6 +219,7 @@ class Desk:
     def _preview(self, intent: OrderIntent, caller: Caller) -> Preview:
         self._judge.look_up(intent.symbol)
         with self.store.unit() as unit:
+            previews.require_pace(unit.connection, caller, now=self.clock.now())
             judged = self._judge.decide(unit.connection, intent, caller)
             waits, now = judged.verdict.decision == "needs_approval", self.clock.now()
             if waits:

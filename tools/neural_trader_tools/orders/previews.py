@@ -24,6 +24,8 @@ from neural_trader_governance.terms.orders import OrderIntent, OrderState
 
 PREVIEW_TTL = timedelta(minutes=5)
 APPROVAL_TTL = timedelta(minutes=15)
+PREVIEWS_A_MINUTE_MAX = 300
+"""Three times the orders that an agent may send: a loop must not fill the disk that a halt is written to."""
 WAITING_MAX = 20
 """How many orders of one agent may wait for persons at once: who is asked too much reads nothing."""
 _WAITED_MAX = timedelta(hours=24)  # bounds the search; each signature extends a preview by minutes
@@ -146,6 +148,24 @@ def list_previews(connection: sqlite3.Connection, *, state: OrderState, now: dat
         "SELECT * FROM previews WHERE state = ? ORDER BY created_time", (state,)
     ).fetchall()
     return [preview for row in rows if (preview := _read(row)).expires_time > now]
+
+
+def require_pace(connection: sqlite3.Connection, caller: Caller, *, now: datetime) -> None:
+    """Passes where the agent has not previewed too much within a minute: each is logged for years.
+
+    Raises:
+        RiskError: `preview_rate`; nothing is written of it.
+    """
+    count = connection.execute(
+        "SELECT COUNT(*) FROM previews WHERE agent = ? AND created_time > ?",
+        (caller.agent, format_time(now - timedelta(minutes=1))),
+    ).fetchone()[0]
+    if count >= PREVIEWS_A_MINUTE_MAX:
+        raise RiskError(
+            "preview_rate",
+            f"{caller.agent} previewed {count} orders within a minute",
+            "preview what you mean to submit, and wait a minute",
+        )
 
 
 def require_room(connection: sqlite3.Connection, caller: Caller, *, now: datetime) -> None:
