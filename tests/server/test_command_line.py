@@ -33,7 +33,9 @@ CONTRACT = """
 demo; setup; init; serve; install; doctor; halt; resume
 data import; data fetch; data list; data replay step; features list; features compute; backtest run
 sandbox doctor; sandbox run; orders list; orders approve; orders reject; orders cancel; orders reconcile
-policy check; audit verify; audit tail; audit search; audit show; audit export; memory search; memory list
+policy check; policy prove; policy diff; policy activate; policy explain; policy replay; usage
+witness serve; witness cosign; witness status; audit verify; audit tail; audit search; audit show; audit prove
+audit export; memory search; memory list
 """
 
 
