@@ -21,7 +21,10 @@ PACKAGES = ("neural-trader", "mcp", "polars", "numpy", "numba", "lancedb", "ceda
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding. `host` marks a lack of this machine, not of the installation."""
+    """One finding. `host` marks a lack of this machine, not of the installation.
+
+    A finding that is well and has a next step all the same is advice.
+    """
 
     name: str
     ok: bool
@@ -43,11 +46,20 @@ def doctor(json_output: Json = False) -> None:
         show_table(
             "Doctor",
             ("check", "", "found", "what to do"),
-            ((check.name, "ok" if check.ok else "NO", check.detail, check.next_step) for check in checks),
+            ((check.name, _mark(check), check.detail, check.next_step) for check in checks),
         )
-        out().print("Everything works." if not failed else f"{len(failed)} findings need you.")
+        advice = sum(_mark(check) == "note" for check in checks)
+        verdict = "Everything works" if not failed else f"{len(failed)} findings marked NO need you"
+        out().print(f"{verdict}; {advice} notes are advice." if advice else f"{verdict}.")
     if failed:
         raise typer.Exit(HOST_LACKS if all(check.host for check in failed) else FAILED)
+
+
+def _mark(check: Check) -> str:
+    """Returns the word that a person's eye looks for."""
+    if not check.ok:
+        return "NO"
+    return "note" if check.next_step else "ok"
 
 
 async def examine(services: "Services") -> list[Check]:
