@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from neural_trader_server.app import Services
 
 END_WITHIN_S = 5.0
+CHECKED_FIRST_MAX = 200_000
+"""Entries of a log that is checked before anybody is served; a longer one is checked meanwhile."""
 
 log = structlog.get_logger(__name__)
 
@@ -65,10 +67,15 @@ async def running(services: "Services", *, ends_process: bool = False) -> AsyncG
     """
     services.serving = True
     await services.start()
-    await anyio.to_thread.run_sync(services.require_intact_log)
+    check_log = functools.partial(anyio.to_thread.run_sync, services.require_intact_log)
+    checked_first = services.store.head().size <= CHECKED_FIRST_MAX
+    if checked_first:
+        await check_log()
     await services.cosigner.confirm()  # before any order: a log that was put back cannot know it by itself
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(services.alerting.keep_delivering)
+        if not checked_first:
+            tasks.start_soon(failstop.keep, services, check_log)
         keep_reconciled = functools.partial(services.desk.keep_reconciled, services.caller)
         if ends_process:
             tasks.start_soon(failstop.end_when_failed, services)
