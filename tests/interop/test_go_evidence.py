@@ -17,7 +17,7 @@ from neural_trader_governance.audit.cosignatures import WitnessKey, cosign
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.audit.key_files import KeyFiles, rotate_log_key
 from neural_trader_governance.audit.log import read_entry
-from neural_trader_governance.audit.proofs import prove_entry, prove_receipt
+from neural_trader_governance.audit.proofs import prove_entry, prove_receipt, verify_proof
 from neural_trader_governance.audit.tiles import export
 from neural_trader_governance.audit.witness import Witness
 from neural_trader_governance.errors import IntegrityError
@@ -120,11 +120,25 @@ def test_go_checks_proofs_with_the_entry_in_them_and_receipts_with_the_entry_bes
             for there, instead in ((f"index {seq}\n", f"index {seq + 1}\n"), (ORIGIN, "another.test/log")):
                 proof.write_text(text.replace(there, instead))
                 assert evidence("proof", vkey, proof).returncode == 1
+        # Entry and log are those that the witness saw, says the proof alone.
+        witness = WitnessKey.parse(desk[3])
+        text = prove_entry(connection, 7)
+        assert verify_proof(text, vkey, witness=witness).seq == 7
+        with pytest.raises(IntegrityError, match="cosignature_missing"):
+            verify_proof(prove_entry(connection, 7, receipt=True), desk[0].vkey, witness=witness)
+        proof.write_text(text)
+        assert evidence("cosigned", vkey, desk[3], _checkpoint_of(text, tmp_path)).returncode == 0
         proof.write_text(prove_receipt(connection, size - 1))
         logged = read_entry(connection, size - 1)
         entry.write_bytes(canonical_bytes(logged.model_dump(mode="json", exclude_none=True)))
         assert evidence("proof", vkey, proof, entry).returncode == 0
         assert evidence("proof", vkey, proof).returncode == 1, "a receipt carries no entry"
+
+
+def _checkpoint_of(proof: str, folder: Path) -> Path:
+    path = folder / "checkpoint"
+    path.write_text(proof.partition("\n\n")[2])
+    return path
 
 
 class Mutator:

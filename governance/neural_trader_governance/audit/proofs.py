@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import orjson
 from pydantic import Field, ValidationError
 
-from neural_trader_governance.audit import log, merkle
+from neural_trader_governance.audit import log, merkle, witnessing
 from neural_trader_governance.audit.archive import Shelf
 from neural_trader_governance.audit.checkpoints import Checkpoint, open_checkpoint, read_checkpoint
+from neural_trader_governance.audit.cosignatures import WitnessKey
 from neural_trader_governance.audit.entries import LoggedEntry
 from neural_trader_governance.audit.examination import Pins
 from neural_trader_governance.audit.rotation import KeyChain, Rotation, open_signed, read_rotations
@@ -64,7 +65,8 @@ def prove_entry(
     Args:
         connection: Inside a transaction of the store.
         seq: The entry's number.
-        receipt: Against the first checkpoint that covered the entry instead of the newest one.
+        receipt: Against the first checkpoint that covered the entry, instead of the newest one that a
+            witness cosigned or, where none did, the newest one.
         shelf: Reads the entry's bytes; by default from the database or where they were archived to.
 
     Raises:
@@ -75,15 +77,25 @@ def prove_entry(
     found = log.read_checkpoint(connection, covering=seq if receipt else None)
     if row is None or found is None or found[0] <= seq:
         raise InputError("unknown_seq", f"the audit log has no entry {seq}", "take a seq from audit_search")
-    size, note = found
+    placed = read_rotations(connection)
+    beyond = max(seq, placed[-1][0]) if placed else seq  # a proof is to hold for the newest key too
+    size, note = (receipt and found) or _newest_cosigned(connection, beyond) or found
     data = (shelf or Shelf(connection)).read(seq, bytes(row[0]), bytes(row[1]))
     rotations = tuple(
-        PlacedRotation(seq=place, rotation=rotation)
-        for place, rotation in read_rotations(connection)
-        if place < size
+        PlacedRotation(seq=place, rotation=rotation) for place, rotation in placed if place < size
     )
     path = merkle.inclusion_proof(log.node_reader(connection), seq, size)
     return write_proof(seq, path, note, Extra(entry=data.decode(), rotations=rotations))
+
+
+def _newest_cosigned(connection: sqlite3.Connection, seq: int) -> tuple[int, str] | None:
+    """Returns the newest checkpoint that covers an entry and that a witness cosigned, with its lines."""
+    row = connection.execute(
+        "SELECT size, note FROM audit_checkpoints JOIN audit_cosignatures USING (size)"
+        " WHERE size > ? ORDER BY size DESC LIMIT 1",
+        (seq,),
+    ).fetchone()
+    return None if row is None else (int(row[0]), f"{row[1]}{witnessing.cosigned_lines(connection, row[0])}")
 
 
 def prove_receipt(connection: sqlite3.Connection, seq: int) -> str:
@@ -116,6 +128,7 @@ def verify_proof(
     *,
     entry: bytes | None = None,
     leaf_hash: bytes | None = None,
+    witness: WitnessKey | None = None,
 ) -> Proven:
     """Checks a proof offline, with nothing but the log's pinned key.
 
@@ -124,9 +137,11 @@ def verify_proof(
         vkey: A key that was the log's at any time.
         entry: The entry's canonical bytes, where they came another way; else those in the proof.
         leaf_hash: The leaf hash of a receipt, where the entry itself is not at hand.
+        witness: Who must have cosigned the checkpoint, where one is asked for.
 
     Raises:
-        IntegrityError: malformed, not signed by the log's keys, or the entry is not where it says.
+        IntegrityError: malformed, not signed by the log's keys, not cosigned where that was asked for, or
+            the entry is not where it says.
         InputError: neither the proof nor the caller has the entry or its leaf hash.
         ConfigurationError: the verifier key is malformed.
     """
@@ -142,6 +157,8 @@ def verify_proof(
     if leaf is None or (leaf_hash is not None and leaf != leaf_hash):
         raise _refusal("the leaf hash is not the entry's")
     checkpoint = _open(note, pins, extra)
+    if witness is not None:
+        witness.verify(parse_note(note))
     if not merkle.verify_inclusion(leaf, seq, checkpoint.size, path, checkpoint.root):
         raise _refusal(f"the entry is not number {seq} under the signed root of {checkpoint.size} entries")
     logged = None if data is None else LoggedEntry.decode(data)

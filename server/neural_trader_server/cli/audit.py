@@ -75,7 +75,7 @@ def verify(
     home = Home.locate()
     key = _pinned(home, vkey, mldsa_vkey)
     if proof is not None:
-        evidence.verify_proof(proof, key, entry, json_output)
+        evidence.verify_proof(proof, key, entry, witness, json_output)
         return
     place = folder or home.desk_db
     report = verify_export(place, key) if place.is_dir() else verify_store(place, key, archive=archive)

@@ -48,16 +48,20 @@ def prove(
         out().print(f"the proof of entry {seq} is in {target}", soft_wrap=True)
 
 
-def verify_proof(path: Path, key: str, entry: Path | None, json_output: bool) -> None:
+def verify_proof(path: Path, key: str, entry: Path | None, witness: Path | None, json_output: bool) -> None:
     """Checks a proof's file with nothing but the key, for `audit verify --proof`."""
     from neural_trader_governance.audit import proofs
+    from neural_trader_governance.audit.cosignatures import WitnessKey
 
     try:
+        vouching = None if witness is None else WitnessKey.parse(witness.read_text(encoding="utf-8"))
         text = path.read_text(encoding="utf-8")
         data = None if entry is None else entry.read_bytes().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"the proof or the entry cannot be read ({type(error).__name__})") from None
-    proven = proofs.verify_proof(text, key, entry=data)
+        raise typer.BadParameter(
+            f"the proof, the entry or the witness's key cannot be read ({type(error).__name__})"
+        ) from None
+    proven = proofs.verify_proof(text, key, entry=data, witness=vouching)
     logged = None if proven.entry is None else proven.entry.model_dump(mode="json", exclude_none=True)
     facts = {
         "ok": True,
@@ -66,6 +70,7 @@ def verify_proof(path: Path, key: str, entry: Path | None, json_output: bool) ->
         "origin": proven.checkpoint.origin,
         "size": proven.checkpoint.size,
         "root": proven.checkpoint.root.hex(),
+        "witnessed": vouching is not None,
         "entry": logged,
     }
     if json_output:

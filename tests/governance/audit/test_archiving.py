@@ -1,6 +1,7 @@
 """Archiving and proofs: old entries leave the database, and everything about them can still be shown."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -55,6 +56,23 @@ def test_what_says_who_may_do_what_stays_in_the_database(
         assert read_entry(connection, 1).type == EntryType.POLICY_ACTIVATE
         with pytest.raises(StorageError, match="entry_archived"):
             read_entry(connection, 0)
+
+
+def test_an_archive_is_no_excuse_for_entries_that_never_leave(
+    store: Store, clock: SimulatedClock, tmp_path: Path
+) -> None:
+    with store.unit() as unit:
+        for _ in range(128):
+            unit.append(AuditEntry.by(PERSON, EntryType.RECON))
+            unit.append(AuditEntry.by(PERSON, EntryType.WITNESS_PIN, payload={"vkey": None}))
+    clock.advance(timedelta(days=9))
+    _archive(store, clock, tmp_path / "archive", keep_days=3)
+    assert verify_store(tmp_path / "desk.db", store.vkey).ok
+    store.snapshot(tmp_path / "copy.db")
+    with sqlite3.connect(tmp_path / "copy.db") as connection:
+        connection.execute("UPDATE audit_entries SET entry = x'' WHERE seq = 3")
+    (problem,) = verify_store(tmp_path / "copy.db", store.vkey).problems
+    assert (problem.seq, "never leave" in problem.what) == (3, True)
 
 
 def test_whole_bundles_of_old_entries_leave_and_everything_about_them_can_still_be_shown(

@@ -13,7 +13,8 @@ from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.audit.examination import Pins
 from neural_trader_governance.audit.key_files import KeyFiles, Rotated, rotate_log_key
 from neural_trader_governance.audit.proofs import prove_entry, verify_proof
-from neural_trader_governance.audit.rotation import read_rotation, rotation_entry, sign_rotation
+from neural_trader_governance.audit.rotation import KeyChain, read_rotation, rotation_entry, sign_rotation
+from neural_trader_governance.audit.signers import LogSigner
 from neural_trader_governance.audit.tiles import export
 from neural_trader_governance.audit.verify import verify_export, verify_store
 from neural_trader_governance.errors import ConfigurationError, InputError, IntegrityError, StorageError
@@ -332,3 +333,30 @@ def test_a_half_written_successor_neither_hides_the_other_keys_nor_is_taken_for_
     with pytest.raises(ConfigurationError, match="malformed"):
         files.find(SigningKey.generate(ORIGIN).verifying_key)
     assert files.find(VerifyingKey.parse(done.old_vkey)) is not None
+
+
+def test_a_chain_does_not_follow_a_key_that_returns() -> None:
+    one, two = SigningKey.generate(ORIGIN), SigningKey.generate(ORIGIN)
+    chain = KeyChain(one.verifying_key)
+    chain.admit(3, sign_rotation(one, two, origin=ORIGIN, overlap_entries=0), ORIGIN)
+    with pytest.raises(IntegrityError, match="cannot return"):
+        chain.admit(7, sign_rotation(two, one, origin=ORIGIN, overlap_entries=0), ORIGIN)
+    assert chain.current == two.verifying_key
+
+
+def test_a_key_that_was_replaced_within_the_commit_that_brought_it_is_a_link_like_any_other(
+    open_store: Callable[..., Store], signer: SigningKey, record: Record, tmp_path: Path
+) -> None:
+    store = open_store(signer=LogSigner(signer))
+    keys = [SigningKey.generate(ORIGIN) for _ in range(2)]
+    record(store)
+    with store.unit() as unit:
+        old = signer
+        for new in keys:
+            unit.append(rotation_entry(sign_rotation(old, new, origin=ORIGIN, overlap_entries=0), PERSON))
+            old = new
+        unit.append(AuditEntry.by(PERSON, EntryType.RECON))  # past the overlap, in which two keys sign
+        store.signer._keys[old.verifying_key] = old  # pyright: ignore[reportPrivateUsage]
+    record(store)
+    for key in (signer, *keys):
+        assert verify_store(tmp_path / "desk.db", key.vkey).ok
