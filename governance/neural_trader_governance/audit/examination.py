@@ -158,7 +158,7 @@ class Examination:
     def finish(self) -> None:
         """Examines what only the end can tell."""
         # What was sealed, the keys in force signed; the pinned one must be one of them, or have been.
-        if self._pins.log not in self._chain.keys:
+        if self.newest is None or self._pins.log not in self._chain.keys:
             self.problem(None, "no checkpoint is signed by this key")
         if self._pins.mldsa is not None and not self._mldsa_signed:
             self.problem(None, "no checkpoint is signed by the pinned ML-DSA-44 key")
