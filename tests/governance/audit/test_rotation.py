@@ -280,6 +280,8 @@ def test_the_second_key_signs_in_every_process_from_the_next_commit_on_and_is_ch
         assert verify_proof(prove_entry(connection, 0), pins).seq == 0
     stranger = Pins(pins.log, MldsaSigningKey.generate(ORIGIN).verifying_key)
     assert "ML-DSA-44" in verify_store(tmp_path / "desk.db", stranger).problems[0].what
+    with one.read() as connection, pytest.raises(IntegrityError, match="signature_missing"):
+        verify_proof(prove_entry(connection, 0), stranger)
     # Once there, always there: a checkpoint without it, such as a thief of the first key makes, is named.
     os.unlink(files.mldsa_key)
     record(one)

@@ -13,16 +13,24 @@ from pathlib import Path
 import pytest
 from tests.governance.audit.forging import ORIGIN, PERSON, append
 
-from neural_trader_governance.audit import witnessed
+from neural_trader_governance.audit import merkle, witnessed
 from neural_trader_governance.audit.checkpoints import Checkpoint
 from neural_trader_governance.audit.cosignatures import WitnessKey, cosign
 from neural_trader_governance.audit.key_files import KeyFiles, rotate_log_key
-from neural_trader_governance.audit.proofs import prove_entry, verify_proof
+from neural_trader_governance.audit.log import read_entry
+from neural_trader_governance.audit.proofs import (
+    Extra,
+    PlacedRotation,
+    prove_entry,
+    verify_proof,
+    write_proof,
+)
 from neural_trader_governance.audit.rotation import read_rotations, rotation_entry
 from neural_trader_governance.audit.signers import LogSigner
 from neural_trader_governance.audit.tiles import export
 from neural_trader_governance.audit.verify import verify_export, verify_store
 from neural_trader_governance.errors import IntegrityError
+from neural_trader_governance.signing.canonical import canonical_bytes
 from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.signing.notes import parse_note
 from neural_trader_governance.store import Store
@@ -158,6 +166,30 @@ def test_a_pin_that_did_not_move_on_is_deceived_and_the_witness_is_not(
     assert (
         witnessed.missing_in(honest.store.path, honest.witness, size=size, cosigned=honest.cosigned) is None
     )
+
+
+@pytest.mark.parametrize("place", [0, 2, 3, 4, 10**9])
+def test_a_proof_that_places_the_public_hand_over_elsewhere_is_refused_for_the_new_key(
+    honest: Honest, place: int
+) -> None:
+    """Placed beyond the tree, it would name the new key and still let the old one sign alone."""
+    with honest.store.read() as connection:
+        ((_, rotation),) = read_rotations(connection)
+        entry = read_entry(connection, 0)
+    data = canonical_bytes(entry.model_dump(mode="json", exclude_none=True))
+    leaves = [merkle.leaf_hash(data), merkle.leaf_hash(b"x"), merkle.leaf_hash(b"y")]
+    note = Checkpoint(ORIGIN, 3, merkle.tree_hash(leaves)).sign([honest.old])
+
+    def read(level: int, position: int) -> bytes:
+        return merkle.tree_hash(leaves[position << level : (position + 1) << level])
+
+    path = merkle.inclusion_proof(read, 0, 3)
+    alone = write_proof(0, path, note, Extra(entry=data.decode()))
+    assert verify_proof(alone, honest.old.vkey).seq == 0, "to a pin that did not move on it is a proof"
+    carried = Extra(entry=data.decode(), rotations=(PlacedRotation(seq=place, rotation=rotation),))
+    for proof in (alone, write_proof(0, path, note, carried)):
+        with pytest.raises(IntegrityError):
+            verify_proof(proof, honest.new_vkey)
 
 
 def test_a_backdated_checkpoint_of_the_stolen_key_is_named_whatever_is_pinned(
