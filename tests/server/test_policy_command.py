@@ -106,7 +106,7 @@ def test_a_decision_is_replayed_and_a_false_one_and_a_lost_bundle_are_found(
     good, _ = decide(home)
     assert answer(command("policy", "replay", str(good), "--json"))["identical"]
     whole = answer(command("audit", "verify", "--replay", "--json"))
-    assert whole["replay"] == {"decisions": 1, "identical": 1, "problems": []}
+    assert whole["replay"] == {"decisions": 1, "identical": 1, "before_bundles": 0, "problems": []}
     bad, _ = decide(home, said={"decision": "allow", "rules": []})
     wrong = answer(command("policy", "replay", str(bad), "--json"), code=1)
     assert (wrong["outcome"], wrong["decision_recomputed"]) == ("different", "deny")
