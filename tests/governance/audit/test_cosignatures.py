@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from neural_trader_governance.audit.cosignatures import WitnessKey, cosign
 from neural_trader_governance.errors import ConfigurationError, IntegrityError
 from neural_trader_governance.signing.keys import SigningKey
-from neural_trader_governance.signing.notes import Note, parse_note, sign_note
+from neural_trader_governance.signing.notes import Note, Signature, parse_note, sign_note
 
 # The example of https://c2sp.org/tlog-cosignature: a checkpoint with a log's signature and a cosignature.
 EXAMPLE = (
@@ -95,3 +95,14 @@ def test_a_plain_signature_by_the_witnesss_key_is_no_cosignature() -> None:
     with pytest.raises(IntegrityError) as caught:
         KEY.verify(plain)
     assert caught.value.code == "cosignature_missing"
+
+
+@pytest.mark.parametrize("time_s", [0, 2**63])
+def test_a_cosignature_of_no_time_is_none_however_well_it_is_signed(time_s: int) -> None:
+    """c2sp.org/tlog-witness: it MUST NOT be zero; c2sp.org/tlog-cosignature: nor exceed 2^63 - 1."""
+    key, text = SigningKey.generate("witness.example/w1"), "desk.example/log\n0\nroot\n"
+    signed = key.sign(f"cosignature/v1\ntime {time_s}\n{text}".encode())
+    witness = WitnessKey.of(key)
+    line = Signature(key.name, witness.key_id, time_s.to_bytes(8, "big") + signed)
+    with pytest.raises(IntegrityError, match="cosignature_invalid"):
+        witness.verify(Note(text, (line,)))

@@ -235,3 +235,10 @@ def test_a_flipped_bit_in_a_proof_never_verifies(size: int, data: st.DataObject)
 def test_a_leaf_outside_the_tree_has_no_proof(index: int, size: int) -> None:
     with pytest.raises(ValueError, match="no leaf"):
         merkle.inclusion_proof(_reader(_hashes(3)), index, size)
+
+
+def test_a_consistency_proof_that_ends_before_the_root_of_the_claimed_size_is_refused() -> None:
+    leaves = [merkle.leaf_hash(bytes([number])) for number in range(5)]
+    old, new = merkle.tree_hash(leaves[:4]), merkle.tree_hash(leaves)
+    assert merkle.verify_consistency(4, 5, old, new, [leaves[4]])
+    assert not merkle.verify_consistency(4, 9, old, new, [leaves[4]])
