@@ -115,7 +115,7 @@ def test_an_engine_that_breaks_denies(facts: Facts, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("took_ms", "decision"), [(0, "allow"), (250, "allow"), (251, "deny"), (60_000, "deny"), (-1, "deny")]
+    ("took_ms", "decision"), [(0, "allow"), (1_000, "allow"), (1_001, "deny"), (60_000, "deny"), (-1, "deny")]
 )
 def test_a_decision_that_took_too_long_is_a_denial(facts: Facts, took_ms: int, decision: str) -> None:
     readings = iter([5_000_000_000, 5_000_000_000 + took_ms * 1_000_000])
@@ -125,7 +125,7 @@ def test_a_decision_that_took_too_long_is_a_denial(facts: Facts, took_ms: int, d
     if decision == "deny":
         (reason,) = verdict.reasons
         assert reason.rule == ENGINE_RULE
-        assert f"took {took_ms} ms to decide; at most 250 ms" in reason.message
+        assert f"took {took_ms} ms to decide; at most 1000 ms" in reason.message
 
 
 def test_a_clock_that_breaks_is_a_denial(facts: Facts) -> None:
