@@ -152,8 +152,8 @@ def test_a_log_of_another_origin_is_refused(open_store: OpenStore, record: Recor
         "DELETE FROM audit_checkpoints",
         "DELETE FROM audit_entries WHERE seq = 6",
         "UPDATE audit_entries SET leaf_hash = zeroblob(32) WHERE seq = 6",
-        "UPDATE audit_nodes SET hash = zeroblob(32) WHERE level = 2 AND position = 0",
-        "DELETE FROM audit_nodes WHERE level = 1 AND position = 2",
+        "UPDATE audit_subtrees SET hash = zeroblob(32) WHERE number = 2",
+        "DELETE FROM audit_subtrees WHERE number = 3",
         "DELETE FROM audit_checkpoints WHERE size = 7",
     ],
 )
@@ -181,7 +181,7 @@ def test_a_shorter_history_with_valid_signatures_is_not_extended_by_who_saw_the_
     with sqlite3.connect(tmp_path / "desk.db") as other:
         other.execute("DELETE FROM audit_entries WHERE seq >= 2")
         other.execute("DELETE FROM audit_checkpoints WHERE size > 2")
-        other.execute("DELETE FROM audit_nodes WHERE (level, position) IN ((1, 1), (2, 0))")
+        other.execute("DELETE FROM audit_subtrees WHERE number IN (1, 2)")
     other.close()
     with pytest.raises(IntegrityError, match="shrank from 4 to 2"):
         record(running)

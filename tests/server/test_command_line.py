@@ -148,7 +148,7 @@ def test_a_new_home_is_founded_on_the_way_and_said_on_stderr(command: Command, t
 def test_halt_and_resume_are_seen_by_the_next_process(home: Home, here: Command) -> None:
     assert json.loads(here("halt", "--reason", "a test", "--json").stdout)["halted"] is True
     assert home.path.exists()
-    released = {"halted": False, "scope": "all", "standing": []}
+    released: dict[str, object] = {"halted": False, "scope": "all", "standing": []}
     assert json.loads(here("resume", "--json").stdout) == released
     assert here("resume").returncode == 1
 

@@ -21,7 +21,7 @@ SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS audit_entries (
   seq INTEGER PRIMARY KEY, time_us INTEGER NOT NULL, type TEXT NOT NULL, agent TEXT NOT NULL,
   symbol TEXT, client_order_id TEXT, leaf_hash BLOB NOT NULL, entry BLOB NOT NULL) STRICT;
-CREATE INDEX IF NOT EXISTS audit_entries_type ON audit_entries (type, seq);
+DROP INDEX IF EXISTS audit_entries_type;
 DROP INDEX IF EXISTS audit_entries_symbol;
 DROP INDEX IF EXISTS audit_entries_agent;
 CREATE INDEX IF NOT EXISTS audit_by_type ON audit_entries (type, time_us, seq, symbol, agent);
@@ -32,12 +32,14 @@ CREATE INDEX IF NOT EXISTS audit_entries_time ON audit_entries (time_us);
 DROP INDEX IF EXISTS audit_entries_order;
 CREATE INDEX IF NOT EXISTS audit_by_order ON audit_entries (client_order_id)
   WHERE client_order_id IS NOT NULL;
-CREATE TABLE IF NOT EXISTS audit_nodes (
-  level INTEGER NOT NULL, position INTEGER NOT NULL, hash BLOB NOT NULL,
-  PRIMARY KEY (level, position)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS audit_subtrees (number INTEGER PRIMARY KEY, hash BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS audit_checkpoints (size INTEGER PRIMARY KEY, note TEXT NOT NULL) STRICT;
 {archive.SCHEMA}"""
-"""An entry whose bytes are empty was archived: they lie in the folder that `audit_archives` names."""
+"""An entry whose bytes are empty was archived: they lie in the folder that `audit_archives` names.
+
+Whatever a commit adds stands at the end of its table or index, as far as can be: every page that is
+touched is written and synced.
+"""
 _ROWS_PER_INSERT_MAX = 64
 
 
@@ -69,7 +71,7 @@ def read_node(connection: sqlite3.Connection, level: int, position: int) -> byte
         row = connection.execute("SELECT leaf_hash FROM audit_entries WHERE seq = ?", (position,)).fetchone()
     else:
         row = connection.execute(
-            "SELECT hash FROM audit_nodes WHERE level = ? AND position = ?", (level, position)
+            "SELECT hash FROM audit_subtrees WHERE number = ?", (merkle.subtree_number(level, position),)
         ).fetchone()
     if row is None:
         raise IntegrityError(
@@ -189,7 +191,7 @@ class Appender:
         leaf = merkle.leaf_hash(data)
         self._rows.append((seq, *index_columns(logged), leaf, data))
         self._frontier, completed = merkle.extend(seq, self._frontier, leaf)
-        self._nodes += completed
+        self._nodes += [(merkle.subtree_number(*node), digest) for *node, digest in completed]
         self._size += 1
         return seq, leaf
 
@@ -213,7 +215,7 @@ class Appender:
         if self._size == self._base.size:
             return self._base
         self.write()
-        _insert(self._connection, "audit_nodes", self._nodes)
+        _insert(self._connection, "audit_subtrees", self._nodes)
         root = merkle.root_of(self._frontier)
         note = self._signer.sign(self._connection, Checkpoint(self._origin, self._size, root))
         self._connection.execute(
@@ -271,11 +273,24 @@ def advance(connection: sqlite3.Connection, origin: str, signer: LogSigner, seen
 
 def begin_log(connection: sqlite3.Connection, origin: str, signer: LogSigner) -> None:
     """Writes the signed checkpoint of size 0 into a fresh log; does nothing to one that exists."""
+    _adopt_nodes(connection)
     if read_checkpoint(connection) is None:
         if connection.execute("SELECT 1 FROM audit_entries LIMIT 1").fetchone() is not None:
             raise _broken("the audit log has entries and no checkpoint")
         note = signer.sign(connection, Checkpoint(origin, 0, merkle.EMPTY_ROOT))
         connection.execute("INSERT INTO audit_checkpoints (size, note) VALUES (0, ?)", (note,))
+
+
+def _adopt_nodes(connection: sqlite3.Connection) -> None:
+    """Takes over the subtrees of a log that an earlier version wrote, which kept them by their place."""
+    if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'audit_nodes'").fetchone() is None:
+        return
+    nodes = connection.execute("SELECT level, position, hash FROM audit_nodes").fetchall()
+    connection.executemany(
+        "INSERT INTO audit_subtrees VALUES (?, ?)",
+        [(merkle.subtree_number(level, position), digest) for level, position, digest in nodes],
+    )
+    connection.execute("DROP TABLE audit_nodes")
 
 
 def _broken(what: str) -> IntegrityError:

@@ -28,6 +28,15 @@ def frontier_nodes(size: int) -> list[tuple[int, int]]:
     return [(level, (size >> level) - 1) for level in levels if size >> level & 1]
 
 
+def subtree_number(level: int, position: int) -> int:
+    """Returns how many complete subtrees of level 1 and above were complete before this one.
+
+    So numbered, what an append completes stands at the end of what is stored.
+    """
+    last = ((position + 1) << level) - 1  # the leaf that completes it; n leaves have n - popcount(n) subtrees
+    return last - last.bit_count() + level - 1
+
+
 def extend(
     size: int, frontier: Sequence[bytes], leaf: bytes
 ) -> tuple[tuple[bytes, ...], list[tuple[int, int, bytes]]]:

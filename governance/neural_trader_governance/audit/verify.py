@@ -14,7 +14,7 @@ from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from neural_trader_governance.audit import log
+from neural_trader_governance.audit import log, merkle
 from neural_trader_governance.audit.archive import KEPT_TYPES, Shelf
 from neural_trader_governance.audit.checkpoints import read_checkpoint
 from neural_trader_governance.audit.examination import AuditReport, Enough, Examination, Pins, Problem
@@ -119,7 +119,7 @@ class _Walk:
         examination.finish()
         for row in entries:
             examination.problem(row[0], "the entry stands beyond the newest checkpoint")
-        (nodes,) = self._connection.execute("SELECT count(*) FROM audit_nodes").fetchone()
+        (nodes,) = self._connection.execute("SELECT count(*) FROM audit_subtrees").fetchone()
         if nodes != self._nodes:
             what = f"{nodes} subtree hashes are stored, {self._nodes} belong to the entries"
             examination.problem(None, what)
@@ -172,7 +172,7 @@ class _Walk:
         for level, position, expected in self.examination.completed():
             self._nodes += 1
             row = self._connection.execute(
-                "SELECT hash FROM audit_nodes WHERE level = ? AND position = ?", (level, position)
+                "SELECT hash FROM audit_subtrees WHERE number = ?", (merkle.subtree_number(level, position),)
             ).fetchone()
             if row is None or row[0] != expected:
                 what = f"the stored subtree {level}/{position} that it completed is wrong"

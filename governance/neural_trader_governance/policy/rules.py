@@ -131,9 +131,12 @@ def _lifted(node: object) -> Iterator[str]:
         case list():
             for item in cast("list[object]", node):
                 yield from _lifted(item)
-        case {"contains": {"left": left, "right": {"Value": str(rule_id)}}} if (
-            _attribute(left) == "overrides"
-        ):
+        case {
+            "contains": {
+                "left": {".": {"left": {"Var": "context"}, "attr": "overrides"}},
+                "right": {"Value": str(rule_id)},
+            }
+        }:
             yield rule_id
         case dict():
             for item in cast("dict[str, object]", node).values():

@@ -242,3 +242,12 @@ def test_a_consistency_proof_that_ends_before_the_root_of_the_claimed_size_is_re
     old, new = merkle.tree_hash(leaves[:4]), merkle.tree_hash(leaves)
     assert merkle.verify_consistency(4, 5, old, new, [leaves[4]])
     assert not merkle.verify_consistency(4, 9, old, new, [leaves[4]])
+
+
+def test_subtrees_are_numbered_in_the_order_in_which_leaves_complete_them() -> None:
+    frontier: tuple[bytes, ...] = ()
+    numbers: list[int] = []
+    for size in range(1_000):
+        frontier, completed = merkle.extend(size, frontier, bytes(32))
+        numbers += [merkle.subtree_number(level, position) for level, position, _ in completed]
+    assert numbers == list(range(len(numbers)))

@@ -127,7 +127,7 @@ def _flip_database(connection: sqlite3.Connection, pins: Pins, every: int) -> in
     for table, key, columns in (
         ("audit_entries", "seq", ("entry", "leaf_hash", "type", "agent", "symbol", "client_order_id")),
         ("audit_checkpoints", "size", ("note",)),
-        ("audit_nodes", "level * 1000 + position", ("hash",)),
+        ("audit_subtrees", "number", ("hash",)),
     ):
         for column in columns:
             query = (
@@ -162,13 +162,13 @@ def test_rows_that_are_missing_moved_or_doubled_are_noticed(log: Log, connection
     changes = [
         *(f"DELETE FROM audit_entries WHERE seq = {seq}" for seq in range(log.size)),
         *(f"DELETE FROM audit_entries WHERE seq >= {seq}" for seq in range(log.size)),
-        *(f"DELETE FROM audit_nodes WHERE position = {position}" for position in range(3)),
+        *(f"DELETE FROM audit_subtrees WHERE number = {number}" for number in range(3)),
         *(f"UPDATE audit_entries SET seq = {seq + 100} WHERE seq = {seq}" for seq in range(log.size)),
         *(f"UPDATE audit_entries SET time_us = time_us + 1 WHERE seq = {seq}" for seq in range(log.size)),
         *(f"UPDATE audit_entries SET entry = x'' WHERE seq = {seq}" for seq in range(log.size)),
         *(f"UPDATE audit_checkpoints SET size = size + 100 WHERE size = {size}" for size in range(log.size)),
         f"DELETE FROM audit_checkpoints WHERE size = {log.size}",
-        "INSERT INTO audit_nodes VALUES (1, 999, zeroblob(32))",
+        "INSERT INTO audit_subtrees VALUES (999, zeroblob(32))",
         *(
             f"INSERT INTO audit_entries SELECT {log.size}, time_us, type, agent, symbol, client_order_id,"
             f" leaf_hash, entry FROM audit_entries WHERE seq = {seq}"

@@ -130,8 +130,8 @@ def test_a_log_rewritten_throughout_fails_without_the_key(copy: Path, store: Sto
         (["UPDATE audit_entries SET symbol = 'MSFT' WHERE seq = 2"], 2, "search columns"),
         (["UPDATE audit_entries SET time_us = time_us + 1 WHERE seq = 2"], 2, "search columns"),
         (["UPDATE audit_entries SET leaf_hash = zeroblob(32) WHERE seq = 2"], 2, "leaf hash"),
-        (["UPDATE audit_nodes SET hash = zeroblob(32) WHERE level = 1 AND position = 1"], 3, "subtree 1/1"),
-        (["INSERT INTO audit_nodes VALUES (5, 0, zeroblob(32))"], None, "subtree hashes"),
+        (["UPDATE audit_subtrees SET hash = zeroblob(32) WHERE number = 1"], 3, "subtree 1/1"),
+        (["INSERT INTO audit_subtrees VALUES (99, zeroblob(32))"], None, "subtree hashes"),
         (["UPDATE audit_checkpoints SET size = 99 WHERE size = 9"], None, "signed for the size 9"),
         (["UPDATE audit_checkpoints SET note = replace(note, '=', '') WHERE size = 4"], None, "checkpoint 4"),
         (
