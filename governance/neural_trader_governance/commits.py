@@ -104,17 +104,29 @@ class _Batch:
     def has_room(self) -> bool:
         return self.units < UNITS_PER_BATCH_MAX and time.monotonic() - self._opened_s < BATCH_AGE_S_MAX
 
-    def gate(self) -> threading.Lock:
-        """Returns a lock that is released when the batch is over; the caller holds the turn."""
+    def gate(self) -> int:
+        """Returns the place in the row of those who wait for the outcome; the caller holds the turn."""
         gate = threading.Lock()
         gate.acquire()
         self._gates.append(gate)
-        return gate
+        return len(self._gates) - 1
+
+    def wait(self, place: int, timeout_s: float) -> bool:
+        """Waits for one's own gate; returns whether the batch is over."""
+        return self._gates[place].acquire(timeout=timeout_s) or self.over
+
+    def let_go(self, place: int) -> None:
+        """Opens the gate of whoever stands at a place, if anybody does.
+
+        Each thread opens the next one's: all at once would fight over the interpreter's lock, of which
+        only one can be the holder.
+        """
+        if self.over and place < len(self._gates):
+            self._gates[place].release()
 
     def publish(self, seal: log.Seal | None, failure: StorageError | None) -> None:
         self.seal, self.failure = seal, failure
-        for gate in self._gates:
-            gate.release()
+        self.let_go(0)
 
 
 class Writer:
@@ -242,23 +254,25 @@ class Writer:
 
     def _finish(self, batch: _Batch, unit: Unit, error: BaseException | None) -> None:
         """Ends a unit and returns when its batch is over: committed, or failed."""
-        gate: threading.Lock | None = None
+        place: int | None = None
         try:
             self._end(batch, unit, error)
             if not batch.over and self._waiting and batch.has_room:
-                gate = batch.gate()
+                place = batch.gate()
         finally:
-            if gate is None and not batch.over:
+            if place is None and not batch.over:
                 self._settle(batch)
             self._pass_turn()
-        if gate is None:
+        if place is None:
             return
         try:
-            while not gate.acquire(timeout=_PATIENCE_S) and not batch.over:
+            while not batch.wait(place, _PATIENCE_S):
                 self._settle_late(batch)
         except BaseException:
             self._settle_late(batch)
             raise
+        finally:
+            batch.let_go(place + 1)
 
     def _end(self, batch: _Batch, unit: Unit, error: BaseException | None) -> None:
         unit.end()
