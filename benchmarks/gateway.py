@@ -20,7 +20,7 @@ from results import Case, write_results
 
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.identity import Caller
-from neural_trader_governance.policy.contexts import PolicyContext
+from neural_trader_governance.policy.contexts import ORDINARY
 from neural_trader_governance.policy.engine import POLICY_FILE, SCHEMA_FILE, SHIPPED_POLICY, PolicyEngine
 from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.store import Store
@@ -35,21 +35,6 @@ TURNS = 3
 TURN_S = 1.5
 UNITS_PER_S_MAX = 30_000
 CALLER = Caller("bench", "bench-bot")
-CONTEXT = PolicyContext(
-    action_mode="paper", live_enabled=False, halted=False, halt_scope="", principal="bench",
-    principal_may_trade=True, agent="bench-bot", agent_may_trade=True, mandate_required=False,
-    mandate_covers=True, mandate_note="", account="paper", symbol="AAPL", side="buy", order_type="market",
-    time_in_force="day", tradable=True, restricted=False, quantity_micros=100_000_000,
-    notional_cents=400_000, volume_share_bps=0, reference_move_bps=0, limit_deviation_bps=0,
-    position_after_cents=400_000, gross_after_cents=400_000, desk_gross_after_cents=400_000,
-    short_after=False, equity_cents=10_000_000, buying_power_cents=10_000_000, required_cash_cents=400_100,
-    day_pnl_cents=0, desk_equity_cents=10_000_000, desk_day_pnl_cents=0, agent_sent_today_cents=400_000,
-    account_sent_today_cents=400_000, messages_last_minute=1, desk_messages_last_minute=1,
-    duplicates_last_10_s=0, repeats_last_10_min=0, throttled=False, lease_lost=False,
-    reconciliation_breaks=0, session_open=True, session_note="", quote_known=True, quote_age_s=86_400,
-    tainted=False, taint_note="", overrides=(), approvals=0, approvals_independent=0,
-    witness_required=False, witness_consistent=True, witness_age_s=0,
-)  # fmt: skip
 
 
 def alternate(
@@ -79,7 +64,7 @@ def cases(
 
 def decision_entry() -> AuditEntry:
     """Returns an entry as a decision writes it, with all its inputs."""
-    payload = {"context": CONTEXT.model_dump(mode="json"), "decision": "allow"}
+    payload = {"context": ORDINARY.model_dump(mode="json"), "decision": "allow"}
     return AuditEntry.by(CALLER, EntryType.POLICY_DECISION, symbol="AAPL", payload=payload)
 
 
@@ -164,7 +149,7 @@ def main() -> None:
                     unit.append(decision_entry())
 
         def decide_and_commit() -> None:
-            assert engine.decide(CONTEXT).decision == "allow"
+            assert engine.decide(ORDINARY).decision == "allow"
             commit()
 
         commit()
@@ -183,13 +168,13 @@ def main() -> None:
             "principal": {"type": "Agent", "id": "bench-bot"},
             "action": {"type": "Action", "id": "submit_order"},
             "resource": {"type": "Account", "id": "paper"},
-            "context": CONTEXT.facts(),
+            "context": ORDINARY.facts(),
         }
         found = [
             *cases(
                 "policy decision", "Cedar alone, parsed handles", "us",
                 alternate(
-                    lambda: engine.decide(CONTEXT),
+                    lambda: engine.decide(ORDINARY),
                     lambda: cedarpy.is_authorized(request, policies, [], schema),
                     ROUNDS,
                 ),

@@ -10,7 +10,7 @@ import pytest
 
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.policy.bundles import BundleFolder
-from neural_trader_governance.policy.examples import ORDINARY
+from neural_trader_governance.policy.contexts import ORDINARY
 from neural_trader_governance.terms.clocks import WallClock
 from neural_trader_server.app import Services
 from neural_trader_server.home import Home

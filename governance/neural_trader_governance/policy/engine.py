@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from neural_trader_governance.errors import ConfigurationError
 from neural_trader_governance.policy.cedar import Answer, Cedar
-from neural_trader_governance.policy.contexts import PolicyContext
+from neural_trader_governance.policy.contexts import ORDINARY, PolicyContext
 from neural_trader_governance.policy.rules import Rule, read_rules
 from neural_trader_governance.terms.term import Term
 
@@ -79,7 +79,7 @@ class PolicyEngine:
                 f"the policy is not usable: {error}",
                 "correct the policy file, or use what is shipped: `neural-trader policy activate default`",
             ) from None
-        faults = self._ask(_PROBE).faults
+        faults = self._ask(ORDINARY).faults  # what cannot judge an ordinary order is of another version
         if faults:
             raise ConfigurationError(
                 "policy_mismatch",
@@ -203,61 +203,3 @@ def _input_fault(error: ValidationError) -> tuple[str, str]:
 
 
 _ALL_SIGNED = {"approvals": 100, "approvals_independent": 100}
-
-_PROBE = PolicyContext(
-    action_mode="paper",
-    live_enabled=False,
-    halted=False,
-    halt_scope="",
-    principal="probe",
-    principal_may_trade=True,
-    agent="probe",
-    agent_may_trade=True,
-    mandate_required=False,
-    mandate_covers=True,
-    mandate_note="",
-    account="paper",
-    symbol="PROBE",
-    side="buy",
-    order_type="market",
-    time_in_force="day",
-    tradable=True,
-    restricted=False,
-    quantity_micros=1_000_000,
-    notional_cents=100,
-    volume_share_bps=0,
-    reference_move_bps=0,
-    limit_deviation_bps=0,
-    position_after_cents=100,
-    gross_after_cents=100,
-    desk_gross_after_cents=100,
-    short_after=False,
-    equity_cents=100_000,
-    buying_power_cents=100_000,
-    required_cash_cents=100,
-    day_pnl_cents=0,
-    desk_equity_cents=100_000,
-    desk_day_pnl_cents=0,
-    agent_sent_today_cents=100,
-    account_sent_today_cents=100,
-    messages_last_minute=1,
-    desk_messages_last_minute=1,
-    duplicates_last_10_s=0,
-    repeats_last_10_min=0,
-    throttled=False,
-    lease_lost=False,
-    reconciliation_breaks=0,
-    session_open=True,
-    session_note="",
-    quote_known=True,
-    quote_age_s=0,
-    tainted=False,
-    taint_note="",
-    overrides=(),
-    approvals=0,
-    approvals_independent=0,
-    witness_required=False,
-    witness_consistent=True,
-    witness_age_s=0,
-)
-"""An ordinary order: a schema that cannot judge it does not belong to this version."""

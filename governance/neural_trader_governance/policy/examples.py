@@ -11,66 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from neural_trader_governance.policy.contexts import Fact, PolicyContext
+from neural_trader_governance.policy.contexts import ORDINARY, Fact, PolicyContext
 from neural_trader_governance.policy.unknowns import RATIOS, Unknowns
-
-ORDINARY = PolicyContext(
-    action_mode="paper",
-    live_enabled=False,
-    halted=False,
-    halt_scope="",
-    principal="alice",
-    principal_may_trade=True,
-    agent="agent-1",
-    agent_may_trade=True,
-    mandate_required=False,
-    mandate_covers=True,
-    mandate_note="",
-    account="paper",
-    symbol="AAPL",
-    side="buy",
-    order_type="market",
-    time_in_force="day",
-    tradable=True,
-    restricted=False,
-    quantity_micros=10_000_000,
-    notional_cents=50_000,
-    volume_share_bps=0,
-    reference_move_bps=0,
-    limit_deviation_bps=0,
-    position_after_cents=50_000,
-    gross_after_cents=50_000,
-    desk_gross_after_cents=50_000,
-    short_after=False,
-    equity_cents=10_000_000,
-    buying_power_cents=10_000_000,
-    required_cash_cents=50_100,
-    day_pnl_cents=0,
-    desk_equity_cents=10_000_000,
-    desk_day_pnl_cents=0,
-    agent_sent_today_cents=50_000,
-    account_sent_today_cents=50_000,
-    messages_last_minute=1,
-    desk_messages_last_minute=1,
-    duplicates_last_10_s=0,
-    repeats_last_10_min=0,
-    throttled=False,
-    lease_lost=False,
-    reconciliation_breaks=0,
-    session_open=True,
-    session_note="",
-    quote_known=True,
-    quote_age_s=60,
-    tainted=False,
-    taint_note="",
-    overrides=(),
-    approvals=0,
-    approvals_independent=0,
-    witness_required=False,
-    witness_consistent=True,
-    witness_age_s=0,
-)
-"""Ten shares for 500 USD in an account of 100,000 USD: what an example starts from."""
 
 
 class UnprovedError(Exception):

@@ -13,9 +13,9 @@ from typing import Any, Literal, cast
 
 from neural_trader_governance.errors import ConfigurationError, InputError
 from neural_trader_governance.policy.cedar import Cedar, policy_document
-from neural_trader_governance.policy.contexts import PolicyContext
+from neural_trader_governance.policy.contexts import ORDINARY, PolicyContext
 from neural_trader_governance.policy.engine import PolicyEngine, Verdict
-from neural_trader_governance.policy.examples import ORDINARY, UnprovedError, find_order
+from neural_trader_governance.policy.examples import UnprovedError, find_order
 from neural_trader_governance.policy.formulas import PolicyFormula, RuleFormula, policy_formula
 from neural_trader_governance.policy.rules import format_fact
 from neural_trader_governance.policy.unknowns import Unknowns, UntranslatableError

@@ -172,7 +172,7 @@ def _show_change(title: str, change: "Change") -> None:
 
 def _show_order(title: str, order: "PolicyContext") -> None:
     """Prints what distinguishes an order from an ordinary one."""
-    from neural_trader_governance.policy.examples import ORDINARY
+    from neural_trader_governance.policy.contexts import ORDINARY
     from neural_trader_governance.policy.rules import format_fact
 
     facts, ordinary = order.facts(), ORDINARY.facts()

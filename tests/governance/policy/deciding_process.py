@@ -11,8 +11,8 @@ from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.policy.activation import ActivePolicy, activate
 from neural_trader_governance.policy.bundles import BundleFolder, PolicyBundle
+from neural_trader_governance.policy.contexts import ORDINARY
 from neural_trader_governance.policy.engine import POLICY_FILE, SCHEMA_FILE, SHIPPED_POLICY
-from neural_trader_governance.policy.examples import ORDINARY
 from neural_trader_governance.signing.keys import SigningKey, VerifyingKey
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import WallClock

@@ -21,8 +21,8 @@ from neural_trader_governance.policy.activation import (
     read_activations,
 )
 from neural_trader_governance.policy.bundles import BundleFolder, PolicyBundle
+from neural_trader_governance.policy.contexts import ORDINARY
 from neural_trader_governance.policy.engine import POLICY_FILE, SCHEMA_FILE, SHIPPED_POLICY, Verdict
-from neural_trader_governance.policy.examples import ORDINARY
 from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.store import Store
 

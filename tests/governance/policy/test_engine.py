@@ -93,9 +93,9 @@ def test_cedar_alone_would_allow_what_a_failing_rule_forbids_and_the_wrapper_doe
     assert alone.allowed
     assert alone.diagnostics.errors
     # The probe at load already refuses this policy; it fails only for orders worth something here.
-    late = OVERFLOWING.replace("when {", "when { context.notional_cents > 1000 && ")
+    late = OVERFLOWING.replace("when {", "when { context.notional_cents > 60000 && ")
     engine = PolicyEngine(POLICY + late, SCHEMA)
-    assert engine.decide({**facts, "notional_cents": 1_000}).decision == "allow"
+    assert engine.decide({**facts, "notional_cents": 60_000}).decision == "allow"
     assert _denied_by(engine, facts) == ENGINE_RULE
 
 

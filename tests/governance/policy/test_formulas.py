@@ -7,9 +7,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from neural_trader_governance.policy.cedar import Cedar
-from neural_trader_governance.policy.contexts import PolicyContext
+from neural_trader_governance.policy.contexts import ORDINARY, PolicyContext
 from neural_trader_governance.policy.engine import POLICY_FILE, SCHEMA_FILE, SHIPPED_POLICY, PolicyEngine
-from neural_trader_governance.policy.examples import ORDINARY
 from neural_trader_governance.policy.formulas import policy_formula
 from neural_trader_governance.policy.unknowns import Unknowns, UntranslatableError
 
