@@ -1,8 +1,8 @@
 """Group commit: units of concurrent threads share one transaction, one signature and one sync.
 
 Units run one after another, each in a savepoint of the transaction that is open. One whose body has
-ended leaves the commit to the thread that waits behind it, until nobody waits or the batch is full;
-the last one commits for all. No unit returns before that commit: what it read of its neighbours may
+ended leaves the commit to the thread that waits behind it, or to those that just leave the batch before
+and are likely to come again, until there is none or the batch is full; the last one commits for all. No unit returns before that commit: what it read of its neighbours may
 not outlive a crash either. A failed write or sync fails the whole batch and latches the writer: an
 fsync error is reported once and later syncs "succeed", so it is never retried.
 """
@@ -104,6 +104,10 @@ class _Batch:
     def has_room(self) -> bool:
         return self.units < UNITS_PER_BATCH_MAX and time.monotonic() - self._opened_s < BATCH_AGE_S_MAX
 
+    @property
+    def is_shared(self) -> bool:
+        return bool(self._gates)
+
     def gate(self) -> int:
         """Returns the place in the row of those who wait for the outcome; the caller holds the turn."""
         gate = threading.Lock()
@@ -115,14 +119,16 @@ class _Batch:
         """Waits for one's own gate; returns whether the batch is over."""
         return self._gates[place].acquire(timeout=timeout_s) or self.over
 
-    def let_go(self, place: int) -> None:
-        """Opens the gate of whoever stands at a place, if anybody does.
+    def let_go(self, place: int) -> bool:
+        """Opens the gate of whoever stands at a place; returns whether anybody does.
 
         Each thread opens the next one's: all at once would fight over the interpreter's lock, of which
         only one can be the holder.
         """
-        if self.over and place < len(self._gates):
-            self._gates[place].release()
+        if not self.over or place >= len(self._gates):
+            return False
+        self._gates[place].release()
+        return True
 
     def publish(self, seal: log.Seal | None, failure: StorageError | None) -> None:
         self.seal, self.failure = seal, failure
@@ -144,6 +150,7 @@ class Writer:
         self._holder: int | None = None
         self._pid = os.getpid()
         self._batch: _Batch | None = None
+        self._leaving: _Batch | None = None  # the batch whose threads are being let go, one by one
         self._failure: str | None = None
         self._when_failed: list[Callable[[StorageError], None]] = []
         self._work = 0
@@ -257,7 +264,7 @@ class Writer:
         place: int | None = None
         try:
             self._end(batch, unit, error)
-            if not batch.over and self._waiting and batch.has_room:
+            if not batch.over and (self._waiting or self._leaving is not None) and batch.has_room:
                 place = batch.gate()
         finally:
             if place is None and not batch.over:
@@ -272,7 +279,8 @@ class Writer:
             self._settle_late(batch)
             raise
         finally:
-            batch.let_go(place + 1)
+            if not batch.let_go(place + 1):
+                self._last_left(batch)
 
     def _end(self, batch: _Batch, unit: Unit, error: BaseException | None) -> None:
         unit.end()
@@ -284,6 +292,15 @@ class Writer:
         else:
             if error is not None:
                 batch.appender.go_back(unit.mark)
+
+    def _last_left(self, batch: _Batch) -> None:
+        """Commits what units left open in the expectation that this thread would come with one, too."""
+        if self._leaving is not batch:
+            return
+        self._leaving = None
+        current = self._batch
+        if current is not None and not self._waiting:
+            self._settle_late(current)
 
     def _settle_late(self, batch: _Batch) -> None:
         """Commits a batch whose last thread never came, such as one that was interrupted."""
@@ -321,6 +338,7 @@ class Writer:
 
     def _succeed(self, batch: _Batch, seal: log.Seal) -> None:
         self._batch, self.seen = None, seal
+        self._leaving = batch if batch.is_shared else None
         batch.publish(seal, None)
 
     def _fail(self, batch: _Batch, error: BaseException) -> StorageError:

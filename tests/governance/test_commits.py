@@ -271,3 +271,23 @@ def test_a_batch_is_bounded_so_that_other_processes_get_their_turn(crowd: Crowd)
         sizes = [row[0] for row in connection.execute("SELECT size FROM audit_checkpoints ORDER BY size")]
     assert max(new - old for old, new in pairwise(sizes)) <= UNITS_PER_BATCH_MAX
     assert crowd.checkpoints() - before < 16 * 40, "no two units shared a commit"
+
+
+def test_nobody_is_left_waiting_for_a_thread_that_does_not_come_again(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Units stay open for those who just left a batch: whoever of them stops must not strand the rest."""
+    monkeypatch.setattr(commits, "_PATIENCE_S", 3_600.0)  # nothing but the protocol itself lets anybody go
+
+    def run(client: int) -> None:
+        for number in range(1 + 7 * client):
+            with crowd.store.unit() as unit:
+                crowd.append(unit, f"{client}-{number}")
+
+    threads = [threading.Thread(target=run, args=(client,), daemon=True) for client in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads)
+    assert len(crowd.names()) == sum(1 + 7 * client for client in range(12))
