@@ -168,14 +168,32 @@ class SandboxInstance(Protocol):
 
 
 class SandboxStream(Protocol):
-    """A guest that answers message by message, for paper and live trading."""
+    """A guest that answers message by message, for paper and live trading; one message at a time.
 
-    async def send(self, message: JsonValue) -> JsonValue:
-        """Hand over one message and wait for its answer."""
+    The job's entry is called once as ``entry(arguments, tables)`` and returns the handler of messages:
+    a function that takes one JSON value and returns one. `Limits.wall_time_s` bounds each answer, the
+    other limits the guest's whole life.
+    """
+
+    @property
+    def instance_id(self) -> str:
+        """Names it in logs and in `Sandbox.kill`."""
+        ...
+
+    async def send(self, message: JsonValue) -> SandboxResult:
+        """Hand over one message and wait for its answer, which is the result's `value`.
+
+        Any status but ``ok`` ends the stream: a handler that raised, answered too late or was killed is
+        not asked again. What was printed since the last answer comes with the result.
+
+        Raises:
+            InputError: The message is not JSON (`sandbox_job_invalid`) or exceeds `Limits.frame_bytes`
+                (`sandbox_job_too_large`), or the stream has ended (`sandbox_stream_ended`).
+        """
         ...
 
     async def aclose(self) -> None:
-        """End the guest."""
+        """End the guest. Closing twice is harmless."""
         ...
 
 
@@ -207,10 +225,12 @@ class Sandbox(Protocol):
         ...
 
     async def open_stream(self, job: Job, limits: Limits = ...) -> SandboxStream:
-        """Start a guest that answers message by message.
+        """Start a guest that answers message by message; it is ready, its entry has returned the handler.
 
         Raises:
-            ConfigurationError: The backend has no streams (`sandbox_stream_unavailable`).
+            InputError: As in `SandboxInstance.run`.
+            HostError: This host lacks a layer (`sandbox_unavailable`).
+            StrategyError: The entry raised, ended, was too late or returned no handler (`sandbox_guest_failed`).
         """
         ...
 
