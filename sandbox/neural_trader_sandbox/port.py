@@ -230,7 +230,7 @@ class Sandbox(Protocol):
         Raises:
             InputError: As in `SandboxInstance.run`.
             HostError: This host lacks a layer (`sandbox_unavailable`).
-            StrategyError: The entry raised, ended, was too late or returned no handler (`sandbox_guest_failed`).
+            StrategyError: The entry raised, ended, was late or returned no handler (`sandbox_guest_failed`).
         """
         ...
 
