@@ -11,7 +11,7 @@ from neural_trader_governance.terms.market import Quote
 from neural_trader_governance.terms.orders import Side
 from neural_trader_tools.market.archive import Archive, ListedInstrument
 from neural_trader_tools.market.replay import ReplayClock
-from neural_trader_tools.market.trading_days import why_closed
+from neural_trader_tools.market.trading_hours import why_closed
 
 VOLUME_SESSIONS = 20
 REFERENCE_SESSIONS = 5
