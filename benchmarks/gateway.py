@@ -3,8 +3,9 @@
 The peer is a raw append of the same bytes (entry and checkpoint) with one fdatasync, on the same
 disk, measured alternately with ours: the floor that no log which survives a power cut can pass.
 Throughput: 1, 8 and 64 threads that each wait for their own entry, beside the same threads at a plain
-group commit (`group_commit`); the figure is the time per entry, the best of three turns each. The 64 are
-measured on one core too: Python runs one thread at a time, and waking the next one costs more on another core.
+group commit (`group_commit`); the figure is the time per entry, the best of three turns each. The 64
+are measured on one core too: Python runs one thread at a time, and waking the next one costs more on
+another core.
 """
 
 import os

@@ -2,9 +2,10 @@
 
 Units run one after another, each in a savepoint of the transaction that is open. One whose body has
 ended leaves the commit to the thread that waits behind it, or to those that just leave the batch before
-and are likely to come again, until there is none or the batch is full; the last one commits for all. No unit returns before that commit: what it read of its neighbours may
-not outlive a crash either. A failed write or sync fails the whole batch and latches the writer: an
-fsync error is reported once and later syncs "succeed", so it is never retried.
+and are likely to come again, until there is none or the batch is full; the last one commits for all. No
+unit returns before that commit: what it read of its neighbours may not outlive a crash either. A failed
+write or sync fails the whole batch and latches the writer: an fsync error is reported once and later
+syncs "succeed", so it is never retried.
 """
 
 import os
