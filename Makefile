@@ -3,9 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# The extra `evaluation` pins versions that exclude those of `dev`: an environment and a pin file of its own.
+APART  := .venv-evaluation
+LABELS := benchmarks/untrusted_text
+LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint test check bench faults demo lock build clean
+.PHONY: help setup format lint test check bench evaluate faults demo lock build clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -38,16 +42,25 @@ faults: setup  ## longer fault and load runs (minutes)
 	$(BIN)/pytest -m slow
 
 bench: setup  ## benchmarks beside peers; writes benchmarks/results/*.json
-	@for file in benchmarks/*.py; do case $$file in */results.py) ;; *) $(BIN)/python $$file || exit 1;; esac; done
+	@for file in benchmarks/*.py; do case $$file in */results.py|$(LABELS).py) ;; *) $(BIN)/python $$file || exit 1;; esac; done
+
+$(APART)/.installed: pyproject.toml $(LABELS).constraints.txt
+	$(PYTHON) -m venv $(APART)
+	$(APART)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LABELS).constraints.txt -e '.[evaluation]'
+	@touch $@
+
+evaluate: $(APART)/.installed  ## detectors of injected instructions on labelled sets, in .venv-evaluation
+	$(APART)/bin/python $(LABELS).py
 
 demo: setup  ## the main job end to end: no key, no network
 	$(BIN)/neural-trader demo
 
 lock: setup  ## pin the newest versions that resolve, for every platform, without any index address
-	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --upgrade --no-emit-index-url --no-annotate --no-header --quiet pyproject.toml -o constraints.txt
+	$(BIN)/$(LOCK) --extra sample --extra prove --extra defender --extra dev pyproject.toml -o constraints.txt
+	$(BIN)/$(LOCK) --extra evaluation pyproject.toml -o $(LABELS).constraints.txt
 
 build: setup  ## wheel and sdist into dist/
 	$(BIN)/uv build --out-dir dist
 
-clean:  ## remove .venv and build products
-	rm -rf $(VENV) dist build
+clean:  ## remove the environments and build products
+	rm -rf $(VENV) $(APART) dist build
