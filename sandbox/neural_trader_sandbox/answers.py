@@ -54,6 +54,13 @@ class ResultFrame(_Frame):
     columns: Annotated[list[ColumnHead], Field(max_length=COLUMNS_MAX)]
 
 
+class AnswerFrame(_Frame):
+    """The guest of a stream answered a message."""
+
+    number: Annotated[int, Field(ge=0)]
+    value: JsonValue
+
+
 def plain_text(data: bytes | str) -> str:
     """Untrusted text without ANSI sequences, control characters and text-direction tricks."""
     text = data if isinstance(data, str) else data.decode(errors="replace")
@@ -128,6 +135,54 @@ class Answer:
         text = plain_text(bytes(data))
         cut = len(data) >= self._limits.output_bytes
         return f"{text}\n[cut at {self._limits.output_bytes} bytes]" if cut else text
+
+
+class MessageAnswer(Answer):
+    """What a stream's guest sends in answer to one message: what it printed, then a value or a fault.
+
+    Args:
+        limits: Bounds of the frames.
+        number: The message's, from 1; 0 is the entry's return.
+        before: The answer before, where its output counts with this one's.
+
+    Attributes:
+        is_asked: The message is on its way; before that, only output may come.
+    """
+
+    def __init__(self, limits: Limits, number: int, before: "MessageAnswer | None" = None) -> None:
+        super().__init__(limits)
+        self._number = number
+        self._is_answered = False
+        self.is_asked = False
+        if before is not None:
+            self._outputs = before._outputs
+
+    @property
+    def ended(self) -> bool:
+        """The message is answered."""
+        return self.fault is not None or self._is_answered
+
+    def expect(self, kind: int, size: int) -> None:
+        """Accept or reject a frame by its header, before its payload is looked at."""
+        if kind in self._outputs:
+            super().expect(kind, size)
+        elif kind not in (frames.ANSWER, frames.FAULT):
+            raise FrameError(f"frame of unknown kind {kind}")
+        elif not self.is_asked:
+            raise FrameError("an answer that nobody asked for")
+        elif size > (self._limits.frame_bytes if kind == frames.ANSWER else _SMALL_FRAME_BYTES):
+            raise FrameError(f"answer of {size} bytes exceeds frame_bytes {self._limits.frame_bytes}")
+
+    def take(self, kind: int, payload: bytearray) -> None:
+        """Take in the payload of a frame that `expect` accepted."""
+        if kind != frames.ANSWER:
+            super().take(kind, payload)
+            return
+        answer = read(AnswerFrame, payload, self._limits.json_depth)
+        if answer.number != self._number:
+            raise FrameError(f"answer {answer.number} where answer {self._number} was due")
+        self.value = answer.value
+        self._is_answered = True
 
 
 def read(model: type[FrameT], payload: bytes | bytearray, depth_max: int) -> FrameT:

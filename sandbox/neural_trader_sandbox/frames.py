@@ -11,7 +11,7 @@ import struct
 from typing import Any, Final, Protocol
 
 HEADER: Final = struct.Struct("<BI")
-READY, REFUSED, JOB, STDOUT, STDERR, FAULT, RESULT, COLUMN = range(1, 9)
+READY, REFUSED, JOB, STDOUT, STDERR, FAULT, RESULT, COLUMN, MESSAGE, ANSWER = range(1, 11)
 CHUNK_BYTES = 1 << 18
 
 

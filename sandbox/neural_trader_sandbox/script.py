@@ -1,7 +1,8 @@
-"""The guest entry behind ``neural-trader sandbox run FILE``: a whole file, run as a program."""
+"""Guest entries for a whole file: run as a program (``neural-trader sandbox run FILE``), or as a stream."""
 
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 STRATEGY = "<strategy>"
@@ -20,10 +21,7 @@ def run_script(arguments: dict[str, Any], tables: dict[str, Any]) -> tuple[Any, 
     Returns:
         The script's `result` (or None) and `columns` (or none).
     """
-    module = types.ModuleType("__main__")
-    names = module.__dict__
-    names["tables"] = tables
-    sys.modules["__main__"] = module
+    names = _namespace(tables)
     code = compile(arguments["source"], STRATEGY, "exec")
     try:
         exec(code, names)  # noqa: S102 - this is what the sandbox is for; it runs in the locked child only
@@ -31,3 +29,29 @@ def run_script(arguments: dict[str, Any], tables: dict[str, Any]) -> tuple[Any, 
         if end.code not in (None, 0):
             raise
     return names.get("result"), names.get("columns", {})
+
+
+def stream_script(arguments: dict[str, Any], tables: dict[str, Any]) -> Callable[[Any], Any]:
+    """Execute `arguments["source"]` as ``__main__``; the function `handle` that it defines answers messages.
+
+    Args:
+        arguments: `source`, the text of the file.
+        tables: Polars data frames by name.
+
+    Raises:
+        TypeError: The file defines no `handle`.
+    """
+    names = _namespace(tables)
+    exec(compile(arguments["source"], STRATEGY, "exec"), names)  # noqa: S102 - as above
+    handle = names.get("handle")
+    if not callable(handle):
+        raise TypeError("the file defines no function `handle(message)`")
+    return handle
+
+
+def _namespace(tables: dict[str, Any]) -> dict[str, Any]:
+    module = types.ModuleType("__main__")
+    names = module.__dict__
+    names["tables"] = tables
+    sys.modules["__main__"] = module
+    return names

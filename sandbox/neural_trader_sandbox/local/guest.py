@@ -13,12 +13,15 @@ import socket
 import stat
 import struct
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
 from neural_trader_sandbox import frames
 from neural_trader_sandbox.local import kernel, landlock, seccomp
+from neural_trader_sandbox.local.captured import Captured
+from neural_trader_sandbox.local.conversation import converse
 
 UID = 1000
 STRATEGY = "<strategy>"
@@ -116,46 +119,22 @@ def _limit(limits: dict[str, int]) -> None:
             raise kernel.DeniedError("setrlimit", f"{which} to {value}: {error}") from None
 
 
-class _Captured(io.TextIOBase):
-    """Standard output or error of the guest, sent line by line until its allowance is spent."""
-
-    def __init__(self, wire: socket.socket, kind: int, allowance_bytes: int) -> None:
-        self._wire, self._kind, self._left = wire, kind, allowance_bytes
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str, /) -> int:
-        if self._left > 0:
-            data = text.encode(errors="replace")[: self._left]
-            self._left -= len(data)
-            self._pending.append(data)
-            self._pending_bytes += len(data)
-            if self._pending_bytes > 4096 or "\n" in text or self._left == 0:
-                self.flush()
-        return len(text)
-
-    def flush(self) -> None:
-        if self._pending_bytes:
-            data = b"".join(self._pending)
-            self._pending, self._pending_bytes = [], 0
-            self._wire.sendall(frames.pack(self._kind, data))
-
-
 def _run(wire: socket.socket, limits: dict[str, int]) -> None:
     kind, size = frames.HEADER.unpack(frames.read_exact(wire, frames.HEADER.size))
     if kind != frames.JOB or size > limits["frame_bytes"]:
         raise frames.FrameError("not a job")
     job = frames.unpack_json(frames.read_exact(wire, size), limits["json_depth"])
     streams = {name: frames.read_exact(wire, length) for name, length in job["tables"]}
-    out = _Captured(wire, frames.STDOUT, job["output_bytes"])
-    err = _Captured(wire, frames.STDERR, job["output_bytes"])
+    lock = threading.RLock()
+    out = Captured(wire, frames.STDOUT, job["output_bytes"], lock)
+    err = Captured(wire, frames.STDERR, job["output_bytes"], lock)
     sys.stdout, sys.stderr = out, err
     try:
-        entry = _entry(job["entry"])
-        value, columns = entry(job["arguments"], _tables(streams))
+        returned = _entry(job["entry"])(job["arguments"], _tables(streams))
+        if job["stream"]:
+            del job, streams  # the handler may live for weeks
+            converse(wire, returned, limits, (out, err))
+        value, columns = returned
         named = {str(name): _floats(name, column) for name, column in columns.items()}
         heads = [[name, len(data) // 8] for name, data in named.items()]
         head = frames.pack_json(frames.RESULT, {"value": value, "columns": heads})
@@ -170,9 +149,9 @@ def _run(wire: socket.socket, limits: dict[str, int]) -> None:
     wire.shutdown(socket.SHUT_WR)
 
 
-def _entry(name: str) -> Callable[..., tuple[Any, dict[str, Any]]]:
+def _entry(name: str) -> Callable[..., Any]:
     module, _, function = name.partition(":")
-    return cast("Callable[..., tuple[Any, dict[str, Any]]]", getattr(sys.modules[module], function))
+    return cast("Callable[..., Any]", getattr(sys.modules[module], function))
 
 
 def _tables(streams: dict[str, bytearray]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from neural_trader_sandbox import frames
 from neural_trader_sandbox.local import guest, kernel
 
 DATA, LEASH, PROC = 3, 4, 5
-START = struct.Struct("<d")
-"""Host to nanny: the job has been handed over; its seconds of wall clock."""
+CLOCK = struct.Struct("<d")
+"""Host to nanny: something has been handed over; its seconds of wall clock. 0: it has been answered."""
 _OUTSIDE = 65534
 _NAMESPACES = (
     kernel.CLONE_NEWUSER
@@ -100,9 +100,10 @@ def _watch(child: int) -> NoReturn:
         if guest_fd in events:
             break
         if LEASH in events:
-            message = os.read(LEASH, START.size)
-            if len(message) == START.size and deadline is None:
-                deadline = time.monotonic() + START.unpack(message)[0]
+            message = os.read(LEASH, CLOCK.size)
+            if len(message) == CLOCK.size:
+                (wall_time_s,) = CLOCK.unpack(message)
+                deadline = time.monotonic() + wall_time_s if wall_time_s else None
                 continue
         elif deadline is None or time.monotonic() < deadline:
             continue

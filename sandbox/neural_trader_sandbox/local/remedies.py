@@ -21,6 +21,8 @@ _REMEDIES = {
     "architecture": "run on an x86-64 or AArch64 machine",
     "platform": "run on Linux; on other systems the sandbox does not run code at all",
     "setuid": "start the server as an ordinary user, or in a container that maps user 65534",
+    "descriptors": "close streams, or raise the limit of open files (`ulimit -n`, LimitNOFILE of systemd): "
+    "each child takes two",
     "fork": "free memory or raise the process limit, then run again",
     "preload": "install the server's packages again, and run `neural-trader sandbox doctor`",
     "single_thread": "preload only modules that start no threads when they are imported",

@@ -1,5 +1,6 @@
 """The local backend: untrusted code in a pre-forked, pre-locked, single-use child of a zygote."""
 
+import errno
 import itertools
 import time
 from collections import deque
@@ -8,17 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import structlog
 
-from neural_trader_governance.errors import ConfigurationError, HostError, InputError
+from neural_trader_governance.errors import HostError, InputError
 from neural_trader_sandbox.local import probe, zygotes
-from neural_trader_sandbox.local.instances import BACKEND, LocalInstance, pack_job
-from neural_trader_sandbox.port import Fault, Job, Limits, SandboxReport, SandboxResult, SandboxStream
+from neural_trader_sandbox.local.children import BACKEND, Child
+from neural_trader_sandbox.local.instances import LocalInstance, pack_job
+from neural_trader_sandbox.local.streams import LocalStream
+from neural_trader_sandbox.port import Fault, Job, Limits, SandboxReport, SandboxResult
 
 _log = structlog.get_logger(__name__)
 _OWN_ENTRIES = frozenset({"neural_trader_sandbox.script", "neural_trader_sandbox.canaries"})
 _ATTEMPTS = 3
+_OPENED_AT_ONCE = 8
+"""Streams whose children are forked and locked at the same time: hundreds at once would all be late."""
+_NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS})
 
 
 class LocalSandbox:
@@ -53,9 +60,10 @@ class LocalSandbox:
         self._deny = tuple(deny)
         self._starting = anyio.Lock()
         self._zygote: zygotes.Zygote | None = None
-        self._pool: deque[LocalInstance] = deque()
+        self._opening = anyio.Semaphore(_OPENED_AT_ONCE)
+        self._pool: deque[Child] = deque()
         self._pool_key: Limits | None = None
-        self._live: dict[str, LocalInstance] = {}
+        self._live: dict[str, Child] = {}
         self._numbers = itertools.count(1)
 
     async def probe(self) -> SandboxReport:
@@ -70,26 +78,7 @@ class LocalSandbox:
             ConfigurationError: A module to preload is missing.
         """
         _check_limits(limits)
-        for attempt in range(_ATTEMPTS):
-            zygote = await self._running_zygote()
-            instance = warm = self._take_warm(limits)
-            try:
-                if instance is None:
-                    instance = self._spawn(zygote, limits)
-                await instance.ready()
-            except (EOFError, ConnectionError, OSError) as error:
-                _log.warning("sandbox child ended before its job", attempt=attempt, error=str(error))
-                if instance is not None:
-                    instance.close()
-                if warm is None:  # a fresh child too: its zygote is ending, though its launcher still stands
-                    await self._discard(zygote)
-                continue
-            except BaseException:
-                if instance is not None:
-                    instance.close()
-                raise
-            return instance
-        raise zygotes.unavailable("start", f"{_ATTEMPTS} children in a row ended before they were ready")
+        return LocalInstance(await self._locked_child(limits, pooled=True))
 
     async def run(self, job: Job, limits: Limits = Limits()) -> SandboxResult:  # noqa: B008 - a frozen value
         """Run one job in a child of its own; see `port.Sandbox.run`. A missing layer is status ``refused``.
@@ -98,13 +87,7 @@ class LocalSandbox:
             InputError: The job is malformed, too large, or names an entry that is not preloaded.
             ConfigurationError: A module to preload is missing.
         """
-        module = job.entry.partition(":")[0]
-        if ":" not in job.entry or not (module in self._preload or module in _OWN_ENTRIES):
-            raise InputError(
-                "sandbox_entry_unknown",
-                f"the entry {job.entry!r} is not package.module:function in a preloaded module",
-                f"use one of {', '.join(self._preload) or 'no module'}, or preload its module",
-            )
+        self._check_entry(job)
         pack_job(job, limits)
         started = time.monotonic()
         try:
@@ -119,29 +102,36 @@ class LocalSandbox:
         try:
             return await instance.run(job)
         finally:
-            instance.close()
+            instance.child.close()
             self._refill(limits)
 
-    async def open_stream(self, job: Job, limits: Limits = Limits()) -> SandboxStream:  # noqa: B008 - a frozen value
-        """Not available yet.
+    async def open_stream(self, job: Job, limits: Limits = Limits()) -> LocalStream:  # noqa: B008 - a frozen value
+        """A guest that answers message by message; see `port.Sandbox.open_stream`. It takes no warm child.
 
         Raises:
-            ConfigurationError: Always (`sandbox_stream_unavailable`).
+            InputError: The job is malformed, too large, or names an entry that is not preloaded.
+            HostError: This host lacks a layer, or has no room for another child (`sandbox_unavailable`).
+            ConfigurationError: A module to preload is missing.
+            StrategyError: The entry returned no handler (`sandbox_guest_failed`).
         """
-        raise ConfigurationError(
-            "sandbox_stream_unavailable",
-            f"the {BACKEND} sandbox cannot run {job.entry} message by message yet",
-            "run it over a whole table with `run`",
-        )
+        self._check_entry(job)
+        _check_limits(limits)
+        message = pack_job(job, limits, stream=True)
+        async with self._opening:
+            child = await self._locked_child(limits, pooled=False)
+        stream = LocalStream(child)
+        await stream.open(job, message)
+        return stream
 
     async def kill(self, instance_id: str | None = None) -> None:
         """End one instance, or every one; an unknown id is one that has ended already."""
         if instance_id is None:
             self._drain()
         chosen = list(self._live.values()) if instance_id is None else [self._live.get(instance_id)]
-        for instance in chosen:
-            if instance is not None:
-                await instance.kill()
+        for child in chosen:
+            if child is not None:
+                child.kill()
+        await anyio.lowlevel.checkpoint()
 
     async def aclose(self) -> None:
         """End everything and give every process and descriptor back; a later call starts afresh."""
@@ -173,18 +163,51 @@ class LocalSandbox:
             self._drain()
             await anyio.to_thread.run_sync(zygote.close)
 
-    def _spawn(self, zygote: zygotes.Zygote, limits: Limits) -> LocalInstance:
+    def _check_entry(self, job: Job) -> None:
+        module = job.entry.partition(":")[0]
+        if ":" not in job.entry or not (module in self._preload or module in _OWN_ENTRIES):
+            raise InputError(
+                "sandbox_entry_unknown",
+                f"the entry {job.entry!r} is not package.module:function in a preloaded module",
+                f"use one of {', '.join(self._preload) or 'no module'}, or preload its module",
+            )
+
+    async def _locked_child(self, limits: Limits, *, pooled: bool) -> Child:
+        for attempt in range(_ATTEMPTS):
+            zygote = await self._running_zygote()
+            child = warm = self._take_warm(limits) if pooled else None
+            try:
+                if child is None:
+                    child = self._spawn(zygote, limits)
+                await child.ready()
+            except (EOFError, ConnectionError, OSError) as error:
+                if isinstance(error, OSError) and error.errno in _NO_MORE:
+                    raise zygotes.unavailable("descriptors", str(error)) from None
+                _log.warning("sandbox child ended before its job", attempt=attempt, error=str(error))
+                if child is not None:
+                    child.close()
+                if warm is None:  # a fresh child too: its zygote is ending, though its launcher still stands
+                    await self._discard(zygote)
+                continue
+            except BaseException:
+                if child is not None:
+                    child.close()
+                raise
+            return child
+        raise zygotes.unavailable("start", f"{_ATTEMPTS} children in a row ended before they were ready")
+
+    def _spawn(self, zygote: zygotes.Zygote, limits: Limits) -> Child:
         data, leash = zygote.spawn(limits)
         name = f"local-{next(self._numbers)}"
-        instance = LocalInstance(name, limits, data, leash, lambda done: self._live.pop(done, None))
-        self._live[instance.instance_id] = instance
-        return instance
+        child = Child(name, limits, data, leash, lambda done: self._live.pop(done, None))
+        self._live[name] = child
+        return child
 
-    def _take_warm(self, limits: Limits) -> LocalInstance | None:
+    def _take_warm(self, limits: Limits) -> Child | None:
         if self._pool and self._pool_key == _kernel_limits(limits):
-            instance = self._pool.popleft()
-            instance.adopt(limits)
-            return instance
+            child = self._pool.popleft()
+            child.limits = limits  # of time and output; those that the kernel enforces are the same
+            return child
         return None
 
     def _refill(self, limits: Limits) -> None:

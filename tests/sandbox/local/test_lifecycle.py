@@ -119,8 +119,10 @@ async def test_a_malformed_job_is_refused_before_anything_starts() -> None:
         await cold.run(script("x" * (2 << 20)))
     with pytest.raises(InputError, match="sandbox_limit_invalid"):
         await cold.run(script("x = 1"), Limits(wall_time_s=float("nan")))
-    with pytest.raises(ConfigurationError, match="sandbox_stream_unavailable"):
-        await cold.open_stream(script("x = 1"))
+    with pytest.raises(InputError, match="sandbox_entry_unknown"):
+        await cold.open_stream(Job("os:system", {}))
+    with pytest.raises(InputError, match="sandbox_limit_invalid"):
+        await cold.open_stream(script("x = 1"), Limits(wall_time_s=0))
     assert cold._zygote is None  # pyright: ignore[reportPrivateUsage]: the point is that none was started
 
 

@@ -1,0 +1,194 @@
+"""One locked child, as the host holds it: its two wires, its clock, and how it ended."""
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+import anyio.lowlevel
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from neural_trader_sandbox import frames
+from neural_trader_sandbox.answers import ReadyFrame, RefusedFrame, read
+from neural_trader_sandbox.local.nanny import CLOCK
+from neural_trader_sandbox.local.zygotes import unavailable
+from neural_trader_sandbox.port import Fault, Limits, Status
+
+BACKEND: Final = "local"
+GRACE_S: Final = 2.0
+"""How much later than the nanny the host ends a guest by itself."""
+
+_READY_TIMEOUT_S = 30.0
+_VERDICT_TIMEOUT_S = 5.0
+_SIGNALS = {4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV"}
+_SIGSYS, _SIGKILL, _SIGXCPU = 31, 9, 24
+
+
+class Verdict(BaseModel):
+    """What the nanny says when the guest has ended."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    timed_out: bool
+    signal: int
+    exit_code: int
+    cpu_s: float
+    rss_max_bytes: int
+
+
+class Child:
+    """A locked child and its nanny.
+
+    Args:
+        child_id: For logs and `LocalSandbox.kill`.
+        limits: Its kernel limits are in force already; the others are the host's to check.
+        data: Non-blocking stream to the guest: nothing on it can be trusted after the ready frame.
+        leash: Non-blocking stream to the nanny; closing it kills the guest.
+        forget: Called with the id when the child is over.
+
+    Attributes:
+        limits: As given; `wall_time_s` and `output_bytes` may be exchanged until it is used.
+        data: As given, for whoever converses with the guest.
+        layers: Names of the layers in force; empty until it is `ready`.
+        is_busy: Somebody waits for an answer, and will close the child after a `kill`.
+        is_killed: The caller ended it.
+        is_over: Its wires are closed.
+    """
+
+    def __init__(
+        self,
+        child_id: str,
+        limits: Limits,
+        data: socket.socket,
+        leash: socket.socket,
+        forget: Callable[[str], object],
+    ) -> None:
+        self.child_id = child_id
+        self.limits = limits
+        self.data = data
+        self.layers: tuple[str, ...] = ()
+        self.is_busy = self.is_killed = self.is_over = False
+        self._leash = leash
+        self._forget = forget
+
+    async def ready(self) -> None:
+        """Wait until the child is locked in.
+
+        Raises:
+            HostError: It could not be locked (`sandbox_unavailable`).
+            EOFError: It has gone without a word: its zygote ended.
+        """
+        if self.layers:
+            return
+        try:
+            with anyio.fail_after(_READY_TIMEOUT_S):
+                kind, size = frames.HEADER.unpack(await self.read(frames.HEADER.size))
+                payload = await self.read(min(size, self.limits.frame_bytes))
+        except TimeoutError:
+            raise unavailable("lock", f"the child was not locked after {_READY_TIMEOUT_S:g} s") from None
+        if kind == frames.READY:
+            self.layers = tuple(read(ReadyFrame, payload, 4).layers)
+        else:
+            refused = read(RefusedFrame, payload, 4)
+            raise unavailable(refused.primitive, refused.reason)
+
+    async def set_clock(self, wall_time_s: float) -> None:
+        """Tell the nanny when to kill: so many seconds from now; 0 stops its clock. The guest has no say."""
+        with contextlib.suppress(OSError):  # a nanny that is gone is found out by reading
+            await _write(self._leash, CLOCK.pack(wall_time_s))
+
+    async def write(self, data: bytes) -> None:
+        """Hand bytes to the guest; one that is gone is found out by reading."""
+        with contextlib.suppress(OSError):
+            await _write(self.data, data)
+
+    async def read(self, size: int) -> bytearray:
+        """Exactly `size` bytes of the guest's.
+
+        Raises:
+            EOFError: It has ended.
+        """
+        buffer = bytearray(size)
+        view = memoryview(buffer)
+        done = 0
+        while done < size:
+            try:
+                count = self.data.recv_into(view[done : done + frames.CHUNK_BYTES])
+            except BlockingIOError:
+                await anyio.wait_readable(self.data)
+                continue
+            if count == 0:
+                raise EOFError
+            done += count
+        await anyio.lowlevel.checkpoint()  # a flood of small frames must not starve the desk
+        return buffer
+
+    async def verdict(self) -> Verdict | None:
+        """What the nanny says of the guest's end; None where it says nothing."""
+        heard = b""
+        with anyio.move_on_after(_VERDICT_TIMEOUT_S):
+            while len(heard) < 4096:
+                await anyio.wait_readable(self._leash)
+                try:
+                    part = self._leash.recv(4096)
+                except OSError:
+                    break
+                if not part:
+                    break
+                heard += part
+        try:
+            return Verdict.model_validate_json(heard)
+        except ValidationError:
+            return None
+
+    def ending(self, verdict: Verdict | None, in_time: bool) -> tuple[Status, Fault]:
+        """Status and reason of a guest that ended without a complete answer."""
+        limits = self.limits
+        if self.is_killed:
+            return "killed", Fault("Killed", "killed by the caller")
+        if not in_time or (verdict is not None and verdict.timed_out):
+            return "timeout", Fault("Timeout", f"stopped after wall_time_s {limits.wall_time_s:g}")
+        if verdict is None:
+            return "killed", Fault("Killed", "its zygote ended; run again")
+        if verdict.signal == _SIGSYS:
+            return "killed", Fault("Killed", "killed by seccomp: a system call that the sandbox forbids")
+        used_up = verdict.cpu_s >= limits.cpu_time_s - 0.5
+        if verdict.signal == _SIGXCPU or (verdict.signal == _SIGKILL and used_up):
+            return "killed", Fault("Killed", f"killed after cpu_time_s {limits.cpu_time_s}")
+        if verdict.signal:
+            name = _SIGNALS.get(verdict.signal, f"signal {verdict.signal}")
+            if verdict.signal == _SIGKILL:
+                reason = "by the host, which may be out of memory"
+            else:
+                reason = f"a crash; native code often ends so at memory_bytes {limits.memory_bytes}"
+            return "killed", Fault("Killed", f"killed by {name}: {reason}")
+        return "error", Fault(
+            "GuestExited", f"the guest ended without a result, exit code {verdict.exit_code}"
+        )
+
+    def kill(self) -> None:
+        """End it now, in the caller's name; whoever waits for its answer wakes up."""
+        self.is_killed = True
+        if not self.is_busy:
+            self.close()
+            return
+        for end in (self._leash, self.data):  # wakes whoever waits, who closes them
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of the leash: the nanny kills whatever still runs. Harmless when repeated."""
+        self.is_over = True
+        self.is_busy = False
+        self._leash.close()
+        self.data.close()
+        self._forget(self.child_id)
+
+
+async def _write(wire: socket.socket, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[wire.send(view[: frames.CHUNK_BYTES]) :]
+        except BlockingIOError:
+            await anyio.wait_writable(wire)
