@@ -26,7 +26,8 @@ def why_closed(instrument: ListedInstrument, *, now: datetime, last_made: dateti
     """Returns why the instrument does not trade at the clock's time; empty where it does.
 
     Args:
-        instrument: Its venue names the calendar; its intervals say whether the time of day counts.
+        instrument: Its venue names the calendar; its intervals (those whose bars reach the clock's time) say
+            whether the time of day counts.
         now: The desk's (replay) clock.
         last_made: When the newest price known was made; None where none is known.
     """

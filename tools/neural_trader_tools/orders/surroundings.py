@@ -16,6 +16,8 @@ from neural_trader_tools.market.trading_hours import why_closed
 VOLUME_SESSIONS = 20
 REFERENCE_SESSIONS = 5
 _REMEMBERED_MAX = 1_000
+_KEPT_UP = timedelta(days=7)
+"""Bars shorter than a day make the time of day count while they come; a few old ones do not."""
 _REACH = timedelta(days=60)
 """In which 20 sessions lie, whatever holidays there are; a series that stopped earlier is no measure."""
 
@@ -109,7 +111,13 @@ def _look_around(
         closes = [float(close) for close in bars.get_column("close").tail(REFERENCE_SESSIONS).to_list()]
         volume = Decimal(repr(float(volumes.sum()))) / max(1, len(volumes))
         reference = Decimal(repr(median(closes))) if closes else Decimal(0)
-    closed = why_closed(instrument, now=now, last_made=quote.event_time if quote else None)
+    kept_up = tuple(
+        each
+        for each in instrument.intervals
+        if each == "1d" or not archive.bars(symbol, each, start=now - _KEPT_UP, as_of=now).is_empty()
+    )
+    hours_of = instrument.model_copy(update={"intervals": kept_up})
+    closed = why_closed(hours_of, now=now, last_made=quote.event_time if quote else None)
     return Surroundings(now, instrument.tradable, quote, closed, max(Decimal(0), volume), reference)
 
 
