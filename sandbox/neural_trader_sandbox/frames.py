@@ -43,7 +43,7 @@ def pack_json(kind: int, value: object) -> bytes:
         FrameError: The value is not JSON; NaN and infinity are not.
     """
     try:
-        return pack(kind, json.dumps(value, allow_nan=False, separators=(",", ":")).encode())
+        return pack(kind, _ENCODER.encode(value).encode())
     except (TypeError, ValueError, RecursionError, UnicodeEncodeError) as error:
         raise FrameError(f"not JSON: {error}") from None
 
@@ -59,7 +59,7 @@ def unpack_json(payload: bytes | bytearray, depth_max: int) -> Any:
         FrameError: Not JSON, too deep, NaN or infinity, or text that is not valid Unicode.
     """
     try:
-        value: Any = json.loads(payload.decode(), parse_constant=_reject_constant)
+        value: Any = _DECODER.decode(payload.decode())
     except FrameError:
         raise
     except (ValueError, RecursionError) as error:
@@ -72,6 +72,11 @@ def _reject_constant(text: str) -> float:
     raise FrameError(f"{text} is not JSON")
 
 
+_ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_DECODER: Final = json.JSONDecoder(parse_constant=_reject_constant)
+"""Made once: `json.dumps` and `json.loads` make one at every call that is not plain."""
+
+
 def _check_form(value: Any, depth_max: int) -> None:
     level: list[Any] = [value]
     for depth in range(depth_max + 1):
@@ -79,15 +84,18 @@ def _check_form(value: Any, depth_max: int) -> None:
             break
         below: list[Any] = []
         for item in level:
-            if isinstance(item, dict):
-                below.extend(item.keys())  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]: parsed JSON is untyped by nature
-                below.extend(item.values())  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]: as above
-            elif isinstance(item, list):
-                below.extend(item)  # pyright: ignore[reportUnknownArgumentType]: as above
-            elif isinstance(item, float) and not math.isfinite(item):
-                raise FrameError("a number overflows")
-            elif isinstance(item, str) and not _is_unicode(item):
-                raise FrameError("text holds a lone surrogate")
+            kind: Any = type(item)  # what the parser made is of these very types
+            if kind is str:
+                if not _is_unicode(item):
+                    raise FrameError("text holds a lone surrogate")
+            elif kind is float:
+                if not math.isfinite(item):
+                    raise FrameError("a number overflows")
+            elif kind is dict:
+                below += item
+                below += item.values()
+            elif kind is list:
+                below += item
         if not below:
             return
         level = below

@@ -24,13 +24,14 @@ class Limits:
     """What one run may use; crossing any of them ends the run, never the desk.
 
     Attributes:
-        wall_time_s: Seconds from the moment the job is handed over; the guest cannot move this clock.
+        wall_time_s: Seconds from the moment the job is handed over, or a stream's message; the guest cannot
+            move this clock.
         cpu_time_s: Seconds of processor time (RLIMIT_CPU).
         memory_bytes: Address space (RLIMIT_AS), the preloaded modules included; polars needs about 1 GiB.
         tmp_bytes: Size of the private /tmp, which is gone after the run.
         tmp_inodes: Files and folders in the private /tmp.
         file_bytes: Largest single file (RLIMIT_FSIZE).
-        output_bytes: Kept bytes of stdout and, separately, of stderr; the rest is counted and dropped.
+        output_bytes: Kept bytes of stdout and, separately, of stderr, in one result; the rest is dropped.
         frame_bytes: Largest single frame in either direction, tables excepted.
         columns_bytes: All returned columns together.
         tables_bytes: All tables handed in together.
@@ -171,8 +172,8 @@ class SandboxStream(Protocol):
     """A guest that answers message by message, for paper and live trading; one message at a time.
 
     The job's entry is called once as ``entry(arguments, tables)`` and returns the handler of messages:
-    a function that takes one JSON value and returns one. `Limits.wall_time_s` bounds each answer, the
-    other limits the guest's whole life.
+    a function that takes one JSON value and returns one. `Limits.wall_time_s` bounds each answer,
+    `Limits.output_bytes` what is printed for each, the other limits the guest's whole life.
     """
 
     @property
@@ -188,7 +189,8 @@ class SandboxStream(Protocol):
 
         Raises:
             InputError: The message is not JSON (`sandbox_job_invalid`) or exceeds `Limits.frame_bytes`
-                (`sandbox_job_too_large`), or the stream has ended (`sandbox_stream_ended`).
+                (`sandbox_job_too_large`), the stream has ended (`sandbox_stream_ended`), or another
+                message waits for its answer (`sandbox_stream_busy`).
         """
         ...
 

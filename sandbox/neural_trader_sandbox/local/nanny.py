@@ -46,7 +46,7 @@ def main(data: int, leash: int, proc: int, limits: dict[str, int], readable: lis
         kernel.map_identity(PROC, guest.UID, _OUTSIDE, _OUTSIDE)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
         os.close(PROC)
-        child = os.fork()
+        child = _fork()
     except kernel.DeniedError as denied:
         with contextlib.suppress(OSError):
             refuse(wire, denied.primitive, denied.reason)
@@ -67,6 +67,13 @@ def main(data: int, leash: int, proc: int, limits: dict[str, int], readable: lis
 def refuse(data: int, primitive: str, reason: str) -> None:
     """Tell the host that this child could not be locked."""
     os.write(data, frames.pack_json(frames.REFUSED, {"primitive": primitive, "reason": reason[:2000]}))
+
+
+def _fork() -> int:
+    try:
+        return os.fork()
+    except OSError as error:
+        raise kernel.DeniedError("fork", str(error)) from None
 
 
 def _deny_for_guest() -> None:
