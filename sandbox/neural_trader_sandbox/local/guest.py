@@ -1,6 +1,6 @@
 """The guest process: locks itself in, then runs one entry of untrusted code, then ends.
 
-Everything before `_run` is ours and fails closed; from `_run` on, every byte that leaves here is a
+Everything before `serve` is ours and fails closed; from `serve` on, every byte that leaves here is a
 stranger's.
 """
 
@@ -56,7 +56,7 @@ def main(data: int, limits: dict[str, int], readable: list[str]) -> NoReturn:
         _refuse(wire, "lock", f"{type(error).__name__}: {error}")
     try:
         wire.sendall(frames.pack_json(frames.READY, {"layers": LAYERS}))
-        _run(wire, limits)
+        serve(wire, limits)
     except BaseException:  # the host is gone or the guest broke the wire: either way the end
         os._exit(1)
     os._exit(0)
@@ -119,7 +119,8 @@ def _limit(limits: dict[str, int]) -> None:
             raise kernel.DeniedError("setrlimit", f"{which} to {value}: {error}") from None
 
 
-def _run(wire: socket.socket, limits: dict[str, int]) -> None:
+def serve(wire: socket.socket, limits: dict[str, int]) -> None:
+    """Read one job, run it, answer; `limits` bound what is read (`frame_bytes`, `json_depth`)."""
     kind, size = frames.HEADER.unpack(frames.read_exact(wire, frames.HEADER.size))
     if kind != frames.JOB or size > limits["frame_bytes"]:
         raise frames.FrameError("not a job")
