@@ -42,14 +42,16 @@ def read_stream(value: JsonValue, columns: Mapping[str, Floats], bar_count: int)
     try:
         header = StreamHeader.model_validate(value)
     except ValidationError as error:
-        raise _forged(f"its header is not valid ({error.errors()[0]['msg'][:80]})") from None
+        raise forged(f"its header is not valid ({error.errors()[0]['msg'][:80]})") from None
     expected = ("target",) if header.kind == "signals" else o.COLUMNS
     if set(columns) != set(expected):
-        raise _forged(f"it has {len(columns)} columns, not exactly: {', '.join(expected)}")
+        raise forged(f"it has {len(columns)} columns, not exactly: {', '.join(expected)}")
     arrays = [columns[name] for name in expected]
+    if header.kind == "orders" and arrays[0].size > o.ORDERS_PER_BAR_MAX * bar_count:
+        raise forged(f"it has {arrays[0].size} rows, more than {o.ORDERS_PER_BAR_MAX} on each bar")
     for name, array in zip(expected, arrays, strict=True):
         if array.dtype != np.float64 or array.ndim != 1 or len(array) != len(arrays[0]):
-            raise _forged(f"column {name} is not a float64 array of the common length")
+            raise forged(f"column {name} is not a float64 array of the common length")
     if header.kind == "signals":
         return "signals", check_targets(arrays[0], bar_count)
     return "orders", check_orders(np.column_stack(arrays), bar_count)
@@ -62,14 +64,19 @@ def check_targets(targets: Floats, bar_count: int) -> Floats:
         StrategyError: its length is not the number of bars, or a value is neither NaN nor in -1 … 1.
     """
     if targets.shape != (bar_count,):
-        raise _forged(f"it has {targets.shape[0]} targets for {bar_count} bars")
+        raise forged(f"it has {targets.shape[0]} targets for {bar_count} bars")
     if not (np.isnan(targets) | (np.abs(targets) <= 1.0)).all():
-        raise _forged("a target lies outside -1 … 1")
-    return np.array(targets, dtype=np.float64)
+        raise forged("a target lies outside -1 … 1")
+    return _without_dust(np.array(targets, dtype=np.float64))
 
 
-def check_orders(commands: Floats, bar_count: int) -> Floats:
-    """Returns a contiguous copy of an order stream.
+def check_orders(commands: Floats, bar_count: int, *, first_row: int = 0) -> Floats:
+    """Returns a contiguous copy of an order stream, or of a part of one.
+
+    Args:
+        commands: Shape (rows, 11), see `orders.COLUMNS`.
+        bar_count: Bars that there are.
+        first_row: Number of the first row, where rows before it were checked earlier.
 
     Raises:
         StrategyError: `forged_stream`: a row is decided on a bar that does not exist, out of order, too
@@ -81,7 +88,7 @@ def check_orders(commands: Floats, bar_count: int) -> Floats:
         commands[:, o.LIMIT : o.STOP_LOSS + 1],
         commands[:, o.TIME_IN_FORCE],
     )
-    rows = np.arange(len(commands))
+    rows = first_row + np.arange(len(commands))
     orders, targets, cancels = action == o.ORDER, action == o.TARGET, action == o.CANCEL
     absent = np.isnan(prices)
     limit, stop, trail = (~absent[:, c - o.LIMIT] for c in (o.LIMIT, o.STOP, o.TRAIL))
@@ -97,6 +104,7 @@ def check_orders(commands: Floats, bar_count: int) -> Floats:
     _refuse(~np.isin(by, (o.QUANTITY, o.FRACTION)) | ~np.isin(force, (o.GTC, o.DAY)), "has an unknown code")
     _refuse(np.where(orders, np.abs(side) != 1, side != 0), "has an impossible side")
     _refuse(orders & (size <= 0), "has a size that is not above 0")
+    _refuse(orders & (size < o.SIZE_MIN), f"has a size below {o.SIZE_MIN:g}")
     _refuse(orders & (size > o.SIZE_MAX), f"has a size beyond {o.SIZE_MAX:g}")
     _refuse(orders & (by == o.FRACTION) & (size > 1), "has a fraction above 1")
     _refuse(targets & (np.abs(size) > 1), "has a target outside -1 … 1")
@@ -108,17 +116,25 @@ def check_orders(commands: Floats, bar_count: int) -> Floats:
     _refuse(~orders & ~absent.all(axis=1), "has a price where none belongs")
     _refuse(trail & (limit | stop), "combines a trailing stop with another price")
     if len(commands) and np.unique(bars, return_counts=True)[1].max() > o.ORDERS_PER_BAR_MAX:
-        raise _forged(f"it has more than {o.ORDERS_PER_BAR_MAX} rows on one bar")
-    return np.array(commands, dtype=np.float64, order="C")
+        raise forged(f"it has more than {o.ORDERS_PER_BAR_MAX} rows on one bar")
+    checked = np.array(commands, dtype=np.float64, order="C") + 0.0  # minus zero becomes zero
+    checked[targets, o.SIZE] = _without_dust(checked[targets, o.SIZE])
+    return checked
+
+
+def _without_dust(targets: Floats) -> Floats:
+    """Returns targets with zero in place of minus zero and of what is too near to zero, NaN kept."""
+    return np.where(np.abs(targets) < o.SIZE_MIN, 0.0, targets)
 
 
 def _refuse(bad: Any, reason: str) -> None:
     rows: NDArray[np.bool_] = np.asarray(bad)
     if rows.any():
-        raise _forged(f"row {int(rows.argmax())} {reason}")
+        raise forged(f"row {int(rows.argmax())} {reason}")
 
 
-def _forged(reason: str) -> StrategyError:
+def forged(reason: str) -> StrategyError:
+    """Returns the refusal of what no honest strategy sends."""
     return StrategyError(
         "forged_stream",
         f"the sandbox returned an order stream that no honest strategy produces: {reason}",

@@ -6,7 +6,6 @@ nobody in; the sandbox around this process does that.
 
 import builtins
 import importlib
-import random
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
@@ -19,9 +18,11 @@ from neural_trader_tools.engine import kernel
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.faults import StrategyFault
 from neural_trader_tools.engine.imports import may_import
+from neural_trader_tools.engine.live import LiveSession
 from neural_trader_tools.engine.parameters import bind, function_parameters
 from neural_trader_tools.engine.session import Session
 from neural_trader_tools.engine.strategy import Strategy, configure
+from neural_trader_tools.engine.surroundings import EPOCH, Surroundings, disturb
 
 Floats = NDArray[np.float64]
 FILENAME: Final = "<strategy>"
@@ -36,7 +37,8 @@ def run_strategy(
     Args:
         arguments: `source` (text), `params` (object), `settings` (object with cash, commission_bps,
             slippage_bps, fill, lots), `seed` (int), and optionally `features`: the module whose
-            `evaluate(expression, bars)` computes features.
+            `evaluate(expression, bars)` computes features, and `disturbance` (int): moves the addresses of
+            objects, see `surroundings.disturb`.
         tables: `bars`: time, open, high, low, close, volume.
 
     Returns:
@@ -47,22 +49,55 @@ def run_strategy(
         StrategyFault: the strategy broke the contract. Whatever the user's code raises passes through.
     """
     frame = tables["bars"]
-    seed = int(arguments.get("seed", 0))
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  # users call np.random.*; the run must still repeat
-    namespace = load(str(arguments["source"]))
-    entry = find_entry(namespace)
     params: Mapping[str, Any] = arguments.get("params", {})
-    if not isinstance(entry, type):
-        return {"kind": "signals"}, {"target": call_signals(entry, frame, params)}
-    features = importlib.import_module(str(arguments.get("features", FEATURES)))
-    evaluate: Callable[[str, pl.DataFrame], Floats] = features.evaluate
-    settings: Mapping[str, Any] = arguments["settings"]
-    session = Session(frame, float(settings["cash"]), rules(settings), evaluate)
-    strategy = configure(entry, params, session)
-    session.run(strategy)
+    kept = disturb(int(arguments["disturbance"])) if "disturbance" in arguments else []
+    with Surroundings(int(arguments.get("seed", 0)), frame["time"][0]) as surroundings:
+        entry = find_entry(load(str(arguments["source"])))
+        if not isinstance(entry, type):
+            return {"kind": "signals"}, {"target": call_signals(entry, frame, params)}
+        settings: Mapping[str, Any] = arguments["settings"]
+        session = Session(frame, float(settings["cash"]), rules(settings), evaluator(arguments))
+        session.run(configure(entry, params, session), surroundings)
+    kept.clear()
     columns = {name: session.commands[:, number].copy() for number, name in enumerate(o.COLUMNS)}
     return {"kind": "orders"}, columns
+
+
+def stream_strategy(
+    arguments: dict[str, Any], tables: dict[str, pl.DataFrame]
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Loads one strategy and returns the handler that decides on one bar a message. The entry of a stream.
+
+    The process never holds a bar that it was not told yet. It stays pinned: one process is one stream.
+
+    Args:
+        arguments: `source`, `params`, `seed`, `features` as in `run_strategy`; no settings, because the
+            account is told with each bar.
+        tables: `bars`: what closed before the stream begins, for windows to look back on; may be empty.
+
+    Returns:
+        A function that takes and returns the messages of `engine/live.py`.
+
+    Raises:
+        StrategyFault: as in `run_strategy`.
+    """
+    history = tables["bars"]
+    surroundings = Surroundings(
+        int(arguments.get("seed", 0)), history["time"][-1] if history.height else EPOCH
+    )
+    surroundings.__enter__()  # for as long as the stream lives
+    entry = find_entry(load(str(arguments["source"])))
+    params: Mapping[str, Any] = arguments.get("params", {})
+    session = LiveSession(history, evaluator(arguments), surroundings)
+    if isinstance(entry, type):
+        return session.answers_of(configure(entry, params, session))
+    function = entry
+    return session.targets_of(lambda frame: float(call_signals(function, frame, params)[-1]))
+
+
+def evaluator(arguments: Mapping[str, Any]) -> Callable[[str, pl.DataFrame], Floats]:
+    """Returns the function that computes features, from the module that the job names."""
+    return importlib.import_module(str(arguments.get("features", FEATURES))).evaluate
 
 
 def rules(settings: Mapping[str, Any]) -> Floats:

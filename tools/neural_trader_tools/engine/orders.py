@@ -6,7 +6,7 @@ the kernel plays it. Absent prices are NaN; every other cell is finite.
 
 from typing import Final
 
-ENGINE_VERSION: Final = "1"
+ENGINE_VERSION: Final = "2"
 """Part of every digest; changes whenever the same input may give another fill, trade or equity."""
 
 COLUMNS: Final = (
@@ -97,5 +97,7 @@ ORDERS_PER_BAR_MAX: Final = 64
 """Rows that one bar may add; a stream with more is refused, inside as outside."""
 SIZE_MAX: Final = 1e15
 """Units of one order; beyond it a float no longer counts them."""
+SIZE_MIN: Final = 1e-12
+"""Units or fraction of one order at least; a target nearer to zero is zero. Far below, products underflow."""
 WORKING_MAX: Final = 256
 """Orders that may wait at once, bracket legs included; matching looks at each of them on each bar."""

@@ -16,6 +16,7 @@ from neural_trader_tools.engine import kernel
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.faults import StrategyFault
 from neural_trader_tools.engine.strategy import Bar, Bars, Fill, Strategy
+from neural_trader_tools.engine.surroundings import Surroundings
 
 Floats = NDArray[np.float64]
 DAY_US = 86_400_000_000
@@ -62,8 +63,8 @@ class Session:
         """Fills so far."""
         return int(self._account[kernel.FILLS])
 
-    def run(self, strategy: Strategy) -> None:
-        """Calls the strategy on every bar.
+    def run(self, strategy: Strategy, surroundings: Surroundings | None = None) -> None:
+        """Calls the strategy on every bar; `surroundings`, where given, is told the time of each.
 
         Raises:
             StrategyFault: too many orders; and whatever the strategy raises.
@@ -81,6 +82,8 @@ class Session:
                     bar, open_[bar], high[bar], low[bar], days, rules, account, book, self.fills, self._states
                 )
             self._bar = bar
+            if surroundings is not None:
+                surroundings.now = times[bar]
             self._first_row = self._rows
             self.bars._end = bar + 1  # pyright: ignore[reportPrivateUsage]  # the session owns its bars
             while seen < self.fill_count:

@@ -237,6 +237,7 @@ class Strategy:
                 f"target {exposure!r:.30} lies outside -1 … 1",
                 "leverage is not offered",
             )
+        exposure = 0.0 if abs(exposure) < o.SIZE_MIN else exposure
         if self._last_target is None or exposure != self._last_target:
             self._last_target = float(exposure)
             self._desk.submit(_row(o.TARGET, size=float(exposure)))
@@ -272,6 +273,8 @@ class Strategy:
             raise _invalid(f"fraction {size} exceeds 1; leverage is not offered")
         if size > o.SIZE_MAX:
             raise _invalid(f"quantity {size:.6g} exceeds {o.SIZE_MAX:g}")
+        if size < o.SIZE_MIN:
+            raise _invalid(f"size {size:.6g} is below {o.SIZE_MIN:g}")
         prices = [
             math.nan if price is None else _positive(name, price)
             for name, price in (
