@@ -133,6 +133,8 @@ class SandboxResult:
         layers: Names of the layers that were in force for this very run; empty when refused.
         value: The JSON that the entry returned.
         columns: One-dimensional float64 arrays by name; NaN is allowed here.
+        charged_ms: Milliseconds that a service charges for, such as the whole life of a sandbox that was
+            made for this run; 0 where nobody charges.
     """
 
     status: Status
@@ -144,6 +146,7 @@ class SandboxResult:
     layers: tuple[str, ...] = ()
     value: JsonValue = None
     columns: Mapping[str, NDArray[np.float64]] = field(default_factory=_no_columns)
+    charged_ms: float = 0.0
 
 
 class SandboxInstance(Protocol):

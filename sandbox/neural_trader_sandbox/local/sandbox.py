@@ -77,7 +77,7 @@ class LocalSandbox:
             HostError: This host lacks a layer (`sandbox_unavailable`).
             ConfigurationError: A module to preload is missing.
         """
-        _check_limits(limits)
+        check_limits(limits)
         return LocalInstance(await self._locked_child(limits, pooled=True))
 
     async def run(self, job: Job, limits: Limits = Limits()) -> SandboxResult:  # noqa: B008 - a frozen value
@@ -115,7 +115,7 @@ class LocalSandbox:
             StrategyError: The entry returned no handler (`sandbox_guest_failed`).
         """
         self._check_entry(job)
-        _check_limits(limits)
+        check_limits(limits)
         message = pack_job(job, limits, stream=True)
         async with self._opening:
             child = await self._locked_child(limits, pooled=False)
@@ -236,7 +236,12 @@ def _kernel_limits(limits: Limits) -> Limits:
     return replace(limits, wall_time_s=default.wall_time_s, output_bytes=default.output_bytes)
 
 
-def _check_limits(limits: Limits) -> None:
+def check_limits(limits: Limits) -> None:
+    """Pass limits that a run can be held to.
+
+    Raises:
+        InputError: One is too small, too large or no number (`sandbox_limit_invalid`).
+    """
     for name, least in (
         ("wall_time_s", 0.001),
         ("cpu_time_s", 1),
