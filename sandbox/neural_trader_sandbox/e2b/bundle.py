@@ -1,0 +1,102 @@
+"""The bundle: those of our own modules that a sandbox elsewhere must have, as one zip named by its digest."""
+
+import ast
+import hashlib
+import importlib.util
+import io
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from neural_trader_governance.errors import ConfigurationError
+
+PACKAGES = ("numpy", "polars", "numba")
+"""What the template must bring; a module of these is never uploaded."""
+
+_GUEST = (
+    "neural_trader_sandbox.e2b.runner",
+    "neural_trader_sandbox.e2b.canaries",
+    "neural_trader_sandbox.script",
+)
+_EPOCH = (2026, 1, 1, 0, 0, 0)  # the same files make the same bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What is uploaded once for each sandbox.
+
+    Attributes:
+        data: A zip with the modules' sources at their places.
+        digest: SHA-256 of the data, in hex.
+        modules: Their names, sorted.
+    """
+
+    data: bytes
+    digest: str
+    modules: tuple[str, ...]
+
+
+def bundle(preload: Sequence[str]) -> Bundle:
+    """Collects the guest's runner and the preloaded modules, with what they import of their own packages.
+
+    Imports are found in the sources, also those inside functions; a string that is imported at run time
+    counts where it spells out a module beside the preloaded one.
+
+    Raises:
+        ConfigurationError: A module is not installed as source (`sandbox_preload_missing`).
+    """
+    due = [*_GUEST, *(name for name in preload if not _is_foreign(name))]
+    tops = {name.partition(".")[0] for name in due}
+    found: dict[str, Path] = {}
+    while due:
+        name = due.pop()
+        if name in found:
+            continue
+        path = _source(name)
+        if path is None:
+            raise ConfigurationError(
+                "sandbox_preload_missing",
+                f"the module {name} has no source file here, so it cannot be uploaded",
+                "install it beside the server, or leave it out of `preload`",
+            )
+        found[name] = path
+        if "." in name:
+            due.append(name.rpartition(".")[0])
+        due += [other for other in _mentioned(path, tops) if other not in found and _source(other)]
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, path in sorted(found.items()):
+            place = name.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else ".py")
+            file.writestr(zipfile.ZipInfo(place, _EPOCH), path.read_bytes())
+    data = archive.getvalue()
+    return Bundle(data, hashlib.sha256(data).hexdigest(), tuple(sorted(found)))
+
+
+def _is_foreign(name: str) -> bool:
+    top = name.partition(".")[0]
+    return top in PACKAGES or top in sys.stdlib_module_names
+
+
+def _source(name: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin)
+
+
+def _mentioned(path: Path, tops: set[str]) -> Iterator[str]:
+    """Modules of the same packages that a source file imports, or names in a string."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isascii():
+            names = [node.value] if all(part.isidentifier() for part in node.value.split(".")) else []
+        yield from (name for name in names if "." in name and name.partition(".")[0] in tops)
