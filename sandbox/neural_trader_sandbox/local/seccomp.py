@@ -19,6 +19,8 @@ _SET_MODE_FILTER = 1
 
 _CLONE_THREAD = 0x1_0000
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
+_SOL_SOCKET, _SO_TYPE, _SO_ERROR, _SO_PROTOCOL, _SO_DOMAIN = 1, 3, 4, 38, 39
+_MSG_OOB = 1
 _PR_SET_NAME, _PR_GET_NAME, _PR_SET_VMA = 15, 16, 0x53564D41
 _FIONREAD, _FIONBIO, _FIONCLEX, _FIOCLEX = 0x541B, 0x5421, 0x5450, 0x5451
 
@@ -43,6 +45,7 @@ def _one_of(values: list[int], otherwise: int) -> list[bytes]:
 
 def _conditions(own_pid: int) -> dict[str, list[bytes]]:
     to_self = [_argument(0), *_one_of([own_pid], _EPERM)]
+    in_band = [_argument(3), _step(_IF_ANY_BIT, 0, 1, _MSG_OOB), _answer(_EPERM), _answer(_ALLOW)]
     return {
         # a new thread, never a new process; clone3 hides its flags in memory, so glibc must fall back
         "clone": [_argument(0), _step(_IF_ANY_BIT, 0, 1, _CLONE_THREAD), _answer(_ALLOW), _answer(_EPERM)],
@@ -70,6 +73,17 @@ def _conditions(own_pid: int) -> dict[str, list[bytes]]:
             _step(_AND, 0, 0, _SOCK_TYPE_MASK),
             *_one_of([_SOCK_STREAM], _EPERM),
         ],
+        # what Python asks of a socket it is handed; SO_PEERPIDFD would be a handle on the desk's process
+        "getsockopt": [
+            _argument(1),
+            _step(_IF_EQUAL, 1, 0, _SOL_SOCKET),
+            _answer(_EPERM),
+            _argument(2),
+            *_one_of([_SO_TYPE, _SO_ERROR, _SO_PROTOCOL, _SO_DOMAIN], _EPERM),
+        ],
+        # out-of-band bytes on Unix sockets: a corner of the kernel that has been broken before (CVE-2025-38236)
+        "sendto": in_band,
+        "recvfrom": in_band,
         "kill": to_self,
         "tgkill": to_self,
     }

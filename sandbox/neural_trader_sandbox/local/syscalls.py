@@ -105,12 +105,9 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "faccessat": (269, 48),
     "faccessat2": (439, 439),
     "membarrier": (324, 283),
-    "sendto": (44, 206),
-    "recvfrom": (45, 207),
     "shutdown": (48, 210),
     "getsockname": (51, 204),
     "getpeername": (52, 205),
-    "getsockopt": (55, 209),
     "close_range": (436, 436),
 }
 """What numpy, polars, numba and the standard library need to compute; none of it reaches outside."""
@@ -168,6 +165,9 @@ CONDITIONAL: dict[str, tuple[int | None, int | None]] = {
     "prlimit64": (302, 261),
     "prctl": (157, 167),
     "socketpair": (53, 199),
+    "getsockopt": (55, 209),
+    "sendto": (44, 206),
+    "recvfrom": (45, 207),
     "kill": (62, 129),
     "tgkill": (234, 131),
 }
