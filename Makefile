@@ -33,8 +33,8 @@ lint: setup  ## ruff, pyright strict, import contracts
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-test: setup  ## the whole suite
-	$(BIN)/pytest -m 'not slow'
+test: setup  ## the whole suite, on all cores
+	$(BIN)/pytest -m 'not slow' -n auto --dist worksteal
 
 check: lint test  ## what CI runs
 
