@@ -1,12 +1,14 @@
 """The tool `strategy_check`: problems found by reading a strategy, and by running it in the sandbox.
 
-Look-ahead is tested, not guessed: the strategy runs again on bars cut off at several places, and must
-decide on the bars before each cut exactly as it did when it was given the whole history.
+Look-ahead is tested, not guessed: the strategy runs again without the real future, and must decide as it
+did with it. Every run is a child of its own, so that it cannot know what it answered before.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Final
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import anyio
 import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +17,24 @@ from pydantic import BaseModel, Field
 from neural_trader_governance.errors import DataError, InputError, StrategyError
 from neural_trader_governance.untrusted.readings import OUTSIDE, Source, expose
 from neural_trader_tools.backtest.run import Backtests
-from neural_trader_tools.backtest.settings import BacktestRequest, read_period
-from neural_trader_tools.engine import orders as o
-from neural_trader_tools.engine.imports import may_import
+from neural_trader_tools.backtest.settings import SEED_MAX, BacktestRequest, read_params, read_period
+from neural_trader_tools.strategies.mistakes import find_mistakes
 from neural_trader_tools.strategies.outline import read_outline
 
-if TYPE_CHECKING:  # it imports polars, for which the server's start does not pay
+if TYPE_CHECKING:  # they import polars, for which the server's start does not pay
+    from neural_trader_tools.backtest.lookahead import Difference
     from neural_trader_tools.backtest.prices import Prices
 
 Floats = NDArray[np.float64]
 BARS_MAX: Final = 1_000
-CUTS: Final = 8
+LONG_BARS_MAX: Final = 100_000
+CUTS: Final = 12
+CUTS_MAX: Final = 200
+LONG_CUTS: Final = 3
 VIOLATIONS_MAX: Final = 10
-_RELATIVE: Final = 1e-9
+PER_RUN_MAX: Final = 3
+AT_ONCE: Final = 2
+BUDGET_S: Final = 45.0
 
 
 class Problem(BaseModel):
@@ -41,17 +48,20 @@ class Problem(BaseModel):
 class LookAheadViolation(BaseModel):
     """A decision that changed once later bars were known."""
 
-    cut: int = Field(description="Bars that the strategy was given")
+    cut: int = Field(description="Bars before the cut")
     bar: int = Field(description="Bar on which it decided")
-    before: str = Field(description="Decision without the later bars")
+    before: str = Field(description="Decision without the real later bars")
     after: str = Field(description="Decision with them")
+    way: str = Field(description="cut: no later bars; changed: other later bars; stream: bar by bar")
 
 
 class LookAhead(BaseModel):
     """Result of the look-ahead test."""
 
     checked_cuts: int
-    violations: list[LookAheadViolation]
+    violations: list[LookAheadViolation] = Field(description="At most 10, three of each run")
+    differences: int = Field(default=0, description="Bars that differed, over all runs")
+    strict_bars: int = Field(default=0, description="Bars that were told one by one (strict)")
 
 
 class StrategyChecked(BaseModel):
@@ -69,18 +79,29 @@ async def strategy_check(
     source: Annotated[str | None, Field(description="Python source; or give strategy_id")] = None,
     symbol: Annotated[str | None, Field(description="Bars to try it on; default: any")] = None,
     interval: Annotated[str, Field(description="Bar length")] = "1d",
+    params: Annotated[dict[str, Any] | None, Field(description="Default: the strategy's own")] = None,
+    cuts: Annotated[int, Field(description="Look-ahead cuts, 1 … 200")] = CUTS,
+    seed: Annotated[int, Field(description="Of random cuts and of the strategy")] = 0,
+    strict: Annotated[bool, Field(description="Also feed it bar by bar: proof, slower")] = False,
 ) -> StrategyChecked:
     """Checks a strategy before its backtest: syntax, imports, a trial run, determinism, look-ahead."""
     read_period(interval, None, None)
+    given = read_params(params)
+    if not 1 <= cuts <= CUTS_MAX:
+        raise InputError("invalid_cuts", f"cuts {cuts} is out of range", f"give a number from 1 to {CUTS_MAX}")
+    if not 0 <= seed <= SEED_MAX:
+        raise InputError("invalid_seed", f"seed {seed} is out of range", f"give a number from 0 to {SEED_MAX}")
     try:
         text, _ = await backtests.resolve_source(strategy_id, source)
+        mistakes = find_mistakes(text)
     except StrategyError as error:
         line = error.facts.get("line")
         return _report([Problem(line=line, code=error.code, message=_message(error))])
-    if problems := read_problems(text):
-        if strategy_id is not None:  # who saved it chose the names that the problems repeat
-            for problem in problems:
-                expose(Source.STRATEGY, problem.message)
+    problems = [Problem(line=item.line, code=item.code, message=item.message) for item in mistakes]
+    if strategy_id is not None:  # who saved it chose the names that the problems repeat
+        for problem in problems:
+            expose(Source.STRATEGY, problem.message)
+    if any(mistake.ends for mistake in mistakes):
         return _report(problems)
     if symbol is None:
         instruments = await anyio.to_thread.run_sync(backtests.archive.instruments)
@@ -90,145 +111,208 @@ async def strategy_check(
                 "no_data", f"the archive holds no {interval} bars", "run: neural-trader data fetch sample"
             )
         symbol = min(listed)
-    request = BacktestRequest(source=text, symbols=(symbol,), interval=interval)
+    request = BacktestRequest(source=text, symbols=(symbol,), interval=interval, params=given, seed=seed)
     bars = (await anyio.to_thread.run_sync(backtests.read_prices, request))[0]
-    return await check_run(backtests, request, bars.tail(BARS_MAX))
+    return await Check(backtests, request, problems).run(bars, cuts, strict=strict)
 
 
-def read_problems(source: str) -> list[Problem]:
-    """Returns what reading alone finds: a missing or second strategy, imports that are not there.
+class Check:
+    """One check: the runs of one strategy, and what they showed.
 
-    Raises:
-        StrategyError: the source is not Python.
+    Args:
+        backtests: Whose sandbox and features are used.
+        request: The strategy, its parameters and the seed.
+        problems: What reading found; more are added.
     """
-    outline = read_outline(source)
-    problems = [
-        Problem(
-            line=line,
-            code="import_unavailable",
-            message=f"{module} is not there for strategies; use numpy, polars, math, statistics or datetime",
-        )
-        for module, line in outline.imports
-        if not may_import(module)
-    ]
-    if outline.signals is None and not outline.has_classes:
-        message = "define a function signals(bars) or a class that extends Strategy; see strategy_get_api"
-        problems.append(Problem(line=None, code="no_strategy", message=message))
-    if outline.signals is not None and outline.classes:
-        message = "the file defines signals and a Strategy class; keep one"
-        problems.append(Problem(line=outline.classes[0][1], code="several_strategies", message=message))
-    return problems
 
+    def __init__(
+        self, backtests: Backtests, request: BacktestRequest, problems: list[Problem] | None = None
+    ) -> None:
+        self._backtests = backtests
+        self._request = request
+        self._outline = read_outline(request.source)
+        self._problems = [] if problems is None else problems
+        self._found: list[tuple[int, str, list[Difference]]] = []
+        self._slots = anyio.CapacityLimiter(AT_ONCE)
 
-async def check_run(backtests: Backtests, request: BacktestRequest, bars: "Prices") -> StrategyChecked:
-    """Runs a strategy in the sandbox: once, again, and on cut histories."""
-    from neural_trader_tools.backtest.simulation import decide
+    async def run(self, history: "Prices", cuts: int, *, strict: bool) -> StrategyChecked:
+        """Runs everything: on the newest 1,000 bars, a little on a longer history, bar by bar if asked."""
+        bars = history.tail(BARS_MAX)
+        started = time.monotonic()
+        if (whole := await self._decide(bars)) is None:
+            return _report(self._problems)
+        runs = max(1, int(BUDGET_S * AT_ONCE / max(time.monotonic() - started, 1e-3)))
+        if not await self._is_repeatable(bars, whole):
+            return _report(self._problems)
+        done = await self._cut(bars, whole, min(cuts, max(1, runs // 2 - 2)))
+        if len(history) > BARS_MAX and runs > LONG_CUTS * 20:
+            longer = history.tail(LONG_BARS_MAX)
+            if (long_whole := await self._decide(longer)) is not None:
+                done += await self._cut(longer, long_whole, LONG_CUTS, shorten=False)
+        strict_bars = await self._feed(bars, whole) if strict else 0
+        return self._conclude(done, strict_bars, len(bars))
 
-    async def run(given: "Prices") -> Floats:
-        kind, stream = await decide(
-            backtests.sandbox,
-            request,
-            given,
-            cash=float(request.settings.cash),
-            features=backtests.features,
-        )
+    async def _decide(
+        self, given: "Prices", *, disturbance: int | None = None, what: str = ""
+    ) -> Floats | None:
+        """Returns a run's stream, (bars, 1) or (rows, 11); None if it failed, which is noted."""
+        from neural_trader_tools.backtest.simulation import decide
+
+        try:
+            async with self._slots:
+                kind, stream = await decide(
+                    self._backtests.sandbox,
+                    self._request,
+                    given,
+                    cash=float(self._request.settings.cash),
+                    features=self._backtests.features,
+                    disturbance=disturbance,
+                )
+        except StrategyError as error:
+            self._note(error, what)
+            return None
         return stream[:, None] if kind == "signals" else stream
 
-    try:
-        whole = await run(bars)
-        again = await run(bars)
-    except StrategyError as error:
-        return _report([Problem(line=error.facts.get("line"), code=error.code, message=_message(error))])
-    if whole.shape != again.shape or not np.array_equal(whole, again, equal_nan=True):
+    async def _is_repeatable(self, bars: "Prices", whole: Floats) -> bool:
+        """Runs it twice more on the same bars, with objects at other addresses."""
+        again: list[Floats | None] = [None, None]
+
+        async def repeat(number: int) -> None:
+            again[number] = await self._decide(bars, disturbance=number + 1, what="in another run")
+
+        await _all([lambda number=number: repeat(number) for number in range(len(again))])
+        for other in again:
+            if other is None or self._differs_by_chance(other, whole):
+                return False
+        return True
+
+    def _differs_by_chance(self, one: Floats, other: Floats) -> bool:
+        """Whether two runs on the same bars differ in any bit; notes where."""
+        from neural_trader_tools.backtest.lookahead import compare
+
+        if one.shape == other.shape and np.array_equal(one, other, equal_nan=True):
+            return False
+        where = "in the number of decisions, or by a rounding error"
+        if one.shape[1] == other.shape[1] and (found := compare(other, one, 2**53)):
+            where = f"on bar {found[0].bar}: {found[0].before}, then {found[0].after}"
         message = (
-            "two runs on the same bars decided differently; leave out the time of day and unseeded chance"
+            f"two runs on the same bars decided differently {where}; leave out unseeded chance, id(), "
+            "the order of sets of objects, threads and clocks"
         )
-        return _report([Problem(line=None, code="not_deterministic", message=message)])
-    violations: list[LookAheadViolation] = []
-    problems: list[Problem] = []
-    cuts = choose_cuts(decisions_of(whole, len(bars)), len(bars), request.seed)
-    for cut in cuts:
-        try:
-            part = await run(bars.head(cut))
-        except StrategyError as error:
-            message = f"it fails on the first {cut} bars: {_message(error)}"
-            problems.append(Problem(line=error.facts.get("line"), code=error.code, message=message))
-            continue
-        violations += compare(decisions_of(part, cut), decisions_of(whole, len(bars)), cut)
-    if violations:
-        first = violations[0]
-        suspicions = read_outline(request.source).suspicions
-        message = (
-            f"the decision on bar {first.bar} was {first.before} with {first.cut} bars and {first.after} "
-            f"with {len(bars)}: it uses bars that were not there yet"
+        self._add(None, "not_deterministic", message)
+        return True
+
+    async def _cut(self, bars: "Prices", whole: Floats, count: int, *, shorten: bool = True) -> int:
+        """Compares with runs that lack the future, or have another; returns how many cuts there were."""
+        from neural_trader_tools.backtest.lookahead import choose_cuts, compare, other_future
+
+        cuts = choose_cuts(whole, bars, count, self._request.seed)
+
+        async def without(cut: int, given: "Prices", way: str) -> None:
+            what = f"on the first {cut} bars" if way == "cut" else f"once the bars from {cut} on are others"
+            part = await self._decide(given, what=what)
+            if part is None or part.shape[1] != whole.shape[1]:
+                return
+            if differences := compare(part, whole, cut):
+                again = await self._decide(given, what=what)
+                if again is not None and not self._differs_by_chance(again, part):
+                    self._found.append((cut, way, differences))
+
+        jobs: list[Callable[[], Awaitable[None]]] = []
+        for number, cut in enumerate(cuts):
+            other = other_future(bars, cut, self._request.seed + number)
+            jobs.append(lambda cut=cut, other=other: without(cut, other, "changed"))
+            if shorten and cut >= max(2, len(bars) // 4):  # what needs more bars is no look-ahead
+                jobs.append(lambda cut=cut: without(cut, bars.head(cut), "cut"))
+        await _all(jobs)
+        return len(cuts)
+
+    async def _feed(self, bars: "Prices", whole: Floats) -> int:
+        """Compares with a run that is told one bar at a time; returns how many it decided on."""
+        from neural_trader_tools.backtest.lookahead import compare
+        from neural_trader_tools.backtest.strict import LateError, decide_strictly
+
+        first = 0
+        while first < len(bars) // 2:
+            try:
+                kind, stream = await decide_strictly(
+                    self._backtests.sandbox,
+                    self._request,
+                    bars,
+                    first=first,
+                    cash=float(self._request.settings.cash),
+                    features=self._backtests.features,
+                )
+            except LateError as late:
+                self._note(late.error, f"bar by bar, on the first {late.bars} bars")
+                first = 2 * late.bars if late.bars > first else len(bars)
+                if kind_of(whole) == "orders":
+                    break  # its account would begin elsewhere
+                continue
+            except StrategyError as error:
+                self._note(error, "bar by bar")
+                break
+            part = stream[:, None] if kind == "signals" else stream
+            if kind == "signals":
+                part[:first] = whole[:first]
+            if part.shape[1] == whole.shape[1] and (found := compare(part, whole, len(bars))):
+                self._found.append((len(bars), "stream", found))
+            return len(bars) - first
+        return 0
+
+    def _conclude(self, cuts: int, strict_bars: int, bar_count: int) -> StrategyChecked:
+        self._found.sort(key=lambda item: (item[0], item[1]))
+        violations = [
+            LookAheadViolation(cut=cut, bar=item.bar, before=item.before, after=item.after, way=way)
+            for cut, way, differences in self._found
+            for item in differences[:PER_RUN_MAX]
+        ]
+        if violations:
+            first = violations[0]
+            missing = {
+                "cut": f"with the first {first.cut} bars only",
+                "changed": f"with other bars from bar {first.cut} on",
+                "stream": "told bar by bar",
+            }[first.way]
+            message = (
+                f"the decision on bar {first.bar} was {first.before} {missing} and {first.after} with all "
+                f"{bar_count}: it uses bars that were not there yet"
+            )
+            line = self._outline.entry_line
+            if suspicions := self._outline.suspicions:
+                line = suspicions[0].line
+                message += f"; look at line {line} first: {suspicions[0].why}"
+            self._add(line, "look_ahead", message)
+        return _report(
+            self._problems,
+            LookAhead(
+                checked_cuts=cuts,
+                violations=violations[:VIOLATIONS_MAX],
+                differences=sum(len(differences) for _, _, differences in self._found),
+                strict_bars=strict_bars,
+            ),
         )
-        problems.append(
-            Problem(line=suspicions[0] if suspicions else None, code="look_ahead", message=message)
-        )
-    return _report(problems, LookAhead(checked_cuts=len(cuts), violations=violations[:VIOLATIONS_MAX]))
+
+    def _note(self, error: StrategyError, what: str) -> None:
+        prefix = f"it fails {what}: " if what else ""
+        self._add(error.facts.get("line"), error.code, prefix + _message(error))
+
+    def _add(self, line: int | None, code: str, message: str) -> None:
+        """Adds a problem, unless the same one is known from another run."""
+        line = self._outline.entry_line if line is None else line
+        if all((problem.line, problem.code) != (line, code) for problem in self._problems):
+            self._problems.append(Problem(line=line, code=code, message=message))
 
 
-def decisions_of(stream: Floats, bar_count: int) -> list[tuple[tuple[float, ...], ...]]:
-    """Returns for each bar the rows that were decided on it; a target array has one row a bar."""
-    decisions: list[list[tuple[float, ...]]] = [[] for _ in range(bar_count)]
-    if stream.ndim == 2 and stream.shape[1] == 1:
-        return [((float(value),),) for value in stream[:, 0]]
-    for row in stream:
-        decisions[int(row[o.BAR])].append(tuple(float(cell) for cell in row[1:]))
-    return [tuple(rows) for rows in decisions]
+def kind_of(stream: Floats) -> str:
+    """Returns `signals` or `orders`, by the shape of a run's stream."""
+    return "signals" if stream.shape[1] == 1 else "orders"
 
 
-def choose_cuts(decisions: Sequence[object], bar_count: int, seed: int) -> list[int]:
-    """Returns how many bars to give, ascending: half where decisions change, half anywhere (seeded).
-
-    A strategy that peeks at the next bar betrays itself where its decision is about to change.
-    """
-    first = max(2, bar_count // 4)
-    generator = np.random.default_rng(seed)
-    changes = [
-        bar
-        for bar in range(first, bar_count)
-        if not _same(decisions[bar], decisions[bar - 1])  # decided on `bar`: cut just behind it, and before
-    ]
-    chosen: set[int] = {bar_count - 1}
-    if changes:
-        picked = generator.choice(changes, size=min(CUTS // 4, len(changes)), replace=False)
-        chosen.update(int(bar) + 1 for bar in picked)
-        chosen.update(int(bar) for bar in picked)
-    while len(chosen) < min(CUTS, bar_count - first):
-        chosen.add(int(generator.integers(first, bar_count)))
-    return sorted(cut for cut in chosen if 2 <= cut < bar_count)
-
-
-def compare(
-    part: Sequence[tuple[tuple[float, ...], ...]], whole: Sequence[tuple[tuple[float, ...], ...]], cut: int
-) -> list[LookAheadViolation]:
-    """Returns the first bar before a cut on which the two decided differently, if there is one."""
-    for bar in range(cut):
-        if not _same(part[bar], whole[bar]):
-            return [LookAheadViolation(cut=cut, bar=bar, before=_text(part[bar]), after=_text(whole[bar]))]
-    return []
-
-
-def _same(one: object, other: object) -> bool:
-    left, right = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
-    return left.shape == right.shape and bool(
-        np.allclose(left, right, rtol=_RELATIVE, atol=1e-12, equal_nan=True)
-    )
-
-
-def _text(rows: tuple[tuple[float, ...], ...]) -> str:
-    """Returns a bar's decisions in short: the target, or each row's side and size."""
-    if not rows:
-        return "nothing"
-    if len(rows[0]) == 1:
-        return f"{rows[0][0]:.6g}"
-    words: list[str] = []
-    for row in rows[:3]:
-        action, side, size = row[o.ACTION - 1], row[o.SIDE - 1], row[o.SIZE - 1]
-        verb = {o.TARGET: "target", o.CANCEL: "cancel"}.get(int(action), "buy" if side > 0 else "sell")
-        words.append(f"{verb} {size:.6g}")
-    return ", ".join(words)
+async def _all(jobs: list[Callable[[], Awaitable[None]]]) -> None:
+    async with anyio.create_task_group() as tasks:
+        for job in jobs:
+            tasks.start_soon(job)
 
 
 def _message(error: StrategyError | InputError) -> str:

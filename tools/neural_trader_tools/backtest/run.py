@@ -202,7 +202,7 @@ class Backtests:
                 "run_not_completed", f"{run_id} is {record.state} and has no digest", "verify a completed run"
             )
         prices = await anyio.to_thread.run_sync(self._prices, record)
-        simulation = await self._simulate(record, prices)
+        simulation = await self._simulate(record, prices, disturbance=1)
         identical = simulation.digest == record.digest
         return Verification(
             run_id=run_id,
@@ -240,11 +240,22 @@ class Backtests:
         return self.read_prices(record.request, record)
 
     async def _simulate(
-        self, record: BacktestRecord, prices: "list[Prices]", progress: Callable[[float], None] | None = None
+        self,
+        record: BacktestRecord,
+        prices: "list[Prices]",
+        progress: Callable[[float], None] | None = None,
+        disturbance: int | None = None,
     ) -> "Simulation":
         from neural_trader_tools.backtest.simulation import simulate
 
-        return await simulate(self.sandbox, record.request, prices, features=self.features, progress=progress)
+        return await simulate(
+            self.sandbox,
+            record.request,
+            prices,
+            features=self.features,
+            progress=progress,
+            disturbance=disturbance,
+        )
 
     async def _run(self, run_id: str, prices: "list[Prices]") -> None:
         record = self._open[run_id].model_copy(

@@ -54,6 +54,7 @@ async def simulate(
     limits: Limits = LIMITS,
     features: str = FEATURES,
     progress: Callable[[float], None] | None = None,
+    disturbance: int | None = None,
 ) -> Simulation:
     """Runs a backtest.
 
@@ -64,6 +65,7 @@ async def simulate(
         limits: Of each child.
         features: Module whose `evaluate(expression, bars)` strategies reach through `self.feature`.
         progress: Called with the finished part, 0 … 1.
+        disturbance: See `decide`.
 
     Raises:
         StrategyError: the strategy is invalid, failed, took too long or forged its answer.
@@ -73,7 +75,13 @@ async def simulate(
     replays: list[SymbolReplay] = []
     for bars in prices:
         kind, stream = await decide(
-            sandbox, request, bars, cash=cash / len(prices), limits=limits, features=features
+            sandbox,
+            request,
+            bars,
+            cash=cash / len(prices),
+            limits=limits,
+            features=features,
+            disturbance=disturbance,
         )
         replays.append(
             await anyio.to_thread.run_sync(
@@ -93,8 +101,18 @@ async def decide(
     cash: float,
     limits: Limits = LIMITS,
     features: str = FEATURES,
+    disturbance: int | None = None,
 ) -> tuple[str, NDArray[np.float64]]:
     """Runs the strategy over one symbol in the sandbox and returns its checked decisions.
+
+    Args:
+        sandbox: As in `simulate`, and so are request, limits and features.
+        request: See sandbox.
+        bars: The symbol's bars.
+        cash: Its cash at the start.
+        limits: See sandbox.
+        features: See sandbox.
+        disturbance: Moves the addresses of the guest's objects; decisions must not depend on it.
 
     Returns:
         `("signals", targets)` or `("orders", commands)`, see `read_stream`.
@@ -111,6 +129,7 @@ async def decide(
             "settings": {**request.settings.model_dump(mode="json"), "cash": cash},
             "features": features,
             "seed": request.seed,
+            **({} if disturbance is None else {"disturbance": disturbance}),
         },
         tables={"bars": await anyio.to_thread.run_sync(bars.ipc)},
     )

@@ -8,6 +8,7 @@ from typing import Any
 from neural_trader_governance.errors import InputError
 from neural_trader_tools.engine.faults import did_you_mean
 from neural_trader_tools.strategies.registry import parse_source
+from neural_trader_tools.strategies.suspicions import Suspicion, find_suspicions
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,8 @@ class Outline:
         has_classes: Whether there is any class; one may extend `Strategy` through another.
         parameters: Names of its parameters; None where reading alone cannot tell.
         imports: Modules it imports, with their lines.
-        suspicions: Lines that look into the future, as far as reading can tell.
+        entry_line: Line of `def signals`, or of the first `on_bar`.
+        suspicions: Lines that may look into the future, the worst first.
     """
 
     signals: int | None
@@ -28,7 +30,8 @@ class Outline:
     has_classes: bool
     parameters: frozenset[str] | None
     imports: tuple[tuple[str, int], ...]
-    suspicions: tuple[int, ...]
+    entry_line: int | None
+    suspicions: tuple[Suspicion, ...]
 
 
 def read_outline(source: str) -> Outline:
@@ -61,17 +64,17 @@ def read_outline(source: str) -> Outline:
             imports += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             imports.append(("." * node.level + (node.module or ""), node.lineno))
+    methods = [node for cls in defined for node in cls.body if isinstance(node, ast.FunctionDef)]
+    deciding = functions[-1:] or [node for node in methods if node.name == "on_bar"]
+    entry = deciding[0] if deciding else None
     return Outline(
         signals=functions[-1].lineno if functions else None,
         classes=tuple((node.name, node.lineno) for node in strategies),
         has_classes=bool(defined),
         parameters=parameters,
         imports=tuple(sorted(imports, key=lambda item: item[1])),
-        suspicions=tuple(
-            sorted(
-                {node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call) and _looks_ahead(node)}
-            )
-        ),
+        entry_line=entry.lineno if entry is not None else None,
+        suspicions=find_suspicions(tree),
     )
 
 
@@ -96,15 +99,3 @@ def check_parameters(source: str, params: Mapping[str, Any]) -> None:
 
 def _name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-
-
-def _looks_ahead(node: ast.Call) -> bool:
-    """True for `.shift(-n)`, `center=True` and the `backward` of fill_null."""
-    if isinstance(node.func, ast.Attribute) and node.func.attr == "shift":
-        given = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "n")]
-        if any(isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub) for value in given):
-            return True
-    return any(
-        keyword.arg == "center" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
-        for keyword in node.keywords
-    ) or any(isinstance(value, ast.Constant) and value.value == "backward" for value in node.args)
