@@ -186,10 +186,25 @@ class Services:
     @functools.cached_property
     def sandbox(self) -> "Sandbox":
         """Where strangers' code runs."""
+        return self.sandbox_with(PRELOAD)
+
+    def sandbox_with(self, preload: tuple[str, ...]) -> "Sandbox":
+        """Returns a sandbox of the chosen backend that is metered; whoever asks closes it.
+
+        Args:
+            preload: Modules that entries may lie in.
+        """
         from neural_trader_sandbox.backends import open_sandbox
         from neural_trader_server.metering import MeteredSandbox
 
-        return MeteredSandbox(open_sandbox("local", PRELOAD), lambda: self.meter, self.person)
+        if self.settings.sandbox_backend == "e2b":
+            from neural_trader_server.remote_sandbox import consented, e2b_settings
+
+            where = e2b_settings(self.home, self.settings)
+            inner = open_sandbox("e2b", preload, e2b=where, consent=consented(self.home))
+        else:
+            inner = open_sandbox("local", preload)
+        return MeteredSandbox(inner, lambda: self.meter, self.person)
 
     @functools.cached_property
     def meter(self) -> "Meter":
@@ -198,14 +213,17 @@ class Services:
         from neural_trader_governance.usage import Prices, UsageLedger
 
         prices = Prices.model_validate(self.settings.usage_prices)
+        if self.settings.sandbox_backend == "e2b":
+            prices = prices.model_copy(update={"sandbox_s": self.settings.e2b_price_usd_per_s})
         return Meter(UsageLedger(self.home.usage_db), self.store, self.issuer, prices, self.clock)
 
     @functools.cached_property
     def sandbox_health(self) -> "SandboxHealth":
         """What the sandbox's canaries found, kept for some minutes."""
-        from neural_trader_tools.core.sandbox_health import SandboxHealth
+        from neural_trader_tools.core.sandbox_health import KEEP_S, SandboxHealth
 
-        return SandboxHealth(self.sandbox)
+        costs_money = self.settings.sandbox_backend == "e2b"
+        return SandboxHealth(self.sandbox, 12 * KEEP_S if costs_money else KEEP_S)
 
     @functools.cached_property
     def registry(self) -> "StrategyRegistry":

@@ -145,6 +145,11 @@ class Home:
         return self.path / "memory"
 
     @property
+    def e2b_consent(self) -> Path:
+        """A person's consent that strategies and data go to an E2B service."""
+        return self.path / "consent-e2b.json"
+
+    @property
     def config(self) -> Path:
         """Settings of this home, below the environment's."""
         return self.path / "config.toml"

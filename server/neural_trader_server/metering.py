@@ -177,7 +177,7 @@ class MeteredSandbox:
         sandbox_ms: float | None = None
         try:
             result = await self._sandbox.run(job, limits)
-            sandbox_ms = 0.0 if result.status == "refused" else result.wall_ms
+            sandbox_ms = 0.0 if result.status == "refused" else result.charged_ms or result.wall_ms
             return result
         finally:
             # A run that was canceled reports nothing: the time that we waited stands for its own.

@@ -89,9 +89,36 @@ class Settings(BaseSettings):
     mandates_required: bool = Field(default=False, description="No agent trades without a mandate")
     alert_desktop: bool = Field(default=False, description="Show alerts with notify-send")
 
+    sandbox_backend: Literal["local", "e2b"] = Field(
+        default="local", description="Where strategies run; e2b sends them and their data to a service"
+    )
+    e2b_api_key: SecretStr | None = Field(
+        default=None, description="Else E2B_API_KEY, else the keyring's (neural-trader, e2b)"
+    )
+    e2b_template: str = Field(default="neural-trader", max_length=128)
+    e2b_domain: str = Field(default="e2b.app", max_length=253)
+    e2b_api_url: str | None = Field(
+        default=None,
+        max_length=500,
+        description="Of a self-hosted or a test service, instead of the domain's",
+    )
+    e2b_sandbox_url: str | None = Field(default=None, max_length=500, description="Its sandboxes' address")
+    e2b_request_timeout_s: float = Field(default=20.0, ge=0.1, le=600)
+    e2b_start_timeout_s: float = Field(default=180.0, ge=0.1, le=1800)
+    e2b_lifetime_s: int = Field(
+        default=300, ge=5, le=3600, description="After this the service ends a sandbox that we forgot"
+    )
+    e2b_warm: int = Field(default=0, ge=0, le=16, description="Sandboxes kept waiting; each costs money")
+    e2b_price_usd_per_s: Decimal = Field(
+        default=Decimal("0.0001"),
+        ge=0,
+        le=1_000,
+        description="A second of a sandbox's life, by your contract",
+    )
+
     def secrets(self) -> list[str]:
         """Returns every secret value, for redaction."""
-        held = [*self.alert_webhooks, self.alert_webhook_secret]
+        held = [*self.alert_webhooks, self.alert_webhook_secret, self.e2b_api_key]
         return [secret.get_secret_value() for secret in held if secret is not None]
 
 

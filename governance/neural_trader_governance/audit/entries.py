@@ -60,6 +60,7 @@ class EntryType(StrEnum):
     WITNESS_PIN = "witness.pin"
     WITNESS_REFUSE = "witness.refuse"
     AUDIT_ARCHIVE = "audit.archive"
+    SANDBOX_CONSENT = "sandbox.consent"
 
 
 class AuditEntry(Term):

@@ -23,11 +23,11 @@ from neural_trader_sandbox.frames import FrameError
 from neural_trader_sandbox.port import Limits
 
 if TYPE_CHECKING:
-    from e2b_code_interpreter import AsyncSandbox
+    from e2b_code_interpreter import AsyncSandbox  # pyright: ignore[reportMissingTypeStubs]  # it ships no py.typed
 
 _log = structlog.get_logger(__name__)
 MICROVM: Final = "e2b:microvm"
-SAME_KERNEL: Final = "e2b:same_kernel"
+UNPROVEN: Final = "e2b:unproven"
 _KILL_ATTEMPTS = 3
 _READY_BYTES = 1 << 16
 _BOOTSTRAP = (
@@ -148,7 +148,7 @@ class Box:
         self.greeting = greeting
         self.clock_skew_s = max(before - greeting.time, greeting.time - after, 0.0)
         apart = greeting.boot_id != "" and greeting.boot_id != own_boot_id()
-        self.layers = (MICROVM if apart else SAME_KERNEL, "internet_off", "wall_clock")
+        self.layers = (MICROVM if apart else UNPROVEN, "internet_off", "wall_clock")
 
     async def load(self, bundle: Bundle, preload: tuple[str, ...]) -> None:
         """Upload our modules and start the runner, until it has imported them.
@@ -161,7 +161,7 @@ class Box:
         assert greeting is not None, "checked first"  # noqa: S101 - `E2BSandbox` calls in this order
         root = f"{settings.folder}/{bundle.digest}"
         async with asking(settings, "uploading our modules", settings.start_timeout_s):
-            await self._sandbox.files.write(f"{root}.zip", bundle.data)
+            await self._sandbox.files.write(f"{root}.zip", bundle.data)  # pyright: ignore[reportUnknownMemberType]  # IO[Unknown]
         command = [greeting.python, "-s", "-P", "-B", "-c", _BOOTSTRAP, root, f"{settings.folder}/cache"]
         async with asking(settings, "starting the runner", settings.start_timeout_s):
             await self.pipe.start([*command, *preload], ENVIRONMENT)

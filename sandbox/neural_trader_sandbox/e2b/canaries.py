@@ -1,4 +1,4 @@
-"""Harmless attacks that a probe runs inside a real sandbox of the service. Guest side, standard library only."""
+"""Harmless attacks that a probe runs inside a sandbox of the service; guest side, standard library."""
 
 import contextlib
 import os

@@ -21,7 +21,7 @@ from neural_trader_sandbox.frames import FrameError
 
 if TYPE_CHECKING:
     from e2b import AsyncCommandHandle
-    from e2b_code_interpreter import AsyncSandbox
+    from e2b_code_interpreter import AsyncSandbox  # pyright: ignore[reportMissingTypeStubs]  # it ships no py.typed
 
 _LINE_CHARACTERS = 4 * ((PIECE_BYTES + 2) // 3)
 _BUFFER_BYTES = 1 << 20
@@ -104,7 +104,9 @@ class Pipe:
         path = f"{self._settings.folder}/{uuid.uuid4().hex}"
         limit_s = self._settings.start_timeout_s
         async with asking(self._settings, "uploading data", limit_s):
-            await self._sandbox.files.write(path, data, request_timeout=limit_s)
+            await self._sandbox.files.write(  # pyright: ignore[reportUnknownMemberType]  # IO[Unknown]
+                path, data, request_timeout=limit_s
+            )
         await self.write_line(f"@{path}".encode())
 
     async def write_line(self, line: bytes) -> None:
@@ -159,7 +161,7 @@ class Pipe:
             self.exit_code = 0
         except CommandExitException as ended:
             self.exit_code = ended.exit_code
-        except Exception as error:  # noqa: BLE001 - whatever the connection died of
+        except Exception as error:  # whatever the connection died of
             self.failure = error
         finally:
             self.end()

@@ -61,14 +61,18 @@ async def _probe(sandbox: "E2BSandbox") -> tuple[Layer, ...]:
 
 def _greeted(box: Box) -> tuple[Layer, ...]:
     greeting = box.greeting
-    versions = ", ".join(f"{name} {version}" for name, version in greeting.versions.items()) if greeting else ""
+    versions = (
+        ", ".join(f"{name} {version}" for name, version in greeting.versions.items()) if greeting else ""
+    )
     apart = MICROVM in box.layers
     kernel = "another kernel than this machine's" if apart else "this machine's own kernel, or none told"
     in_step = box.clock_skew_s <= _SKEW_S
     return (
         Layer("service", True, f"made, checked and loaded a sandbox at {box.destination}"),
         Layer("packages", True, versions),
-        Layer("microvm", apart, kernel, "" if apart else "a test server isolates nothing: use a real service"),
+        Layer(
+            "microvm", apart, kernel, "" if apart else "a test server isolates nothing: use a real service"
+        ),
         Layer(
             "clock",
             in_step,
@@ -78,9 +82,7 @@ def _greeted(box: Box) -> tuple[Layer, ...]:
     )
 
 
-def _judged(
-    name: str, attacks: tuple[str, ...], outcomes: dict[str, Any], unsaid: str, remedy: str
-) -> Layer:
+def _judged(name: str, attacks: tuple[str, ...], outcomes: dict[str, Any], unsaid: str, remedy: str) -> Layer:
     """A layer holds if each of its attacks was made and was blocked."""
     said = {attack: str(outcomes.get(attack, f"not tried: {unsaid}"))[:200] for attack in attacks}
     holds = all(outcome.startswith("blocked") for outcome in said.values())

@@ -7,13 +7,14 @@ virtual machine around this process is the wall, and the limits below are only a
 """
 
 import base64
+import contextlib
 import importlib
 import json
 import os
 import resource
 import socket
 import sys
-from typing import Any, Final, NoReturn, cast
+from typing import Any, BinaryIO, Final, NoReturn, cast
 
 from neural_trader_sandbox import frames
 
@@ -30,10 +31,11 @@ ENVIRONMENT: Final = {
     "PYTHONHASHSEED": "0",
     "TMPDIR": "/tmp",  # noqa: S108 - as above
     "TZ": "UTC",
+    "_RJEM_MALLOC_CONF": "background_thread:false",
 }
 """All that a guest finds in `os.environ`, NUMBA_CACHE_DIR excepted."""
 
-LAYERS: Final = ("environment", "limits")
+_OWN = ("neural_trader_sandbox.script", "neural_trader_sandbox.e2b.canaries")
 PIECE_BYTES: Final = 24 << 10
 """The most that one line holds before it is encoded."""
 
@@ -47,9 +49,8 @@ class Lines:
     A line of input is ``=`` and base64, or ``@`` and the path of a file whose bytes stand there.
     """
 
-    def __init__(self, source: int, sink: int) -> None:
-        self._source = os.fdopen(source, "rb")
-        self._sink = sink
+    def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
+        self._source, self._sink = source, sink
         self._due = memoryview(b"")
 
     def limits(self) -> dict[str, int]:
@@ -76,62 +77,74 @@ class Lines:
         """All of it to the host."""
         view = memoryview(data)
         for start in range(0, len(view), PIECE_BYTES):
-            line = memoryview(base64.b64encode(view[start : start + PIECE_BYTES]) + b"\n")
-            while line:
-                line = line[os.write(self._sink, line) :]
+            self._sink.write(base64.b64encode(view[start : start + PIECE_BYTES]) + b"\n")
+        self._sink.flush()
 
     def shutdown(self, _: int, /) -> None:
         """Nothing more will be sent."""
-        os.close(self._sink)
+        self._sink.flush()
 
 
 def main() -> NoReturn:
     """Import, report, wait for the job, run it, end. `sys.argv`: cache folder, modules to preload."""
     cache, *preload = sys.argv[1:]
-    lines = Lines(os.dup(0), os.dup(1))
-    silence = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(silence, fd)
+    lines = Lines(*_own_streams())
     try:
         os.environ.clear()
         os.environ.update(ENVIRONMENT | {"NUMBA_CACHE_DIR": cache})
         sys.argv[:] = ["<sandbox>"]
         os.umask(0o077)
-        for name in preload:
+        for name in (*_OWN, *preload):
             module = importlib.import_module(name)
             warm_up = getattr(module, "warm_up", None)
             if callable(warm_up):
                 warm_up()
         from neural_trader_sandbox.local import guest
 
-        _forgo_privileges()
+        layers = _layers()
     except BaseException as error:  # an import may raise anything; the answer is a refusal
         refusal = {"primitive": "preload", "reason": f"{type(error).__name__}: {error}"[:2000]}
         lines.sendall(frames.pack_json(frames.REFUSED, refusal))
         os._exit(1)
-    lines.sendall(frames.pack_json(frames.READY, {"layers": list(LAYERS)}))
+    lines.sendall(frames.pack_json(frames.READY, {"layers": layers}))
     try:
         limits = lines.limits()
-        _limit(limits)
+        if "limits" in layers:
+            _limit(limits)
         guest.serve(cast(socket.socket, lines), limits)
     except BaseException:  # the host is gone or the guest broke the wire: either way the end
         os._exit(1)
     os._exit(0)
 
 
-def _forgo_privileges() -> None:
-    """Never sudo again (E2B's user may), and no core dump."""
+def _own_streams() -> tuple[BinaryIO, BinaryIO]:
+    """Keeps the standard streams for ourselves; native code that prints reaches nobody."""
+    try:
+        source, sink = os.dup(sys.stdin.fileno()), os.dup(sys.stdout.fileno())
+    except OSError:  # an interpreter within another program has no descriptors
+        return cast(BinaryIO, sys.stdin.buffer), cast(BinaryIO, sys.stdout.buffer)
+    silence = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(silence, fd)
+    return os.fdopen(source, "rb"), os.fdopen(sink, "wb", buffering=0)
+
+
+def _layers() -> list[str]:
+    """What can be put up here in front of the service's own wall; named in every result."""
     import ctypes
 
+    layers = ["environment"]
     libc: Any = ctypes.CDLL(None, use_errno=True)
-    for option, value in ((_PR_SET_NO_NEW_PRIVS, 1), (_PR_SET_DUMPABLE, 0)):
-        if libc.prctl(option, value, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), f"prctl {option}")
+    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 and libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
+        layers.append("no_new_privs")  # E2B's user may sudo; this process may not any more
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        layers.append("limits")
+    return layers
 
 
 def _limit(limits: dict[str, int]) -> None:
     for which, value in (
-        (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, limits["cpu_time_s"] + int(sum(os.times()[:2])) + 1),  # imports used some
         (resource.RLIMIT_FSIZE, limits["file_bytes"]),
         (resource.RLIMIT_NOFILE, limits["open_files"]),

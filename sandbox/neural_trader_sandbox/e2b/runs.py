@@ -48,15 +48,15 @@ class Conversation:
         """
         self.is_busy = True
         started = time.monotonic()
-        outcome: tuple[Status, Fault | None] | None = None
+        is_kept = False
         try:
-            outcome = await self._outcome(answer, pieces, first)
+            status, fault = await self._outcome(answer, pieces, first)
+            wall_ms = (time.monotonic() - started) * 1000
+            is_kept = keep and status == "ok"
         finally:
             self.is_busy = False
-            wall_ms = (time.monotonic() - started) * 1000
-            if not keep or outcome is None or outcome[0] != "ok":
+            if not is_kept:
                 await self._discard(self.box)
-        status, fault = outcome
         return SandboxResult(
             status=status,
             stdout=answer.output(frames.STDOUT),
@@ -70,9 +70,7 @@ class Conversation:
             charged_ms=self.box.take_charge_ms(),
         )
 
-    async def _outcome(
-        self, answer: Answer, pieces: list[bytes], first: bool
-    ) -> tuple[Status, Fault | None]:
+    async def _outcome(self, answer: Answer, pieces: list[bytes], first: bool) -> tuple[Status, Fault | None]:
         box, wall_time_s = self.box, self.limits.wall_time_s
         in_time = False
         try:

@@ -152,7 +152,7 @@ class E2BSandbox:
 
     async def _make(self) -> Box:
         """Make, check and load one sandbox; whatever fails or is cancelled, it does not stay behind."""
-        from e2b_code_interpreter import AsyncSandbox
+        from e2b_code_interpreter import AsyncSandbox  # pyright: ignore[reportMissingTypeStubs]  # no py.typed
 
         settings = self._settings
         if self._bundle is None:
@@ -205,7 +205,7 @@ class E2BSandbox:
 
     async def _kill_marked(self, marks: dict[str, str], *, only_orphans: bool = False) -> None:
         from e2b import SandboxQuery
-        from e2b_code_interpreter import AsyncSandbox
+        from e2b_code_interpreter import AsyncSandbox  # pyright: ignore[reportMissingTypeStubs]  # no py.typed
 
         settings, connection = self._settings, self._connection()
         try:

@@ -1,15 +1,31 @@
 """`neural-trader sandbox`: where strangers' code runs, and whether its walls hold here."""
 
+import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from neural_trader_server.cli.terminal import FAILED, HOST_LACKS, Json, emit, err, group, out, show_table
+from neural_trader_server.cli.terminal import (
+    FAILED,
+    HOST_LACKS,
+    Json,
+    emit,
+    err,
+    group,
+    out,
+    show_table,
+    with_desk,
+)
 
 if TYPE_CHECKING:
-    from neural_trader_sandbox.port import SandboxReport, SandboxResult
+    from collections.abc import Awaitable, Callable
+
+    from neural_trader_sandbox.port import Sandbox, SandboxReport, SandboxResult
+    from neural_trader_server.app import Services
+
+_Answer = TypeVar("_Answer")
 
 app = group("sandbox", "Where strategies and other untrusted code run.")
 
@@ -23,19 +39,25 @@ class Backend(StrEnum):
     E2B = "e2b"
 
 
+class Remote(StrEnum):
+    """Backends that need a person's consent."""
+
+    E2B = "e2b"
+
+
 @app.command()
-def doctor(json_output: Json = False) -> None:
-    """Attack a real sandbox with canaries and show every layer; exits 3 if this host lacks one."""
-    import anyio
+def doctor(
+    backend: Annotated[Backend, typer.Option(help="local or e2b (which costs a few seconds' price).")] = (
+        Backend.LOCAL
+    ),
+    json_output: Json = False,
+) -> None:
+    """Attack a real sandbox with canaries and show every layer; exits 3 if one is missing."""
 
-    async def run() -> "SandboxReport":
-        sandbox = _open(Backend.LOCAL)
-        try:
-            return await sandbox.probe()
-        finally:
-            await sandbox.aclose()
+    async def probe(sandbox: "Sandbox") -> "SandboxReport":
+        return await sandbox.probe()
 
-    report = anyio.run(run)
+    report = _within(backend, probe)
     if json_output:
         layers = [
             {"name": layer.name, "holds": layer.holds, "detail": layer.detail, "next_step": layer.next_step}
@@ -58,7 +80,9 @@ def doctor(json_output: Json = False) -> None:
 @app.command()
 def run(
     file: Annotated[Path, typer.Argument(help="A Python file.", exists=True, dir_okay=False)],
-    backend: Annotated[Backend, typer.Option(help="local (e2b is not available yet).")] = Backend.LOCAL,
+    backend: Annotated[
+        Backend, typer.Option(help="local, or e2b: sends the file to a service.")
+    ] = Backend.LOCAL,
     timeout_s: Annotated[float, typer.Option("--timeout-s", help="Wall clock.", min=0.1, max=3600)] = 30.0,
     json_output: Json = False,
 ) -> None:
@@ -67,20 +91,14 @@ def run(
     Prints {status, stdout, stderr, error, wall_ms}; status is ok, error, timeout, killed or refused.
     Exits 0 if it is ok, 3 if it was refused because this host lacks a layer, else 1.
     """
-    import anyio
-
     from neural_trader_sandbox.port import Job, Limits
 
     source = file.read_text(encoding="utf-8")
 
-    async def run_file() -> "SandboxResult":
-        sandbox = _open(backend)
-        try:
-            return await sandbox.run(Job(SCRIPT, {"source": source}), Limits(wall_time_s=timeout_s))
-        finally:
-            await sandbox.aclose()
+    async def run_file(sandbox: "Sandbox") -> "SandboxResult":
+        return await sandbox.run(Job(SCRIPT, {"source": source}), Limits(wall_time_s=timeout_s))
 
-    result = anyio.run(run_file)
+    result = _within(backend, run_file)
     fault = result.error
     document: dict[str, Any] = {
         "status": result.status,
@@ -104,10 +122,96 @@ def run(
         raise typer.Exit(HOST_LACKS if result.status == "refused" else FAILED)
 
 
-def _open(backend: Backend) -> Any:
-    """Returns the backend, with the modules that a script may use (typed Any: imported lazily)."""
-    from neural_trader_sandbox.backends import open_sandbox
-    from neural_trader_server.logs import configure_logs
+@app.command()
+def consent(
+    backend: Annotated[Remote, typer.Argument(help="The backend whose service it is about.")],
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take the consent back.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for a person's own script.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Allow strategies and data to leave this machine for the service that the settings name.
 
-    configure_logs("warning")
-    return open_sandbox(backend.value, ("numpy", "polars"))
+    Bound to that address; on record in the audit log. Agents have no tool for it.
+    """
+    from neural_trader_server import remote_sandbox
+    from neural_trader_server.remote_sandbox import Consent
+
+    async def run(services: "Services") -> Consent | None:
+        if revoke:
+            existed = remote_sandbox.revoke_consent(services)
+            if not json_output:
+                out().print("Revoked." if existed else "There was no consent.")
+            return None
+        destination = remote_sandbox.e2b_settings(services.home, services.settings).destination
+        if not yes:
+            _ask(destination)
+        return remote_sandbox.give_consent(services, destination)
+
+    given = with_desk(run)
+    if json_output:
+        emit({"backend": backend.value, "consent": given.model_dump(mode="json") if given else None})
+    elif given is not None:
+        out().print(
+            f"{given.person} agreed that strategies and data go to {given.destination}.", markup=False
+        )
+
+
+def _ask(destination: str) -> None:
+    """Shows what would leave, and asks the person at the terminal.
+
+    Raises:
+        RiskError: nobody is there, or the answer is no.
+    """
+    from neural_trader_governance.errors import RiskError
+    from neural_trader_server.remote_sandbox import COMMAND, LEAVES
+
+    err().print(f"To {destination} would go, whenever something runs there:", markup=False)
+    for what in LEAVES:
+        err().print(f"  - {what}", markup=False)
+    err().print("The service's operator can read all of it. Your keys, orders and log stay here.")
+    if not sys.stdin.isatty():
+        raise RiskError(
+            "sandbox_consent_missing",
+            f"nobody is at the terminal to allow that data goes to {destination}",
+            f"a person runs: {COMMAND}",
+        )
+    if not typer.confirm("Do you agree?", default=False, err=True):
+        raise RiskError("sandbox_consent_missing", "you did not agree", f"to agree later: {COMMAND}")
+
+
+def _within(backend: Backend, work: "Callable[[Sandbox], Awaitable[_Answer]]") -> "_Answer":
+    """Does the work in a sandbox of the backend, with the modules that a script may use."""
+    import anyio
+
+    modules = ("numpy", "polars")
+    if backend is Backend.LOCAL:
+        from neural_trader_sandbox.backends import open_sandbox
+        from neural_trader_server.logs import configure_logs
+
+        configure_logs("warning")
+
+        async def run_here() -> "_Answer":
+            sandbox = open_sandbox(backend.value, modules)
+            try:
+                return await work(sandbox)
+            finally:
+                await sandbox.aclose()
+
+        return anyio.run(run_here)
+
+    async def run_there(services: "Services") -> "_Answer":
+        from neural_trader_server import remote_sandbox
+
+        services.settings = services.settings.model_copy(update={"sandbox_backend": backend.value})
+        destination = remote_sandbox.e2b_settings(services.home, services.settings).destination
+        known = remote_sandbox.read_consent(services.home)
+        if (known is None or known.destination != destination) and sys.stdin.isatty():
+            _ask(destination)
+            remote_sandbox.give_consent(services, destination)
+        sandbox = services.sandbox_with(modules)
+        try:
+            return await work(sandbox)
+        finally:
+            await sandbox.aclose()
+
+    return with_desk(run_there)
