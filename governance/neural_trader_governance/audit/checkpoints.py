@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neural_trader_governance.errors import IntegrityError
-from neural_trader_governance.signing.keys import decode_base64
+from neural_trader_governance.signing.halves import decode_base64
 from neural_trader_governance.signing.notes import Note, NoteSigner, NoteVerifier, parse_note, sign_note
 
 _SIZE = re.compile(r"0|[1-9][0-9]{0,17}")

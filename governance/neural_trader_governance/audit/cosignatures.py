@@ -4,16 +4,15 @@ The Ed25519 form of https://c2sp.org/tlog-cosignature: signature type 0x04, a li
 note beside the log's own. What is signed is `cosignature/v1`, the time, and the checkpoint's text.
 """
 
-import base64
-import hashlib
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from neural_trader_governance.errors import ConfigurationError, IntegrityError
-from neural_trader_governance.signing.keys import SigningKey, check_key_name, decode_base64
+from neural_trader_governance.errors import IntegrityError
+from neural_trader_governance.signing.halves import KeyType, PublicHalf
+from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.signing.notes import Note, Signature
 
 COSIGNATURE_V1 = b"\x04"
@@ -22,50 +21,22 @@ _LENGTH = 8 + 64
 
 
 @dataclass(frozen=True, slots=True)
-class WitnessKey:
+class WitnessKey(PublicHalf):
     """The public half of a witness: a pinned one says whose cosignatures count."""
 
-    name: str
-    public: bytes
+    key_type: ClassVar[KeyType] = KeyType(
+        COSIGNATURE_V1,
+        32,
+        "an Ed25519 cosigner's key, which begins with the type 0x04",
+        "a witness's verifier key",
+        "the witness's `witness.vkey`",
+        "invalid_witness_vkey",
+    )
 
     @classmethod
     def of(cls, key: SigningKey) -> Self:
         """Returns the public half of a witness's own key."""
         return cls(key.name, key.verifying_key.public)
-
-    @classmethod
-    def parse(cls, vkey: str) -> Self:
-        """Reads a witness's verifier key, such as `witness.example/w1+1f2e3d4c+BM…`.
-
-        Raises:
-            ConfigurationError: malformed, of another signature type, or its key id does not match.
-        """
-        try:
-            name, key_id, encoded = vkey.strip().split("+", 2)
-            check_key_name(name)
-            data = decode_base64(encoded)
-            if len(data) != 33 or data[:1] != COSIGNATURE_V1:
-                raise ValueError("it is not an Ed25519 cosigner's key, which begins with the type 0x04")
-            key = cls(name, data[1:])
-            if key.key_id.hex() != key_id:
-                raise ValueError("its key id does not match the key")
-        except ValueError as error:
-            raise ConfigurationError(
-                "invalid_witness_vkey",
-                f"{vkey.strip()!r:.80} is not a witness's verifier key ({error})",
-                "give NAME+KEYID+BASE64 as the witness's `witness.vkey` holds it",
-            ) from None
-        return key
-
-    @property
-    def key_id(self) -> bytes:
-        """Four bytes that tell this key from others of the same name."""
-        return hashlib.sha256(self.name.encode() + b"\n" + COSIGNATURE_V1 + self.public).digest()[:4]
-
-    @property
-    def vkey(self) -> str:
-        """The verifier key as text."""
-        return f"{self.name}+{self.key_id.hex()}+{base64.b64encode(COSIGNATURE_V1 + self.public).decode()}"
 
     @property
     def label(self) -> str:

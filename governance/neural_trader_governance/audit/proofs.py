@@ -24,7 +24,8 @@ from neural_trader_governance.audit.examination import Pins
 from neural_trader_governance.audit.rotation import KeyChain, Rotation, open_signed, read_rotations
 from neural_trader_governance.errors import InputError, IntegrityError
 from neural_trader_governance.signing.canonical import canonical_bytes
-from neural_trader_governance.signing.keys import VerifyingKey, decode_base64
+from neural_trader_governance.signing.halves import decode_base64
+from neural_trader_governance.signing.keys import VerifyingKey
 from neural_trader_governance.signing.notes import parse_note
 from neural_trader_governance.terms.term import Term
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neural_trader_governance.errors import InputError
-from neural_trader_governance.signing.keys import decode_base64
+from neural_trader_governance.signing.halves import decode_base64
 
 BODY_BYTES_MAX = 131_072
 """Holds 63 proof lines and 16 signatures of 5 kB, which a note must be allowed (c2sp.org/signed-note)."""

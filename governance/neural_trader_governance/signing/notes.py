@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from neural_trader_governance.errors import IntegrityError
-from neural_trader_governance.signing.keys import decode_base64
+from neural_trader_governance.signing.halves import decode_base64
 
 _NOTE_BYTES_MAX = 1_000_000
 _SIGNATURES_MAX = 100
