@@ -1,13 +1,16 @@
 """One sandbox for all tests of this folder; a host without the layers skips them, and says why."""
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 import pytest
 
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_sandbox.port import Job, Limits, SandboxReport, SandboxResult
+
+if TYPE_CHECKING:
+    from tests.sandbox.e2b.service.server import Service
 
 RunScript = Callable[..., Awaitable[SandboxResult]]
 
@@ -45,3 +48,21 @@ def run_script(sandbox: LocalSandbox) -> RunScript:
         return await sandbox.run(job, limits or Limits(wall_time_s=20))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def session_e2b_service(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Service]":
+    from tests.sandbox.e2b.service.server import Service  # only those who ask for it import the SDK
+
+    service = Service(tmp_path_factory.mktemp("service-kernels"))
+    with service.serve():
+        yield service
+
+
+@pytest.fixture
+def e2b_service(session_e2b_service: "Service", sandbox: LocalSandbox) -> "Iterator[Service]":
+    """An E2B-compatible service, every knob at rest; sandboxes that a test leaves are killed after it."""
+    del sandbox  # the service's own sandboxes are made of the local backend
+    session_e2b_service.reset()
+    yield session_e2b_service
+    session_e2b_service.reset()
