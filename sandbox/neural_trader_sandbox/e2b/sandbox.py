@@ -56,6 +56,11 @@ class E2BSandbox:
         self._owed_ms = 0.0
         self._refilling: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """Warm sandboxes that are ready."""
+        return len(self._pool)
+
     async def probe(self) -> SandboxReport:
         """Attack real sandboxes with canaries; what keeps us from it is a layer that does not hold."""
         return await probe.probe(self)
