@@ -1,10 +1,12 @@
-"""A process that judges orders until it is told to stop, or activates two policies in turn.
+"""A process that judges COUNT orders or more, until its stdin ends, or activates two policies in turn.
 
 python deciding_process.py judge DB KEY FOLDER ISSUER_VKEY NAME COUNT
 python deciding_process.py activate DB KEY FOLDER ISSUER_KEY NAME COUNT
 """
 
+import select
 import sys
+import time
 from pathlib import Path
 
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
@@ -16,6 +18,8 @@ from neural_trader_governance.policy.engine import POLICY_FILE, SCHEMA_FILE, SHI
 from neural_trader_governance.signing.keys import SigningKey, VerifyingKey
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import WallClock
+
+DEADLINE_S = 60
 
 
 def main(task: str, database: str, key: str, folder: str, issuer: str, name: str, count: str) -> None:
@@ -31,7 +35,9 @@ def main(task: str, database: str, key: str, folder: str, issuer: str, name: str
 def judge(store: Store, policy: ActivePolicy, name: str, count: int) -> None:
     """An order of 45,000 USD, signed by a person: one of the two policies allows it."""
     order = ORDINARY.model_copy(update={"notional_cents": 4_500_000, "approvals": 1})
-    for _ in range(count):
+    judged = 0
+    while judged < count or not select.select([sys.stdin], [], [], 0)[0]:
+        judged += 1
         with store.unit() as unit:
             verdict = policy.current(unit.connection).decide(order)
             payload = {
@@ -44,6 +50,7 @@ def judge(store: Store, policy: ActivePolicy, name: str, count: int) -> None:
 
 
 def take_turns(store: Store, folder: BundleFolder, issuer: SigningKey, count: int) -> None:
+    """Lets others judge by each policy before the next one: however busy the machine, both are judged by."""
     policy = (SHIPPED_POLICY / POLICY_FILE).read_text(encoding="utf-8")
     schema = (SHIPPED_POLICY / SCHEMA_FILE).read_text(encoding="utf-8")
     for number in range(count):
@@ -51,6 +58,16 @@ def take_turns(store: Store, folder: BundleFolder, issuer: SigningKey, count: in
         bundle = PolicyBundle.sign(issuer, policy=text, schema=schema, created=WallClock().now())
         with store.unit() as unit:
             activate(unit, bundle, folder=folder, issuer=issuer.verifying_key, caller=Caller("alice", ""))
+        activated, deadline = decisions(store), time.monotonic() + DEADLINE_S
+        while decisions(store) == activated and time.monotonic() < deadline:
+            time.sleep(0.001)  # a condition with a deadline: SQLite offers nothing to wait on
+
+
+def decisions(store: Store) -> int:
+    """Returns how many decisions are in the log."""
+    with store.read() as connection:
+        question = "SELECT count(*) FROM audit_entries WHERE type = ?"
+        return int(connection.execute(question, (EntryType.POLICY_DECISION,)).fetchone()[0])
 
 
 if __name__ == "__main__":

@@ -192,13 +192,14 @@ def test_every_decision_of_many_processes_is_by_the_policy_activated_last_before
     running = [
         subprocess.Popen(
             [sys.executable, script, "judge", *common, desk.issuer.vkey, f"agent-{number}", "150"],
+            stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
         for number in range(3)
     ]
     changing = [sys.executable, script, "activate", *common, str(tmp_path / "issuer.key"), "alice", "40"]
-    running.append(subprocess.Popen(changing, stderr=subprocess.PIPE))
-    for process in running:
+    running.insert(0, subprocess.Popen(changing, stderr=subprocess.PIPE))
+    for process in running:  # the others judge until their stdin ends, which is when they are waited for
         _, complaints = process.communicate(timeout=120)
         assert process.returncode == 0, complaints.decode()
     active, decided = None, {str(word): 0 for word in ("allow", "deny")}
@@ -212,5 +213,5 @@ def test_every_decision_of_many_processes_is_by_the_policy_activated_last_before
             assert entry.payload["policy_digest"] == active, f"entry {seq} is judged by another policy"
             decided[str(entry.payload["decision"])] += 1
         assert newest_activation(connection) is not None
-    assert sum(decided.values()) == 450
+    assert sum(decided.values()) >= 450
     assert min(decided.values()) > 0, "the policy changed while the others judged"
