@@ -106,6 +106,16 @@ class Box:
         """Until the service ends it by itself."""
         return self._until_s - time.monotonic()
 
+    async def is_alive(self) -> bool:
+        """It answers, and so does its runner as far as anybody knows."""
+        if self.is_over or self.pipe.is_ended:
+            return False
+        try:
+            async with asking(self._settings, "looking for a sandbox", self._settings.request_timeout_s):
+                return await self._sandbox.is_running()
+        except NeuralTraderError:
+            return False
+
     async def check(self) -> None:
         """Run the smallest code there is: are our packages there, is it another kernel?
 

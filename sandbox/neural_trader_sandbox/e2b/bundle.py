@@ -62,8 +62,9 @@ def bundle(preload: Sequence[str]) -> Bundle:
                 "install it beside the server, or leave it out of `preload`",
             )
         found[name] = path
-        if "." in name:
-            due.append(name.rpartition(".")[0])
+        parts = name.split(".")
+        parents = (".".join(parts[:count]) for count in range(1, len(parts)))
+        due += [parent for parent in parents if _source(parent)]  # a namespace package has no file
         due += [other for other in _mentioned(path, tops) if other not in found and _source(other)]
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:

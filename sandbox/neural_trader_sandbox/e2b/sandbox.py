@@ -56,10 +56,11 @@ class E2BSandbox:
         self._owed_ms = 0.0
         self._refilling: asyncio.Task[None] | None = None
 
-    @property
-    def waiting(self) -> int:
-        """Warm sandboxes that are ready."""
-        return len(self._pool)
+    async def fill(self) -> None:
+        """Make as many sandboxes wait as the settings say; the next runs need not."""
+        if self._refilling is None or self._refilling.done():
+            self._refilling = asyncio.create_task(self._refill())
+        await asyncio.shield(self._refilling)
 
     async def probe(self) -> SandboxReport:
         """Attack real sandboxes with canaries; what keeps us from it is a layer that does not hold."""
@@ -150,7 +151,7 @@ class E2BSandbox:
             await self._sweep()
         while self._pool:
             box = self._pool.popleft()
-            if not box.is_over and not box.pipe.is_ended and box.remaining_s > _AGE_MIN_S:
+            if box.remaining_s > _AGE_MIN_S and await box.is_alive():
                 return box
             await self._drop_unused(box)
         return await self._make()

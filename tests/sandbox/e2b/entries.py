@@ -7,10 +7,10 @@ from typing import Any
 def doubling(arguments: dict[str, Any], tables: dict[str, Any]) -> Callable[[Any], Any]:
     """A handler that doubles, prints, and has a bad day on `raise` and `spin`."""
     del arguments, tables
-    print("opened")
+    print("opened")  # noqa: T201 - what a guest prints is captured
 
     def handle(message: Any) -> Any:
-        print(f"got {message}")
+        print(f"got {message}")  # noqa: T201 - as above
         if message == "raise":
             raise ValueError("a bad day")
         while message == "spin":

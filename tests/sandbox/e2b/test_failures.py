@@ -47,7 +47,7 @@ async def test_a_service_that_is_busy_for_a_moment_is_asked_again(e2b_service: S
 async def test_a_wrong_key_and_a_missing_one_say_what_to_do(e2b_service: Service) -> None:
     with pytest.raises(ConfigurationError, match="e2b_key_refused"):
         await sandbox_at(e2b_service, api_key="e2b_wrong").run(script("1"))
-    with pytest.raises(ConfigurationError, match="e2b_key_missing.*keyring set"):
+    with pytest.raises(ConfigurationError, match=r"e2b_key_missing.*keyring set"):
         await sandbox_at(e2b_service, api_key=None).run(script("1"))
 
 

@@ -19,7 +19,7 @@ SPIN = script("print('spinning', flush=True)\nwhile True: pass")
 
 async def until_runner_starts(service: Service) -> None:
     """Returns once a guest's process was started."""
-    while not any(asked.path.endswith("/SendInput") for asked in service.log):
+    while not any(asked.path.endswith("/SendInput") for asked in service.log):  # noqa: ASYNC110 - it has no event
         await anyio.sleep(0.01)
 
 
@@ -93,11 +93,8 @@ def dead_process() -> int:
 async def test_a_warm_sandbox_serves_the_next_run_and_closing_kills_it(e2b_service: Service) -> None:
     sandbox = sandbox_at(e2b_service, warm=1)
     await sandbox.run(script("1"))
-    while not e2b_service.running() or not any("SendInput" in each.path for each in e2b_service.log):
-        await anyio.sleep(0.01)
+    await sandbox.fill()
     waiting = e2b_service.running()[0].sandbox_id
-    while sandbox.waiting == 0:
-        await anyio.sleep(0.01)
     assert (await sandbox.run(script("result = 7"))).value == 7
     assert e2b_service.machines[waiting].ended_by == "deleted"
     await sandbox.aclose()
@@ -107,10 +104,8 @@ async def test_a_warm_sandbox_serves_the_next_run_and_closing_kills_it(e2b_servi
 async def test_a_warm_sandbox_that_the_service_ended_is_not_used(e2b_service: Service) -> None:
     sandbox = sandbox_at(e2b_service, warm=1)
     await sandbox.run(script("1"))
-    while sandbox.waiting == 0:
-        await anyio.sleep(0.01)
+    await sandbox.fill()
     e2b_service.kill(e2b_service.running()[0].sandbox_id)
-    await anyio.sleep(0.2)  # the connection says so in its own time
     assert (await sandbox.run(script("result = 7"))).value == 7
     await sandbox.aclose()
 

@@ -42,7 +42,7 @@ def test_the_bundle_holds_the_engine_and_is_the_same_twice() -> None:
 
 
 def test_a_module_that_is_not_there_is_named() -> None:
-    with pytest.raises(ConfigurationError, match="sandbox_preload_missing.*no_such_module"):
+    with pytest.raises(ConfigurationError, match=r"sandbox_preload_missing.*no_such_module"):
         bundle(["neural_trader_tools.no_such_module"])
 
 

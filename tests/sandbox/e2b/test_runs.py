@@ -1,4 +1,4 @@
-"""Runs at the service: what comes back, what is cut, and what a guest can do to the desk, which is nothing."""
+"""Runs at the service: what comes back, what is cut, and how a guest that misbehaves ends."""
 
 import io
 import math
