@@ -291,18 +291,17 @@ async def _told(process: Process, since: int) -> AsyncGenerator[process_pb.Proce
 
 
 def _event(event: Event) -> process_pb.ProcessEvent:
-    if event[0] == "stdout":
-        output: Any = Oneof("stdout", event[1])
-    elif event[0] == "stderr":
-        output = Oneof("stderr", event[1])
-    else:
-        code = event[1]
+    kind, value = event
+    if isinstance(value, int):
+        code = value
         status = f"exit status {code}" if code >= 0 else f"signal: {signal.strsignal(-code)}".lower()
         end = _ProcessEvent.EndEvent(
             exit_code=max(code, -1), exited=code >= 0, status=status, error=status if code else None
         )
         return _ProcessEvent(event=Oneof("end", end))
-    return _ProcessEvent(event=Oneof("data", _ProcessEvent.DataEvent(output=output)))
+    if kind == "stdout":
+        return _ProcessEvent(event=Oneof("data", _ProcessEvent.DataEvent(output=Oneof("stdout", value))))
+    return _ProcessEvent(event=Oneof("data", _ProcessEvent.DataEvent(output=Oneof("stderr", value))))
 
 
 def _there(disk: Disk, path: str) -> Path:

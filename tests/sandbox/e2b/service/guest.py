@@ -100,7 +100,7 @@ class Guest:
         return {"events": events, "files": self._changes()}
 
     def _stream(self, kind: str) -> io.TextIOWrapper:
-        return io.TextIOWrapper(_Output(self._events, kind), encoding="utf-8", write_through=True)
+        return io.TextIOWrapper(cast(Any, _Output(self._events, kind)), encoding="utf-8", write_through=True)
 
     def _run(self, source: str) -> None:
         try:

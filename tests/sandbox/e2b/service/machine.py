@@ -42,7 +42,7 @@ class Machine:
     def __init__(
         self, order: dict[str, Any], sandbox: Sandbox, envd_version: str, disk_bytes: int, clock_skew_s: float
     ) -> None:
-        network = order.get("network") or {}
+        network: dict[str, Any] = order.get("network") or {}
         self.sandbox_id = "i" + uuid.uuid4().hex[:19]
         self.order = order
         self.template: str = order["templateID"]
@@ -136,7 +136,7 @@ class Machine:
         return Kernel(self._sandbox, self.disk, self.env, Disk.path(cwd), self.clock_skew_s)
 
     def _time_is_up(self) -> None:
-        if (self.order.get("lifecycle") or {}).get("onTimeout") == "pause" or self.order.get("autoPause"):
+        if self.order.get("autoPause"):
             self.pause()
         else:
             self._ending = asyncio.get_running_loop().create_task(self.kill("timeout"))

@@ -67,8 +67,8 @@ class Process:
         """Start it in a cell of that disk."""
         argv = python_argv(self.command, self.args)
         if argv is None:
-            self._said += [("stderr", f"{' '.join(self.args) or self.command}: command not found\n".encode())]
-            self._said += [("end", NOT_FOUND)]
+            self._said.append(("stderr", f"{self.args[-1:] or self.command}: command not found\n".encode()))
+            self._said.append(("end", NOT_FOUND))
             return
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", "-S", CELL, PACKAGE_ROOT, str(disk.root), disk.path(self.cwd), *argv),

@@ -13,7 +13,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ class Service:
         return self.machines[ctx.request_headers["e2b-sandbox-id"]]
 
     @contextlib.contextmanager
-    def serve(self) -> Iterator[None]:
+    def serve(self) -> Generator[None]:
         """Run in a thread of its own, with a loop of its own, while the context is open."""
         # bound with the protocol named: only then asyncio sets TCP_NODELAY, which saves 40 ms an answer
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)

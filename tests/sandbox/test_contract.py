@@ -1,0 +1,375 @@
+"""What `port` promises, of every backend alike.
+
+The e2b backend runs against the test service here; it has never run against the real one. What a backend
+cannot hold stands in `CANNOT_HOLD` with the reason; such a promise must fail there, which keeps the table
+true.
+"""
+
+import textwrap
+import time
+from collections.abc import AsyncGenerator
+from typing import Final, Literal
+
+import anyio
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import JsonValue, SecretStr
+
+from neural_trader_governance.errors import InputError, StrategyError
+from neural_trader_sandbox.local.sandbox import LocalSandbox
+from neural_trader_sandbox.port import Fault, Job, Limits, Sandbox, SandboxInstance, SandboxResult
+
+pytestmark = pytest.mark.anyio
+Name = Literal["local", "e2b"]
+SCRIPT = "neural_trader_sandbox.script:run_script"
+
+CANNOT_HOLD: Final[dict[tuple[Name, str], str]] = {
+    ("e2b", "test_the_private_tmp_has_the_size_that_was_asked_for"): (
+        "a sandbox's disk is as large as its template makes it; it is gone with the sandbox"
+    ),
+    ("e2b", "test_no_process_can_be_started"): (
+        "there is no seccomp filter in the guest: its virtual machine holds whatever it starts"
+    ),
+    ("e2b", "test_every_layer_holds_when_it_is_probed"): (
+        "the test service shares this host's kernel, and the probe says so (layer microvm)"
+    ),
+}
+
+
+@pytest.fixture(params=["local", "e2b"])
+def name(request: pytest.FixtureRequest) -> Name:
+    function = request.node.originalname
+    reason = CANNOT_HOLD.get((request.param, function))
+    if reason is not None:
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True, raises=AssertionError))
+    return request.param
+
+
+@pytest.fixture
+async def backend(
+    name: Name, request: pytest.FixtureRequest, sandbox: LocalSandbox
+) -> AsyncGenerator[Sandbox]:
+    if name == "local":
+        yield sandbox
+        return
+    from neural_trader_sandbox.e2b.sandbox import E2BSandbox  # only these tests import the SDK
+    from neural_trader_sandbox.e2b.settings import E2BSettings
+
+    service = request.getfixturevalue("e2b_service")
+    key = SecretStr(service.api_key)
+    settings = E2BSettings(api_key=key, api_url=service.url, sandbox_url=service.url, home_id="c0" * 8)
+    backend = E2BSandbox(settings, ["numpy", "polars"], lambda destination: None)
+    yield backend
+    await backend.aclose()
+    assert service.running() == [], "every sandbox is killed"
+
+
+def script(source: str, **tables: bytes) -> Job:
+    return Job(SCRIPT, {"source": textwrap.dedent(source)}, tables)
+
+
+def handler(source: str, **tables: bytes) -> Job:
+    return Job("neural_trader_sandbox.script:stream_script", {"source": textwrap.dedent(source)}, tables)
+
+
+def fault(result: SandboxResult) -> Fault:
+    assert result.error is not None, result
+    return result.error
+
+
+def ipc(**columns: list[float]) -> bytes:
+    return pl.DataFrame(columns).write_ipc_stream(None).getvalue()
+
+
+async def test_every_layer_holds_when_it_is_probed(backend: Sandbox) -> None:
+    report = await backend.probe()
+    assert report.ok, [layer for layer in report.layers if not layer.holds]
+
+
+async def test_a_probe_says_what_was_tried_and_what_to_do(backend: Sandbox, name: Name) -> None:
+    report = await backend.probe()
+    assert report.backend == name
+    assert len({layer.name for layer in report.layers}) == len(report.layers)
+    assert all(layer.detail for layer in report.layers)
+    assert all(layer.next_step for layer in report.layers if not layer.holds)
+    assert report.ok is all(layer.holds for layer in report.layers)
+
+
+async def test_a_run_returns_its_value_its_columns_and_what_it_printed(backend: Sandbox, name: Name) -> None:
+    source = """
+        import sys
+        close = tables["bars"]["close"].to_numpy()
+        print("rows", len(close)); print("careful", file=sys.stderr)
+        result = {"rows": len(close), "text": "ü", "none": None, "deep": [[1.5, True]]}
+        columns = {"doubled": close * 2, "empty": [], "whole": [1, 2]}
+    """
+    result = await backend.run(script(source, bars=ipc(close=[1.0, 2.5, float("nan")])))
+    assert result.status == "ok", result
+    assert result.value == {"rows": 3, "text": "ü", "none": None, "deep": [[1.5, True]]}
+    np.testing.assert_array_equal(result.columns["doubled"], [2.0, 5.0, np.nan])
+    np.testing.assert_array_equal(result.columns["whole"], [1.0, 2.0])
+    assert result.columns["empty"].shape == (0,)
+    assert {column.dtype for column in result.columns.values()} == {np.dtype(np.float64)}
+    assert (result.stdout, result.stderr, result.error) == ("rows 3\n", "careful\n", None)
+    assert (result.backend, result.wall_ms > 0) == (name, True)
+    assert result.layers
+
+
+async def test_eight_megabytes_go_in_and_come_back_the_same(backend: Sandbox) -> None:
+    close = np.random.default_rng(7).normal(size=1_000_000)
+    data = pl.DataFrame({"close": close}).write_ipc_stream(None).getvalue()
+    result = await backend.run(script("columns = {'close': tables['bars']['close'].to_numpy()}", bars=data))
+    assert result.status == "ok", result
+    np.testing.assert_array_equal(result.columns["close"], close)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "line"),
+    [
+        ("x = 1\n\nraise ValueError('no\\x1b[31m')", "ValueError", 3),
+        ("def f():\n    return 1 / 0\n\nf()", "ZeroDivisionError", 2),
+        ("x = 1\nif x\n    pass", "SyntaxError", 2),
+        ("import sys\nsys.exit(3)", "SystemExit", 2),
+        ("result = float('nan')", "FrameError", None),
+        ("result = object()", "FrameError", None),
+        ("columns = {'x': [[1.0]]}", "TypeError", None),
+    ],
+)
+async def test_what_goes_wrong_in_the_guest_is_an_error_with_its_line(
+    source: str, kind: str, line: int | None, backend: Sandbox
+) -> None:
+    result = await backend.run(script(source))
+    assert (result.status, result.value, dict(result.columns)) == ("error", None, {})
+    assert (fault(result).type, fault(result).line) == (kind, line)
+    assert "\x1b" not in fault(result).message
+
+
+async def test_what_is_printed_is_cut_and_cleaned(backend: Sandbox) -> None:
+    source = "import sys\nprint('\\x1b[31mred\\x1b[0m\\x07 \\u202eabc')\nprint('x' * 5000, file=sys.stderr)"
+    result = await backend.run(script(source), Limits(output_bytes=100))
+    assert result.status == "ok", result
+    assert result.stdout == "red abc\n"
+    assert result.stderr == "x" * 100 + "\n[cut at 100 bytes]"
+
+
+@pytest.mark.parametrize(
+    ("source", "limits"),
+    [
+        ("result = 'x' * 5000", Limits(frame_bytes=4096)),
+        ("columns = {'x': [0.0] * 1001}", Limits(columns_bytes=8000)),
+        ("result = [[[[[]]]]]", Limits(json_depth=4)),
+    ],
+    ids=["frame_bytes", "columns_bytes", "json_depth"],
+)
+async def test_an_answer_beyond_its_limits_is_an_error(source: str, limits: Limits, backend: Sandbox) -> None:
+    result = await backend.run(script(source), limits)
+    assert (result.status, fault(result).type, result.value) == ("error", "FrameError", None), result
+
+
+async def test_an_answer_within_its_limits_is_taken(backend: Sandbox) -> None:
+    limits = Limits(frame_bytes=4096, columns_bytes=8000, json_depth=4)
+    result = await backend.run(script("result = [[[[]]]]; columns = {'x': [0.0] * 1000}"), limits)
+    assert result.status == "ok", result
+
+
+async def test_the_wall_clock_stops_a_run(backend: Sandbox) -> None:
+    result = await backend.run(script("print('on')\nwhile True: pass"), Limits(wall_time_s=1))
+    assert (result.status, result.stdout) == ("timeout", "on\n"), result
+    assert 900 < result.wall_ms < 10_000
+
+
+async def test_the_processor_clock_stops_a_run(backend: Sandbox) -> None:
+    result = await backend.run(script("while True: pass"), Limits(wall_time_s=30, cpu_time_s=1))
+    assert result.status == "killed", result
+    assert fault(result).message
+
+
+async def test_memory_is_bounded(backend: Sandbox) -> None:
+    result = await backend.run(script("x = bytearray(3 << 30)"), Limits(memory_bytes=2 << 30))
+    assert result.status in ("error", "killed"), result
+    assert (await backend.run(script("result = 1"))).value == 1
+
+
+async def test_a_file_is_bounded(backend: Sandbox) -> None:
+    source = "open('/tmp/f', 'wb').write(bytes(2 << 20))"
+    result = await backend.run(script(source), Limits(file_bytes=1 << 20))
+    assert result.status in ("error", "killed"), result
+
+
+async def test_the_private_tmp_has_the_size_that_was_asked_for(backend: Sandbox) -> None:
+    source = "for i in range(8): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))"
+    result = await backend.run(script(source), Limits(tmp_bytes=4 << 20))
+    assert (result.status, fault(result).type) == ("error", "OSError")
+
+
+async def test_no_process_can_be_started(backend: Sandbox) -> None:
+    source = "import os\nif os.fork() == 0: os._exit(0)\nresult = 'forked'"
+    result = await backend.run(script(source))
+    assert result.status in ("error", "killed"), result
+
+
+async def test_nothing_is_reached_over_the_network(backend: Sandbox) -> None:
+    source = "import socket\nsocket.create_connection(('127.0.0.1', 9), 2)"
+    result = await backend.run(script(source))
+    assert result.status in ("error", "killed"), result
+    source = "import socket\nsocket.create_connection(('1.1.1.1', 53), 2)"
+    result = await backend.run(script(source))
+    assert result.status in ("error", "killed"), result
+
+
+async def test_a_malformed_job_is_refused_before_anything_starts(backend: Sandbox) -> None:
+    for job, limits, code in (
+        (Job("os:system", {}), Limits(), "sandbox_entry_unknown"),
+        (Job("neural_trader_sandbox.script", {}), Limits(), "sandbox_entry_unknown"),
+        (script("", bars=b"x" * 2000), Limits(tables_bytes=1000), "sandbox_job_too_large"),
+        (script("x" * 2000), Limits(frame_bytes=1024), "sandbox_job_too_large"),
+        (script("x = 1"), Limits(wall_time_s=float("nan")), "sandbox_limit_invalid"),
+        (Job(SCRIPT, {"source": float("inf")}), Limits(), "sandbox_job_invalid"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=code):
+            await backend.run(job, limits)
+
+
+async def test_an_instance_runs_one_job_and_is_spent(backend: Sandbox) -> None:
+    instance = await backend.create(Limits(wall_time_s=20))
+    assert instance.instance_id
+    assert (await instance.run(script("result = 1"))).value == 1
+    with pytest.raises(InputError, match="sandbox_instance_spent"):
+        await instance.run(script("result = 2"))
+    await instance.kill()
+    await instance.kill()
+
+
+async def test_a_run_that_is_killed_by_its_id_says_so_and_others_go_on(backend: Sandbox) -> None:
+    doomed, other = await backend.create(), await backend.create()
+    assert doomed.instance_id != other.instance_id
+    results: list[SandboxResult] = []
+
+    async def run() -> None:
+        results.append(await doomed.run(script("while True: pass")))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await anyio.wait_all_tasks_blocked()
+        await backend.kill("no such instance")
+        await backend.kill(doomed.instance_id)
+    assert results[0].status == "killed"
+    assert "caller" in fault(results[0]).message
+    assert (await other.run(script("result = 2"))).value == 2
+
+
+async def test_killing_all_ends_every_run_and_the_backend_goes_on(backend: Sandbox) -> None:
+    idle, *instances = [await backend.create() for _ in range(3)]
+    statuses: list[str] = []
+
+    async def run(instance: SandboxInstance) -> None:
+        statuses.append((await instance.run(script("while True: pass"))).status)
+
+    async with anyio.create_task_group() as tasks:
+        for instance in instances:
+            tasks.start_soon(run, instance)
+        await anyio.wait_all_tasks_blocked()
+        await backend.kill()
+    assert statuses == ["killed", "killed"]
+    with pytest.raises(InputError, match="sandbox_instance_spent"):
+        await idle.run(script("result = 1"))
+    assert (await backend.run(script("result = 2"))).value == 2
+
+
+async def test_a_cancelled_run_is_over(backend: Sandbox) -> None:
+    instance = await backend.create()
+    with anyio.move_on_after(0.5) as scope:
+        await instance.run(script("while True: pass"))
+    assert scope.cancelled_caught
+    with pytest.raises(InputError, match="sandbox_instance_spent"):
+        await instance.run(script("result = 1"))
+
+
+async def test_it_can_be_used_again_after_it_was_closed(backend: Sandbox) -> None:
+    await backend.aclose()
+    await backend.aclose()
+    assert (await backend.run(script("result = 1"))).value == 1
+
+
+async def test_nothing_persists_from_one_run_to_the_next(backend: Sandbox) -> None:
+    leave = "import builtins, numpy\nbuiltins.left = numpy.left = 1\nopen('/tmp/left', 'w').write('x')"
+    assert (await backend.run(script(leave))).status == "ok"
+    look = "import builtins, numpy, os\n"
+    look += "result = [hasattr(builtins, 'left'), hasattr(numpy, 'left'), os.path.exists('/tmp/left')]"
+    assert (await backend.run(script(look))).value == [False, False, False]
+
+
+async def test_the_same_job_computes_the_same_twice(backend: Sandbox) -> None:
+    source = "import os\nresult = [hash('AAPL'), list({'a', 'b', 'c', 'd'}), sorted(os.environ)]"
+    first, second = await backend.run(script(source)), await backend.run(script(source))
+    assert first.status == "ok", first
+    assert first.value == second.value
+
+
+async def test_a_stream_answers_remembers_and_is_closed(backend: Sandbox, name: Name) -> None:
+    source = """
+        closes = tables["bars"]["close"].to_list()
+        seen = []
+        print("began")
+        def handle(message):
+            seen.append(message)
+            print("message", len(seen))
+            return [len(seen), message, closes]
+    """
+    stream = await backend.open_stream(handler(source, bars=ipc(close=[1.5])))
+    messages: list[JsonValue] = [1, "ü", None, {"close": [1.5]}]
+    for count, message in enumerate(messages, 1):
+        result = await stream.send(message)
+        assert (result.status, result.value, result.backend) == ("ok", [count, message, [1.5]], name)
+        assert result.stdout == ("began\n" if count == 1 else "") + f"message {count}\n"
+    await stream.aclose()
+    await stream.aclose()
+    with pytest.raises(InputError, match="sandbox_stream_ended"):
+        await stream.send(1)
+
+
+@pytest.mark.parametrize(
+    ("source", "status"),
+    [
+        ("def handle(message): return 1 / message", "error"),
+        ("def handle(message):\n    while message == 0: pass\n    return 1", "timeout"),
+        ("def handle(message): return 1 if message else 'x' * (2 << 20)", "error"),
+        ("def handle(message): return 1 if message else float('nan')", "error"),
+        ("import os\ndef handle(message): return 1 if message else os._exit(3)", "error"),
+    ],
+    ids=["raises", "late", "too large", "not JSON", "ended"],
+)
+async def test_a_handler_that_fails_ends_its_stream(source: str, status: str, backend: Sandbox) -> None:
+    stream = await backend.open_stream(handler(source), Limits(wall_time_s=2))
+    assert (await stream.send(1)).status == "ok"
+    result = await stream.send(0)
+    assert (result.status, result.value) == (status, None), result
+    with pytest.raises(InputError, match="sandbox_stream_ended"):
+        await stream.send(1)
+
+
+async def test_a_stream_waits_longer_than_its_wall_clock_for_a_message(backend: Sandbox) -> None:
+    stream = await backend.open_stream(handler("def handle(message): return message"), Limits(wall_time_s=1))
+    await anyio.sleep(1.5)  # the clock is of answers, not of the stream
+    assert (await stream.send("late")).value == "late"
+    with pytest.raises(InputError, match="sandbox_job_invalid"):
+        await stream.send(float("nan"))
+    with pytest.raises(InputError, match="sandbox_job_too_large"):
+        await stream.send("x" * (2 << 20))
+    assert (await stream.send("still")).value == "still"
+    await backend.kill(stream.instance_id)
+    with pytest.raises(InputError, match="sandbox_stream_ended"):
+        await stream.send(1)
+
+
+@pytest.mark.parametrize("source", ["x = 1", "handle = 3", "1 / 0", "while True: pass"])
+async def test_an_entry_without_a_handler_opens_no_stream(source: str, backend: Sandbox) -> None:
+    before = time.monotonic()
+    with pytest.raises(StrategyError, match="sandbox_guest_failed"):
+        await backend.open_stream(handler(source), Limits(wall_time_s=1))
+    assert time.monotonic() - before < 20
+
+
+def test_the_table_names_tests_that_are_there() -> None:
+    assert {function for _, function in CANNOT_HOLD} <= globals().keys()
