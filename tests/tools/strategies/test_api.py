@@ -70,7 +70,8 @@ def test_the_outline_reads_parameters_imports_and_suspicions() -> None:
     )
     assert outline.parameters == {"a", "b"}
     assert outline.imports == (("polars", 1),)
-    assert outline.suspicions == (3,)
+    assert [(item.rank, item.line) for item in outline.suspicions] == [(0, 3)]
+    assert outline.entry_line == 2
     assert read_outline("def signals(bars, **params): pass").parameters is None
     assert read_outline("class A(Strategy):\n  x: int = 1\n  _y: int = 2\n").parameters == {"x"}
     assert read_outline("class B(Strategy): z: int = 1\nclass A(B): x: int = 1\n").parameters is None

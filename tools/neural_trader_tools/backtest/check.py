@@ -88,9 +88,13 @@ async def strategy_check(
     read_period(interval, None, None)
     given = read_params(params)
     if not 1 <= cuts <= CUTS_MAX:
-        raise InputError("invalid_cuts", f"cuts {cuts} is out of range", f"give a number from 1 to {CUTS_MAX}")
+        raise InputError(
+            "invalid_cuts", f"cuts {cuts} is out of range", f"give a number from 1 to {CUTS_MAX}"
+        )
     if not 0 <= seed <= SEED_MAX:
-        raise InputError("invalid_seed", f"seed {seed} is out of range", f"give a number from 0 to {SEED_MAX}")
+        raise InputError(
+            "invalid_seed", f"seed {seed} is out of range", f"give a number from 0 to {SEED_MAX}"
+        )
     try:
         text, _ = await backtests.resolve_source(strategy_id, source)
         mistakes = find_mistakes(text)

@@ -115,7 +115,11 @@ def _of_class(cls: ast.ClassDef) -> Iterator[Mistake]:
             continue
         if node.func.attr in ("buy", "sell"):
             for keyword in node.keywords:
-                if keyword.arg is not None and keyword.arg not in ORDER_WORDS and node.func.attr not in methods:
+                if (
+                    keyword.arg is not None
+                    and keyword.arg not in ORDER_WORDS
+                    and node.func.attr not in methods
+                ):
                     message = (
                         f"{node.func.attr} takes no {keyword.arg}=; {did_you_mean(keyword.arg, ORDER_WORDS)}"
                     )

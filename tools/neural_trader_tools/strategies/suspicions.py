@@ -12,7 +12,9 @@ _WHOLE_COLUMN: Final = frozenset({"mean", "std", "var", "min", "max", "median", 
 _ORDERED: Final = frozenset({"argsort", "arg_sort", "sort", "sort_by", "top_k", "reverse", "flip"})
 _FITTED: Final = frozenset({"polyfit", "lstsq", "fit", "linear_regression", "corrcoef"})
 _RESAMPLED: Final = frozenset({"group_by_dynamic", "over", "join_asof", "upsample", "group_by", "resample"})
-_INTERNAL: Final = frozenset({"_desk", "_columns", "_frame", "base", "get_objects", "_getframe", "as_strided"})
+_INTERNAL: Final = frozenset(
+    {"_desk", "_columns", "_frame", "base", "get_objects", "_getframe", "as_strided"}
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
