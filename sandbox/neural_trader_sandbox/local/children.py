@@ -67,7 +67,7 @@ class Child:
         self.limits = limits
         self.data = data
         self.layers: tuple[str, ...] = ()
-        self.is_busy = self.is_killed = self.is_over = False
+        self.is_busy = self.is_killed = self.is_over = self._has_let_go = False
         self._leash = leash
         self._forget = forget
 
@@ -126,7 +126,7 @@ class Child:
     async def verdict(self) -> Verdict | None:
         """What the nanny says of the guest's end; None where it says nothing."""
         heard = b""
-        with anyio.move_on_after(_VERDICT_TIMEOUT_S):
+        with anyio.move_on_after(_VERDICT_TIMEOUT_S) as waited:
             while len(heard) < 4096:
                 await anyio.wait_readable(self._leash)
                 try:
@@ -136,6 +136,7 @@ class Child:
                 if not part:
                     break
                 heard += part
+        self._has_let_go = waited.cancelled_caught
         try:
             return Verdict.model_validate_json(heard)
         except ValidationError:
@@ -148,6 +149,8 @@ class Child:
             return "killed", Fault("Killed", "killed by the caller")
         if not in_time or (verdict is not None and verdict.timed_out):
             return "timeout", Fault("Timeout", f"stopped after wall_time_s {limits.wall_time_s:g}")
+        if self._has_let_go:
+            return "error", Fault("GuestExited", "the guest let go of its socket and went on; it was stopped")
         if verdict is None:
             return "killed", Fault("Killed", "its zygote ended; run again")
         if verdict.signal == _SIGSYS:

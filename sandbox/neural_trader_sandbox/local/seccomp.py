@@ -81,7 +81,7 @@ def _conditions(own_pid: int) -> dict[str, list[bytes]]:
             _argument(2),
             *_one_of([_SO_TYPE, _SO_ERROR, _SO_PROTOCOL, _SO_DOMAIN], _EPERM),
         ],
-        # out-of-band bytes on Unix sockets: a corner of the kernel that has been broken before (CVE-2025-38236)
+        # out-of-band bytes on Unix sockets: a corner of the kernel that was broken before (CVE-2025-38236)
         "sendto": in_band,
         "recvfrom": in_band,
         "kill": to_self,

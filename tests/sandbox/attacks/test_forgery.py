@@ -37,6 +37,26 @@ FORGERIES = {
     "empty frames without end": "while True: frame(STDOUT, b'')",
     "a second result": "result(1); result(2)",
     "bytes after the result": "result(1); os.write(3, b'x')",
+    "a number that is not one": 'frame(RESULT, b\'{"value": NaN, "columns": []}\')',
+    "an integer of 100,000 digits": 'frame(RESULT, b\'{"value": \' + b"9" * 100000 + b\', "columns": []}\')',
+    "a field too many": "frame(RESULT, json.dumps({'value': 1, 'columns': [], 'status': 'ok'}).encode())",
+    "a field too few": "frame(RESULT, b'{\"value\": 1}')",
+    "a result that is a list": "frame(RESULT, b'[1, []]')",
+    "bytes that are not UTF-8": 'frame(RESULT, b\'{"value": "\\xff", "columns": []}\')',
+    "a length that is true": "result(1, [['x', True]])",
+    "a length that is a float": "result(1, [['x', 1.0]])",
+    "a column without a name": "result(1, [['', 1]])",
+    "a column with a name that moves the cursor": "result(1, [['\\x1b[2J', 1]])",
+    "a column's head of three": "result(1, [['x', 1, 1]])",
+    "2,000 columns": "result(1, [[str(i), 0] for i in range(2000)])",
+    "columns that add up beyond the limit": "result(1, [[str(i), 1 << 20] for i in range(64)])",
+    "a fault over its limit": "frame(FAULT, json.dumps(['x' * 20000]).encode())",
+    "a fault on line 0": "frame(FAULT, json.dumps({'type': 'E', 'message': 'x', 'line': 0}).encode())",
+    "a fault after a result": "result(1); frame(FAULT, b'{}')",
+    "a column twice": "result(1, [['x', 1]]); frame(COLUMN, bytes(8)); frame(COLUMN, bytes(8))",
+    "columns in another order": "result(1, [['x', 1], ['y', 2]]); frame(COLUMN, bytes(16))",
+    "output between columns": "result(1, [['x', 1]]); frame(STDOUT, b'x')",
+    "a job of its own": "frame(3, b'{}')",
     "a header at every second byte": "while True: os.write(3, b'\\x07')",
 }
 
@@ -52,6 +72,33 @@ async def test_a_forged_frame_ends_the_run_and_nothing_else(forgery: str, run_sc
     assert not result.columns
     honest = await run_script("result = 7")
     assert (honest.status, honest.value) == ("ok", 7)
+
+
+@pytest.mark.anyio
+async def test_the_same_prelude_forges_well_formed_answers_too(run_script: RunScript) -> None:
+    """The control: what is refused above is refused for what it says."""
+    source = "frame(STDOUT, b'said'); result(7, [['x', 2]]); frame(COLUMN, struct.pack('<dd', 1, 2))"
+    source += "\nos._exit(0)"
+    result = await run_script(PRELUDE + source)
+    assert (result.status, result.value, result.stdout) == ("ok", 7, "said")
+    assert list(result.columns["x"]) == [1.0, 2.0]
+
+
+@pytest.mark.anyio
+async def test_one_key_twice_is_read_once(run_script: RunScript) -> None:
+    source = """\nframe(RESULT, b'{"value": 1, "value": 2, "columns": []}'); os._exit(0)"""
+    result = await run_script(PRELUDE + source)
+    assert (result.status, result.value) == ("ok", 2)
+
+
+@pytest.mark.anyio
+@pytest.mark.slow
+async def test_a_guest_that_lets_go_of_its_socket_and_goes_on_is_stopped(run_script: RunScript) -> None:
+    result = await run_script("import os\nos.close(3)\nwhile True: pass", limits=Limits(wall_time_s=60))
+    assert result.status == "error"
+    assert result.error is not None
+    assert "let go" in result.error.message
+    assert result.wall_ms < 10_000
 
 
 @pytest.mark.anyio
