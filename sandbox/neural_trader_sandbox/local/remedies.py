@@ -19,7 +19,8 @@ _REMEDIES = {
     "landlock_restrict_self": _KERNEL,
     "seccomp": "run on a kernel with CONFIG_SECCOMP_FILTER",
     "architecture": "run on an x86-64 or AArch64 machine",
-    "platform": "run on Linux; on other systems the sandbox does not run code at all",
+    "platform": "run on Linux, in a Linux virtual machine or container, or use an E2B service "
+    "(`sandbox_backend` e2b, docs/sandbox.md); on other systems this backend runs no code at all",
     "setuid": "start the server as an ordinary user, or in a container that maps user 65534",
     "descriptors": "close streams, or raise the limit of open files (`ulimit -n`, LimitNOFILE of systemd): "
     "each child takes two",
