@@ -8,19 +8,20 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 import anyio.to_thread
 import orjson
 import structlog
 from mcp.types import CallToolResult
+from pydantic import JsonValue
 
-from neural_trader_governance.errors import ConfigurationError, StorageError
+from neural_trader_governance.errors import ConfigurationError, HostError, InputError, StorageError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.meters import Admission, Meter
 from neural_trader_governance.usage import Attribution, Costs
@@ -34,6 +35,7 @@ from neural_trader_sandbox.port import (
     SandboxStream,
 )
 
+AnswerT = TypeVar("AnswerT")
 log = structlog.get_logger(__name__)
 
 DATA_TOOLS = frozenset({"market_get_bars", "market_get_quotes", "market_get_calendar", "features_compute"})
@@ -168,21 +170,7 @@ class MeteredSandbox:
             RiskError: `budget_exhausted`, or `budget_invalid`.
             StorageError: usage cannot be recorded; nothing ran.
         """
-        meter = self._meter()
-        standing = _attribution.get() or Attribution(self._fallback.principal, self._fallback.agent)
-        who = replace(standing, strategy=strategy_of(job.arguments) or standing.strategy)
-        most = Costs(sandbox_ms=math.ceil((limits.wall_time_s + _GRACE_S) * 1e3))
-        admission = await anyio.to_thread.run_sync(lambda: meter.admit(who, most, refusable=True))
-        started = time.monotonic()
-        sandbox_ms: float | None = None
-        try:
-            result = await self._sandbox.run(job, limits)
-            sandbox_ms = 0.0 if result.status == "refused" else result.charged_ms or result.wall_ms
-            return result
-        finally:
-            # A run that was canceled reports nothing: the time that we waited stands for its own.
-            used = (time.monotonic() - started) * 1e3 if sandbox_ms is None else sandbox_ms
-            await _charge(meter, admission, Costs(sandbox_ms=math.ceil(used)))
+        return await self._paid(self._who(job), limits, lambda: self._sandbox.run(job, limits))
 
     async def probe(self) -> SandboxReport:
         """As the sandbox's own; costs nobody anything."""
@@ -194,15 +182,21 @@ class MeteredSandbox:
         Raises:
             ConfigurationError: always.
         """
-        raise _unmetered("an instance")
+        raise ConfigurationError(
+            "sandbox_unmetered", "an instance would run unmetered", "run whole jobs, or open a stream"
+        )
 
     async def open_stream(self, job: Job, limits: Limits = Limits()) -> SandboxStream:  # noqa: B008 - frozen
-        """Refuses: a stream would run unmetered.
+        """Opens a stream if the budget has room; its opening and every answer are charged by themselves.
 
         Raises:
-            ConfigurationError: always.
+            InputError, HostError, StrategyError: as in `Sandbox.open_stream`.
+            RiskError: `budget_exhausted`, or `budget_invalid`.
+            StorageError: usage cannot be recorded; nothing ran.
         """
-        raise _unmetered("a stream")
+        who = self._who(job)
+        stream = await self._paid(who, limits, lambda: self._sandbox.open_stream(job, limits))
+        return _MeteredStream(stream, lambda send: self._paid(who, limits, send))
 
     async def kill(self, instance_id: str | None = None) -> None:
         """As the sandbox's own."""
@@ -211,6 +205,55 @@ class MeteredSandbox:
     async def aclose(self) -> None:
         """As the sandbox's own."""
         await self._sandbox.aclose()
+
+    def _who(self, job: Job) -> Attribution:
+        standing = _attribution.get() or Attribution(self._fallback.principal, self._fallback.agent)
+        return replace(standing, strategy=strategy_of(job.arguments) or standing.strategy)
+
+    async def _paid(self, who: Attribution, limits: Limits, ask: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
+        """Asks the sandbox for something that lasts `wall_time_s` at the most, and charges what it took."""
+        meter = self._meter()
+        most = Costs(sandbox_ms=math.ceil((limits.wall_time_s + _GRACE_S) * 1e3))
+        admission = await anyio.to_thread.run_sync(lambda: meter.admit(who, most, refusable=True))
+        started = time.monotonic()
+        sandbox_ms: float | None = None
+        try:
+            answer = await ask()
+            if isinstance(answer, SandboxResult):
+                sandbox_ms = 0.0 if answer.status == "refused" else answer.charged_ms or answer.wall_ms
+            return answer
+        except (HostError, InputError):
+            sandbox_ms = 0.0  # no code of the caller's ran
+            raise
+        finally:
+            # What was canceled, or is no result, reports nothing: the time that we waited stands for its own.
+            used = (time.monotonic() - started) * 1e3 if sandbox_ms is None else sandbox_ms
+            await _charge(meter, admission, Costs(sandbox_ms=math.ceil(used)))
+
+
+class _MeteredStream:
+    """A stream whose every answer is admitted, and charged to whom it was opened for.
+
+    Between two answers it costs nothing: its guest waits. One that is refused for its budget stays open.
+    """
+
+    def __init__(
+        self,
+        stream: SandboxStream,
+        paid: Callable[[Callable[[], Awaitable[SandboxResult]]], Awaitable[SandboxResult]],
+    ) -> None:
+        self._stream = stream
+        self._paid = paid
+
+    @property
+    def instance_id(self) -> str:
+        return self._stream.instance_id
+
+    async def send(self, message: JsonValue) -> SandboxResult:
+        return await self._paid(lambda: self._stream.send(message))
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def strategy_of(arguments: object) -> str:
@@ -232,7 +275,3 @@ async def _charge(meter: Meter, admission: Admission, costs: Costs) -> None:
             await anyio.to_thread.run_sync(meter.charge, admission, costs)
         except StorageError as error:  # what was reserved stays charged
             log.error("usage_not_recorded", error=str(error))
-
-
-def _unmetered(what: str) -> ConfigurationError:
-    return ConfigurationError("sandbox_unmetered", f"{what} would run unmetered", "run whole jobs")

@@ -9,9 +9,16 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
+from pydantic import JsonValue
 
 from neural_trader_governance.budgets import Budget, set_budget
-from neural_trader_governance.errors import ConfigurationError, RiskError, StorageError
+from neural_trader_governance.errors import (
+    ConfigurationError,
+    InputError,
+    RiskError,
+    StorageError,
+    StrategyError,
+)
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.meters import Meter
 from neural_trader_governance.signing.keys import SigningKey
@@ -38,7 +45,7 @@ class Shell:
     def __init__(self) -> None:
         self.ran = 0
         self.result = SandboxResult("ok", wall_ms=1_500.2)
-        self.stalls = False
+        self.stalls = self.fails = False
 
     async def run(self, _: Job, __: Limits = Limits()) -> SandboxResult:  # noqa: B008 - frozen
         self.ran += 1
@@ -46,8 +53,32 @@ class Shell:
             await anyio.sleep_forever()
         return self.result
 
+    async def open_stream(self, _: Job, __: Limits = Limits()) -> "ShellStream":  # noqa: B008 - frozen
+        self.ran += 1
+        if self.fails:
+            raise StrategyError("sandbox_guest_failed", "no handler", "correct it")
+        return ShellStream(self)
+
     async def probe(self) -> SandboxReport:
         return SandboxReport("shell", True, ())
+
+
+class ShellStream:
+    """A stream of the shell's: every answer is the shell's result."""
+
+    instance_id = "shell-1"
+
+    def __init__(self, shell: Shell) -> None:
+        self.shell = shell
+        self.is_closed = False
+
+    async def send(self, message: JsonValue) -> SandboxResult:
+        if message == "refused":
+            raise InputError("sandbox_stream_ended", "it has ended", "open another")
+        return await self.shell.run(JOB)
+
+    async def aclose(self) -> None:
+        self.is_closed = True
 
 
 class Scene:
@@ -256,9 +287,60 @@ async def test_there_is_no_unmetered_way_into_the_sandbox(scene: Callable[[], Sc
     desk = scene()
     with pytest.raises(ConfigurationError, match="sandbox_unmetered"):
         await desk.sandbox.create()
-    with pytest.raises(ConfigurationError, match="sandbox_unmetered"):
-        await desk.sandbox.open_stream(JOB)
     assert (await desk.sandbox.probe()).ok
+
+
+async def test_a_streams_answers_are_charged_to_whom_it_was_opened_for(scene: Callable[[], Scene]) -> None:
+    desk = scene()
+    async with desk.calls.measured("backtest_start", {"arguments": {}}):
+        stream = await desk.sandbox.open_stream(JOB)
+    opened = sum(row.sandbox_ms for row in desk.ledger.rows())
+    assert 0 <= opened < 1_000, "the time that the opening took"
+    for _ in range(3):  # long after its call has ended, and from nobody's context
+        assert (await stream.send({"close": 1.0})).status == "ok"
+    with pytest.raises(InputError, match="sandbox_stream_ended"):
+        await stream.send("refused")
+    rows = {(row.agent, row.strategy): row.sandbox_ms for row in desk.ledger.rows()}
+    assert rows == {("agent-1", ""): 0, ("agent-1", STRATEGY): opened + 3 * 1_501}
+    assert desk.ledger.reserved_micros() == 0
+
+
+async def test_an_empty_budget_refuses_a_streams_next_answer_and_a_new_one_allows_it(
+    scene: Callable[[], Scene],
+) -> None:
+    desk = scene()
+    async with desk.calls.measured("backtest_start", {"arguments": JOB.arguments}):
+        stream = await desk.sandbox.open_stream(JOB)
+    desk.budget("0.02")
+    await stream.send(1)
+    await stream.send(2)  # 0.01501 USD each: exceeded by less than one answer
+    with pytest.raises(RiskError, match="budget_exhausted"):
+        await stream.send(3)
+    async with desk.calls.measured("status_get", {}):
+        with pytest.raises(RiskError, match="budget_exhausted"):
+            await desk.sandbox.open_stream(JOB)
+    assert desk.shell.ran == 1 + 2
+    desk.clock.advance(timedelta(seconds=1))
+    desk.budget("5")
+    assert (await stream.send(3)).status == "ok"
+    await stream.aclose()
+
+
+async def test_a_stream_that_fails_to_open_or_is_canceled_is_charged_for_its_time(
+    scene: Callable[[], Scene],
+) -> None:
+    desk = scene()
+    desk.shell.fails = True
+    with pytest.raises(StrategyError):
+        await desk.sandbox.open_stream(JOB)
+    desk.shell.fails = False
+    stream = await desk.sandbox.open_stream(JOB)
+    desk.shell.stalls = True
+    with anyio.move_on_after(0.05):
+        await stream.send(1)
+    (row,) = desk.ledger.rows()
+    assert 50 <= row.sandbox_ms < 5_000
+    assert desk.ledger.reserved_micros() == 0
 
 
 async def test_status_shows_the_period_of_the_budget(scene: Callable[[], Scene]) -> None:
