@@ -9,6 +9,7 @@ import errno
 import os
 import resource
 import socket
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,8 @@ def attack(arguments: dict[str, Any], tables: dict[str, Any]) -> tuple[Any, dict
     """Try each attack once.
 
     Args:
-        arguments: `paths` that must not be readable, `landlock_path`, `host_pid`, `port` of a listener
+        arguments: `paths` that must not be readable, `folder` on the host that everybody may write to,
+            `own_tmp` (whether /tmp is the guest's own), `landlock_path`, `host_pid`, `port` of a listener
             on the host's loopback, `memory_bytes`, `file_bytes`, `open_files`.
         tables: None are needed.
 
@@ -29,6 +31,7 @@ def attack(arguments: dict[str, Any], tables: dict[str, Any]) -> tuple[Any, dict
         **{f"read {path}": _reader(path) for path in arguments["paths"]},
         "landlock": _reader(arguments["landlock_path"]),
         "write outside /tmp": lambda: open("/usr/lib/neural-trader-canary", "w").close(),
+        "write to a folder of the host": lambda: open(f"{arguments['folder']}/canary", "x").close(),
         "connect": lambda: socket.create_connection(("127.0.0.1", arguments["port"]), 1).close(),
         "unix socket": lambda: socket.socket(socket.AF_UNIX).close(),
         "fork": lambda: os.fork() or os._exit(0),
@@ -46,6 +49,8 @@ def attack(arguments: dict[str, Any], tables: dict[str, Any]) -> tuple[Any, dict
         "files": lambda: [os.dup(3) for _ in range(arguments["open_files"] + 1)],
         "raise limits": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096)),
     }
+    if not arguments["own_tmp"]:
+        del attacks["own process id"], attacks["host name"], attacks["file size"]
     return {name: _outcome(attempt) for name, attempt in attacks.items()}, {}
 
 
@@ -54,6 +59,30 @@ def forbidden_call(arguments: dict[str, Any], tables: dict[str, Any]) -> tuple[A
     del tables
     ctypes.CDLL(None).syscall(ctypes.c_long(arguments["number"]), 0, 0, 0, 0)
     return "open: ptrace returned", {}
+
+
+def hoard(arguments: dict[str, Any], tables: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Use more memory than the control group allows, which must end the process."""
+    del tables
+    held = b"x" * int(arguments["bytes"])
+    return f"open: it holds {len(held)} bytes", {}
+
+
+def crowd(arguments: dict[str, Any], tables: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Start more threads than the control group allows."""
+    del tables
+    done = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(int(arguments["threads"])):
+            thread = threading.Thread(target=done.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError as error:
+        return f"blocked: {error} after {len(started)}", {}
+    finally:
+        done.set()
+    return f"open: it started {len(started)} threads", {}
 
 
 def spin(arguments: dict[str, Any], tables: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -28,6 +28,8 @@ class Limits:
             move this clock.
         cpu_time_s: Seconds of processor time (RLIMIT_CPU).
         memory_bytes: Address space (RLIMIT_AS), the preloaded modules included; polars needs about 1 GiB.
+        resident_bytes: Memory really in use, /tmp included, where a control group bounds it (layer
+            ``cgroup``).
         tmp_bytes: Size of the private /tmp, which is gone after the run.
         tmp_inodes: Files and folders in the private /tmp.
         file_bytes: Largest single file (RLIMIT_FSIZE).
@@ -43,6 +45,7 @@ class Limits:
     wall_time_s: float = 30.0
     cpu_time_s: int = 30
     memory_bytes: int = 2 << 30
+    resident_bytes: int = 2 << 30
     tmp_bytes: int = 64 << 20
     tmp_inodes: int = 256
     file_bytes: int = 32 << 20
@@ -108,11 +111,20 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class SandboxReport:
-    """What a probe found. ``ok`` is true only if every layer holds; otherwise nothing will run."""
+    """What a probe found. ``ok`` is true only if every layer holds; otherwise nothing will run.
+
+    Attributes:
+        backend: Which backend was probed.
+        ok: Every layer holds.
+        layers: All that a run will have, and what was tried.
+        notes: What a person should know beside them: an optional layer that is not in force and how to get
+            it, a weaker profile.
+    """
 
     backend: str
     ok: bool
     layers: tuple[Layer, ...]
+    notes: tuple[str, ...] = ()
 
 
 def _no_columns() -> dict[str, NDArray[np.float64]]:

@@ -1,6 +1,7 @@
 """One locked child, as the host holds it: its two wires, its clock, and how it ended."""
 
 import contextlib
+import select
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -11,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neural_trader_sandbox import frames
 from neural_trader_sandbox.answers import ReadyFrame, RefusedFrame, read
+from neural_trader_sandbox.local.cgroups import Group
 from neural_trader_sandbox.local.nanny import CLOCK
+from neural_trader_sandbox.local.profiles import CGROUP
 from neural_trader_sandbox.local.zygotes import unavailable
 from neural_trader_sandbox.port import Fault, Limits, Status
 
@@ -19,7 +22,6 @@ BACKEND: Final = "local"
 GRACE_S: Final = 2.0
 """How much later than the nanny the host ends a guest by itself."""
 
-_READY_TIMEOUT_S = 30.0
 _VERDICT_TIMEOUT_S = 5.0
 _SIGNALS = {4: "SIGILL", 5: "SIGTRAP", 6: "SIGABRT", 7: "SIGBUS", 8: "SIGFPE", 9: "SIGKILL", 11: "SIGSEGV"}
 _SIGSYS, _SIGKILL, _SIGXCPU = 31, 9, 24
@@ -45,6 +47,7 @@ class Child:
         data: Non-blocking stream to the guest: nothing on it can be trusted after the ready frame.
         leash: Non-blocking stream to the nanny; closing it kills the guest.
         forget: Called with the id when the child is over.
+        group: Its control group, where the host delegates them.
 
     Attributes:
         limits: As given; `wall_time_s` and `output_bytes` may be exchanged until it is used.
@@ -62,6 +65,7 @@ class Child:
         data: socket.socket,
         leash: socket.socket,
         forget: Callable[[str], object],
+        group: Group | None = None,
     ) -> None:
         self.child_id = child_id
         self.limits = limits
@@ -70,24 +74,29 @@ class Child:
         self.is_busy = self.is_killed = self.is_over = self._has_let_go = False
         self._leash = leash
         self._forget = forget
+        self.group = group
+        self._oom_kills = 0
 
-    async def ready(self) -> None:
+    async def ready(self, timeout_s: float) -> None:
         """Wait until the child is locked in.
 
         Raises:
             HostError: It could not be locked (`sandbox_unavailable`).
-            EOFError: It has gone without a word: its zygote ended.
+            EOFError: It has gone: its zygote ended.
+            TimeoutError: It was not locked in `timeout_s` seconds: its zygote hangs.
         """
         if self.layers:
             return
-        try:
-            with anyio.fail_after(_READY_TIMEOUT_S):
-                kind, size = frames.HEADER.unpack(await self.read(frames.HEADER.size))
-                payload = await self.read(min(size, self.limits.frame_bytes))
-        except TimeoutError:
-            raise unavailable("lock", f"the child was not locked after {_READY_TIMEOUT_S:g} s") from None
+        with anyio.fail_after(timeout_s):
+            kind, size = frames.HEADER.unpack(await self.read(frames.HEADER.size))
+            payload = await self.read(min(size, self.limits.frame_bytes))
         if kind == frames.READY:
-            self.layers = tuple(read(ReadyFrame, payload, 4).layers)
+            layers = read(ReadyFrame, payload, 4).layers
+            ended = select.poll()
+            ended.register(self.data, select.POLLRDHUP)
+            if ended.poll(0):  # it waited, warm, and did not outlive its zygote
+                raise EOFError
+            self.layers = (*layers, *([] if self.group is None else [CGROUP]))
         else:
             refused = read(RefusedFrame, payload, 4)
             raise unavailable(refused.primitive, refused.reason)
@@ -138,9 +147,12 @@ class Child:
                 heard += part
         self._has_let_go = waited.cancelled_caught
         try:
-            return Verdict.model_validate_json(heard)
+            verdict = Verdict.model_validate_json(heard)
         except ValidationError:
             return None
+        if self.group is not None and verdict.signal == _SIGKILL:
+            self._oom_kills = self.group.oom_kills
+        return verdict
 
     def ending(self, verdict: Verdict | None, in_time: bool) -> tuple[Status, Fault]:
         """Status and reason of a guest that ended without a complete answer."""
@@ -155,6 +167,9 @@ class Child:
             return "killed", Fault("Killed", "its zygote ended; run again")
         if verdict.signal == _SIGSYS:
             return "killed", Fault("Killed", "killed by seccomp: a system call that the sandbox forbids")
+        if self._oom_kills:
+            used = f"memory past resident_bytes {limits.resident_bytes}, /tmp included"
+            return "killed", Fault("Killed", f"killed by its control group: {used}")
         used_up = verdict.cpu_s >= limits.cpu_time_s - 0.5
         if verdict.signal == _SIGXCPU or (verdict.signal == _SIGKILL and used_up):
             return "killed", Fault("Killed", f"killed after cpu_time_s {limits.cpu_time_s}")

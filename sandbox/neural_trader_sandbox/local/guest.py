@@ -22,40 +22,58 @@ from neural_trader_sandbox import frames
 from neural_trader_sandbox.local import kernel, landlock, seccomp
 from neural_trader_sandbox.local.captured import Captured
 from neural_trader_sandbox.local.conversation import converse
+from neural_trader_sandbox.local.profiles import LAYERS
 
 UID = 1000
 STRATEGY = "<strategy>"
 _TMP = "/tmp"  # noqa: S108 - a tmpfs of this process's own
 _TMP_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 _STACK_BYTES = 8 << 20
-LAYERS = (
-    "unprivileged_user",
-    "namespaces",
-    "network",
-    "processes",
-    "environment",
-    "descriptors",
-    "filesystem",
-    "limits",
-    "privileges",
-    "landlock",
-    "seccomp",
-    "wall_clock",
-)
-"""In force before the first byte of a job is read; `probe` attacks each of them."""
 
 
-def main(data: int, limits: dict[str, int], readable: list[str]) -> NoReturn:
-    """Lock, report ready, read the job, run it, end."""
+def main(
+    data: int,
+    gate: int,
+    doors: list[int],
+    limits: dict[str, int],
+    profile: str,
+    readable: list[str],
+    parent: int,
+) -> NoReturn:
+    """Lock, report ready, read the job, run it, end.
+
+    Args:
+        data: The socket to the host.
+        gate: A pipe that the nanny writes to when it is locked itself and watches.
+        doors: Open `cgroup.procs` files of the groups to live in.
+        limits: The numbers of `port.Limits`.
+        profile: See `profiles.py`.
+        readable: Paths that may be read.
+        parent: The nanny's process id, as this process sees it.
+    """
     wire = socket.socket(fileno=data)
     try:
-        _lock(limits, readable)
+        kernel.die_with_parent()
+        if os.getppid() != parent:
+            raise kernel.DeniedError("prctl:1", "the nanny has gone")
+        if os.read(gate, 1) != b"1":
+            os._exit(1)  # the nanny says why
+        os.close(gate)
+        for door in doors:
+            kernel.join_group(door)
+        kernel.new_session()
+        os.umask(0o077)
+        if profile == "full":
+            _isolate(limits, readable)
+        else:
+            os.chdir("/")
+        _lock(limits, profile, readable)
     except kernel.DeniedError as denied:
         _refuse(wire, denied.primitive, denied.reason)
     except BaseException as error:  # any failure to lock is a refusal
         _refuse(wire, "lock", f"{type(error).__name__}: {error}")
     try:
-        wire.sendall(frames.pack_json(frames.READY, {"layers": LAYERS}))
+        wire.sendall(frames.pack_json(frames.READY, {"layers": LAYERS[profile]}))
         serve(wire, limits)
     except BaseException:  # the host is gone or the guest broke the wire: either way the end
         os._exit(1)
@@ -68,10 +86,9 @@ def _refuse(wire: socket.socket, primitive: str, reason: str) -> NoReturn:
     os._exit(1)
 
 
-def _lock(limits: dict[str, int], readable: list[str]) -> None:
-    kernel.die_with_parent()
-    os.setsid()
-    os.umask(0o077)
+def _isolate(limits: dict[str, int], readable: list[str]) -> None:
+    """What only namespaces allow: a /tmp and a host name of its own, groups that start at its own."""
+    kernel.unshare(kernel.CLONE_NEWCGROUP)
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     # packages that lie below /tmp, such as a virtual environment of a test, stay visible there
     kept = {path: kernel.clone_tree(path) for path in readable if path.startswith(_TMP + "/")}
@@ -81,14 +98,19 @@ def _lock(limits: dict[str, int], readable: list[str]) -> None:
         _mount_point(path, stat.S_ISDIR(os.fstat(tree).st_mode))
         kernel.attach_tree(tree, path)
     os.chdir(_TMP)
-    kernel.require("sethostname")
-    socket.sethostname("sandbox")
+    kernel.set_host_name("sandbox")
+    if os.getpid() != 1 or os.getresuid() != (UID,) * 3:
+        raise kernel.DeniedError("unshare", f"process {os.getpid()} as {os.getresuid()} is not alone")
+
+
+def _lock(limits: dict[str, int], profile: str, readable: list[str]) -> None:
+    """What holds in every profile."""
     _limit(limits)
     kernel.drop_capabilities()
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-    if os.getpid() != 1 or os.getresuid() != (UID,) * 3:
-        raise kernel.DeniedError("unshare", f"process {os.getpid()} as {os.getresuid()} is not alone")
-    landlock.restrict(readable, [_TMP, "/dev/null"])
+    if 0 in (*os.getresuid(), *os.getresgid()):
+        raise kernel.DeniedError("setuid", "still root")
+    landlock.restrict(readable, [_TMP, "/dev/null"] if profile == "full" else ["/dev/null"])
     seccomp.install(os.getpid())
 
 
@@ -99,7 +121,6 @@ def _mount_point(path: str, is_folder: bool) -> None:
 
 
 def _limit(limits: dict[str, int]) -> None:
-    kernel.require("setrlimit")
     for which, value in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, limits["cpu_time_s"]),
@@ -113,10 +134,7 @@ def _limit(limits: dict[str, int]) -> None:
         (resource.RLIMIT_RTPRIO, 0),
         (resource.RLIMIT_AS, limits["memory_bytes"]),
     ):
-        try:
-            resource.setrlimit(which, (value, value))
-        except (OSError, ValueError) as error:
-            raise kernel.DeniedError("setrlimit", f"{which} to {value}: {error}") from None
+        kernel.set_limit(which, value)
 
 
 def serve(wire: socket.socket, limits: dict[str, int]) -> None:

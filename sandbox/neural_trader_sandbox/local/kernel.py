@@ -7,6 +7,8 @@ import ctypes
 import errno
 import os
 import platform
+import resource
+import socket
 import struct
 from functools import cache
 
@@ -164,7 +166,7 @@ def prctl(option: int, argument: int = 0) -> None:
     """`prctl(2)` with one argument."""
     require(f"prctl:{option}")
     words = [ctypes.c_ulong(n) for n in (option, argument, 0, 0, 0)]
-    _checked("prctl", int(_libc().prctl(*words)))
+    _checked(f"prctl:{option}", int(_libc().prctl(*words)))
 
 
 def die_with_parent() -> None:
@@ -187,6 +189,72 @@ def drop_capabilities() -> None:
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
     _checked("capset", int(_libc().capset(header, bytes(24))))
     prctl(PR_SET_NO_NEW_PRIVS, 1)
+
+
+def become(user: int) -> None:
+    """Give up root for good: `user` is the real, effective and saved user and group; no other groups."""
+    require("setuid")
+    try:
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    except OSError as error:
+        raise DeniedError("setuid", f"{user}: {error.strerror}") from None
+
+
+def fork() -> int:
+    """`fork(2)`."""
+    require("fork")
+    try:
+        return os.fork()
+    except OSError as error:
+        raise DeniedError("fork", str(error.strerror)) from None
+
+
+def pidfd(pid: int) -> int:
+    """A descriptor that tells of the process's end, whoever gets its number next."""
+    require("pidfd_open")
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        raise DeniedError("pidfd_open", str(error.strerror)) from None
+
+
+def new_session() -> None:
+    """Leave the terminal and the process group."""
+    require("setsid")
+    try:
+        os.setsid()
+    except OSError as error:
+        raise DeniedError("setsid", str(error.strerror)) from None
+
+
+def set_host_name(name: str) -> None:
+    """Name the machine, in a namespace of its own."""
+    require("sethostname")
+    try:
+        socket.sethostname(name)
+    except OSError as error:
+        raise DeniedError("sethostname", str(error.strerror)) from None
+
+
+def set_limit(which: int, value: int) -> None:
+    """A hard and soft resource limit."""
+    require("setrlimit")
+    try:
+        resource.setrlimit(which, (value, value))
+    except (OSError, ValueError) as error:
+        raise DeniedError("setrlimit", f"{which} to {value}: {error}") from None
+
+
+def join_group(door: int) -> None:
+    """Move this process into the control group whose `cgroup.procs` is open as `door`."""
+    require("cgroup")
+    try:
+        os.write(door, b"0")
+        os.close(door)
+    except OSError as error:
+        raise DeniedError("cgroup", str(error.strerror)) from None
 
 
 def close_from(first: int) -> None:

@@ -1,12 +1,13 @@
 """The nanny: parent of one guest. It holds the leash, the clock and the guest's end; it runs no guest code.
 
 Descriptors from here on: 3 the data socket (guest), 4 the leash (nanny), 5 the host's /proc until the
-user namespace is mapped.
+user namespace is mapped, then the doors to the guest's control groups.
 """
 
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import struct
@@ -27,26 +28,44 @@ _NAMESPACES = (
     | kernel.CLONE_NEWIPC
     | kernel.CLONE_NEWUTS
     | kernel.CLONE_NEWNET
-    | kernel.CLONE_NEWCGROUP
 )
+"""The guest leaves the cgroup namespace itself, once it is in its groups."""
+_HEADROOM = 1024
+"""Threads that others of the user may start meanwhile, and the most that a bomb can start."""
 
 
-def main(data: int, leash: int, proc: int, limits: dict[str, int], readable: list[str]) -> NoReturn:
+def main(
+    data: int,
+    leash: int,
+    proc: int,
+    doors: list[int],
+    limits: dict[str, int],
+    profile: str,
+    readable: list[str],
+) -> NoReturn:
     """Enter fresh namespaces, fork the guest into them, and watch it to its end."""
     wire = data
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _deny_for_guest()
         kernel.die_with_parent()
-        _arrange(data, leash, proc)
+        doors = _arrange(data, leash, proc, doors)
         wire = DATA
-        kernel.close_from(PROC + 1)
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # else /proc/self/uid_map belongs to root
-        kernel.unshare(_NAMESPACES)
-        kernel.map_identity(PROC, guest.UID, _OUTSIDE, _OUTSIDE)
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        kernel.close_from(PROC + 1 + len(doors))
+        parent = os.getpid()
+        if profile == "full":
+            kernel.prctl(kernel.PR_SET_DUMPABLE, 1)  # else /proc/self/uid_map belongs to root
+            kernel.unshare(_NAMESPACES)
+            kernel.map_identity(PROC, guest.UID, _OUTSIDE, _OUTSIDE)
+            kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+            parent = 0  # the guest's namespace does not know this process
+        else:
+            hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+            wanted = limits["threads"] + _tasks(os.getuid()) + _HEADROOM
+            limits["threads"] = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
         os.close(PROC)
-        child = _fork()
+        gate, opener = os.pipe()
+        child = kernel.fork()
     except kernel.DeniedError as denied:
         with contextlib.suppress(OSError):
             refuse(wire, denied.primitive, denied.reason)
@@ -57,23 +76,27 @@ def main(data: int, leash: int, proc: int, limits: dict[str, int], readable: lis
         os._exit(1)
     if child == 0:
         os.close(LEASH)
-        guest.main(DATA, limits, readable)
-    os.close(DATA)
-    kernel.die_with_parent()
-    kernel.drop_capabilities()
-    _watch(child)
+        os.close(opener)
+        guest.main(DATA, gate, doors, limits, profile, readable, parent)
+    try:
+        kernel.die_with_parent()
+        kernel.drop_capabilities()
+        guest_fd = kernel.pidfd(child)
+        os.write(opener, b"1")
+    except BaseException as error:  # a guest without a watch never gets past the gate
+        os.kill(child, signal.SIGKILL)
+        primitive = error.primitive if isinstance(error, kernel.DeniedError) else "nanny"
+        with contextlib.suppress(OSError):
+            refuse(DATA, primitive, str(error))
+        os._exit(1)
+    for fd in (DATA, gate, opener, *doors):
+        os.close(fd)
+    _watch(child, guest_fd)
 
 
 def refuse(data: int, primitive: str, reason: str) -> None:
     """Tell the host that this child could not be locked."""
     os.write(data, frames.pack_json(frames.REFUSED, {"primitive": primitive, "reason": reason[:2000]}))
-
-
-def _fork() -> int:
-    try:
-        return os.fork()
-    except OSError as error:
-        raise kernel.DeniedError("fork", str(error)) from None
 
 
 def _deny_for_guest() -> None:
@@ -82,20 +105,31 @@ def _deny_for_guest() -> None:
     kernel.denied_on_purpose.update(name.removeprefix("guest:") for name in prefixed)
 
 
-def _arrange(data: int, leash: int, proc: int) -> None:
-    """Put the three descriptors that remain in their places; stdio becomes /dev/null."""
-    spare = [os.dup(fd) for fd in (data, leash, proc)]
+def _tasks(user: int) -> int:
+    """About how many threads run as `user`: without a namespace, RLIMIT_NPROC counts all of them."""
+    count = 0
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if entry.stat().st_uid == user:
+                    count += os.stat(f"/proc/{entry.name}/task").st_nlink - 2
+    return count
+
+
+def _arrange(data: int, leash: int, proc: int, doors: list[int]) -> list[int]:
+    """Put the descriptors that remain in their places; stdio becomes /dev/null. Returns the doors'."""
+    spare = [os.dup(fd) for fd in (data, leash, proc, *doors)]
     high = [os.dup2(fd, 100 + i) for i, fd in enumerate(spare)]
-    for target, fd in zip((DATA, LEASH, PROC), high, strict=True):
+    for target, fd in enumerate(high, DATA):
         os.dup2(fd, target)
     null = os.open("/dev/null", os.O_RDWR)
     for stdio in (0, 1, 2):
         os.dup2(null, stdio)
+    return list(range(PROC + 1, PROC + 1 + len(doors)))
 
 
-def _watch(child: int) -> NoReturn:
+def _watch(child: int, guest_fd: int) -> NoReturn:
     """Kill the guest on the wall clock or when the host lets go; then say how it ended."""
-    guest_fd = os.pidfd_open(child)
     poll = select.poll()
     poll.register(guest_fd, select.POLLIN)
     poll.register(LEASH, select.POLLIN | select.POLLRDHUP)

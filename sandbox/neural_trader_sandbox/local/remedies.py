@@ -21,6 +21,18 @@ _REMEDIES = {
     "architecture": "run on an x86-64 or AArch64 machine",
     "platform": "run on Linux, in a Linux virtual machine or container, or use an E2B service "
     "(`sandbox_backend` e2b, docs/sandbox.md); on other systems this backend runs no code at all",
+    "readable": "start the server as the user who owns the interpreter and its packages, or install them "
+    "where every user can read them (the profile landlock shows nothing that its user cannot read)",
+    "cgroup": "restart the server; if it happens again, read docs/sandbox.md on delegating control groups",
+    "pidfd_open": "run on Linux 5.3 or later; in a container relax its seccomp profile",
+    "close_range": "run on Linux 5.9 or later; in a container relax its seccomp profile",
+    "open_tree": "run on Linux 5.2 or later; in a container relax its seccomp profile",
+    "move_mount": "run on Linux 5.2 or later; in a container relax its seccomp profile",
+    "setsid": "in a container relax its seccomp profile",
+    "sethostname": _NAMESPACES,
+    "capset": "in a container relax its seccomp profile",
+    "prctl": "in a container relax its seccomp profile",
+    "setrlimit": "raise the hard limits of the server (`ulimit -H`) above those of `Limits`",
     "setuid": "start the server as an ordinary user, or in a container that maps user 65534",
     "descriptors": "close streams, or raise the limit of open files (`ulimit -n`, LimitNOFILE of systemd): "
     "each child takes two",
@@ -29,9 +41,13 @@ _REMEDIES = {
     "single_thread": "preload only modules that start no threads when they are imported",
     "start": "run `neural-trader sandbox doctor` and read what the interpreter said",
 }
+DELEGATE = (
+    "have systemd delegate a subtree: `Delegate=yes` in the server's unit, or start it by "
+    "`systemd-run --user --scope -p Delegate=yes neural-trader serve`"
+)
 _OTHERWISE = "run `neural-trader sandbox doctor`; docs/sandbox.md lists what the host must offer"
 
 
 def next_step(primitive: str) -> str:
     """The imperative that goes with a denied primitive."""
-    return _REMEDIES.get(primitive, _OTHERWISE)
+    return _REMEDIES.get(primitive.partition(":")[0], _OTHERWISE)

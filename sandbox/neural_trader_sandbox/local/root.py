@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from neural_trader_sandbox.local import kernel
 
 _STAGING = ("/tmp", "/mnt", "/run", "/srv")  # noqa: S108 - a mount point in a private namespace, not a file
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 _FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV
 CACHE = "/tmp/cache"  # noqa: S108 - inside the private root
 CANARY = "/landlock-canary"
@@ -32,7 +32,7 @@ def build(visible: Iterable[str], cache: str | None) -> list[str]:
     """
     kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     links, sources = _plan(visible)
-    devices = [d for d in _DEVICES if os.path.exists(d)]
+    devices = [d for d in DEVICES if os.path.exists(d)]
     opened = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in [*sources, *devices]}
     cache_fd = None if cache is None else os.open(cache, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 

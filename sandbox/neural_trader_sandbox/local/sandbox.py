@@ -15,14 +15,17 @@ import structlog
 
 from neural_trader_governance.errors import HostError, InputError
 from neural_trader_sandbox.local import probe, zygotes
+from neural_trader_sandbox.local.cgroups import Groups
 from neural_trader_sandbox.local.children import BACKEND, Child
 from neural_trader_sandbox.local.instances import LocalInstance, pack_job
+from neural_trader_sandbox.local.profiles import Profile
 from neural_trader_sandbox.local.streams import LocalStream
 from neural_trader_sandbox.port import Fault, Job, Limits, SandboxReport, SandboxResult
 
 _log = structlog.get_logger(__name__)
 _OWN_ENTRIES = frozenset({"neural_trader_sandbox.script", "neural_trader_sandbox.canaries"})
 _ATTEMPTS = 3
+_BACKOFF_S, _BACKOFF_MAX_S = 0.05, 1.0
 _OPENED_AT_ONCE = 8
 """Streams whose children are forked and locked at the same time: hundreds at once would all be late."""
 _NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS})
@@ -41,6 +44,9 @@ class LocalSandbox:
         cache_dir: Private folder for compiled kernels, so that later starts are fast. None: the user's
             cache folder.
         start_timeout_s: How long imports and warm-up may take.
+        ready_timeout_s: How long a child may take to be locked; a zygote that is later hangs, and is replaced
+            with all its children.
+        profile: `landlock` is weaker, for hosts without user namespaces; it is never chosen by itself.
         deny: Primitives that must fail, for tests: it can only make the sandbox stricter.
     """
 
@@ -51,12 +57,17 @@ class LocalSandbox:
         warm: int = 2,
         cache_dir: Path | None = None,
         start_timeout_s: float = 180.0,
+        ready_timeout_s: float = 15.0,
+        profile: Profile = "full",
         deny: Iterable[str] = (),
     ) -> None:
         self._preload = tuple(preload)
         self._warm = warm
         self._cache_dir = cache_dir
         self._start_timeout_s = start_timeout_s
+        self._ready_timeout_s = ready_timeout_s
+        self._failures = 0
+        self._profile: Profile = profile
         self._deny = tuple(deny)
         self._starting = anyio.Lock()
         self._zygote: zygotes.Zygote | None = None
@@ -141,9 +152,18 @@ class LocalSandbox:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(zygote.close)
 
+    @property
+    def profile(self) -> Profile:
+        """What its runs are locked in by."""
+        return self._profile
+
     async def host_uid(self) -> int:
         """The user id that the host sees the zygote and its children run as."""
         return (await self._running_zygote()).host_uid
+
+    async def groups(self) -> Groups | str:
+        """Where its runs' control groups are made, or why there are none."""
+        return (await self._running_zygote()).groups
 
     async def _running_zygote(self) -> zygotes.Zygote:
         async with self._starting:
@@ -152,13 +172,21 @@ class LocalSandbox:
             if self._zygote is not None:
                 _log.warning("sandbox zygote ended; starting another", pid=self._zygote.pid)
                 await self._discard(self._zygote)
-            self._zygote = await zygotes.start(
-                self._preload, self._cache_dir, self._deny, self._start_timeout_s
-            )
+            if self._failures:
+                await anyio.sleep(min(_BACKOFF_MAX_S, _BACKOFF_S * 2 ** min(self._failures, 10)))
+            try:
+                self._zygote = await zygotes.start(
+                    self._preload, self._cache_dir, self._deny, self._start_timeout_s, self._profile
+                )
+            except HostError as error:
+                if error.facts.get("primitive") == "start":  # it died; a missing layer is just missing
+                    self._failures += 1
+                raise
             return self._zygote
 
     async def _discard(self, zygote: zygotes.Zygote) -> None:
         if zygote is self._zygote:
+            self._failures += 1  # until one of its successors has locked a child
             self._zygote = None
             self._drain()
             await anyio.to_thread.run_sync(zygote.close)
@@ -173,33 +201,42 @@ class LocalSandbox:
             )
 
     async def _locked_child(self, limits: Limits, *, pooled: bool) -> Child:
-        for attempt in range(_ATTEMPTS):
+        failed = 0
+        while failed < _ATTEMPTS:
             zygote = await self._running_zygote()
             child = warm = self._take_warm(limits) if pooled else None
             try:
                 if child is None:
                     child = self._spawn(zygote, limits)
-                await child.ready()
-            except (EOFError, ConnectionError, OSError) as error:
+                await child.ready(self._ready_timeout_s)
+            except (EOFError, OSError) as error:  # TimeoutError is one of them
                 if isinstance(error, OSError) and error.errno in _NO_MORE:
                     raise zygotes.unavailable("descriptors", str(error)) from None
-                _log.warning("sandbox child ended before its job", attempt=attempt, error=str(error))
+                _log.warning("sandbox child ended before its job", error=repr(error))
                 if child is not None:
                     child.close()
-                if warm is None:  # a fresh child too: its zygote is ending, though its launcher still stands
+                if warm is None or isinstance(error, TimeoutError):
+                    failed += 1  # a fresh child too, or none in time: its zygote is ending, or hangs
                     await self._discard(zygote)
                 continue
             except BaseException:
                 if child is not None:
                     child.close()
                 raise
+            self._failures = 0
             return child
-        raise zygotes.unavailable("start", f"{_ATTEMPTS} children in a row ended before they were ready")
+        why = f"{_ATTEMPTS} zygotes in a row ended, or hung, before a child was locked"
+        raise zygotes.unavailable("start", why)
 
     def _spawn(self, zygote: zygotes.Zygote, limits: Limits) -> Child:
-        data, leash = zygote.spawn(limits)
+        data, leash, group = zygote.spawn(limits)
         name = f"local-{next(self._numbers)}"
-        child = Child(name, limits, data, leash, lambda done: self._live.pop(done, None))
+
+        def forget(child_id: str) -> None:
+            if self._live.pop(child_id, None) is not None:
+                zygote.give_back(group)
+
+        child = Child(name, limits, data, leash, forget, group)
         self._live[name] = child
         return child
 
@@ -246,6 +283,7 @@ def check_limits(limits: Limits) -> None:
         ("wall_time_s", 0.001),
         ("cpu_time_s", 1),
         ("memory_bytes", 64 << 20),
+        ("resident_bytes", 16 << 20),
         ("tmp_bytes", 4096),
         ("tmp_inodes", 2),
         ("file_bytes", 0),

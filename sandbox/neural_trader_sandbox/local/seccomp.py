@@ -22,6 +22,8 @@ _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
 _SOL_SOCKET, _SO_TYPE, _SO_ERROR, _SO_PROTOCOL, _SO_DOMAIN = 1, 3, 4, 38, 39
 _MSG_OOB = 1
 _PR_SET_NAME, _PR_GET_NAME, _PR_SET_VMA = 15, 16, 0x53564D41
+_FCNTL = [0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034]
+"""Duplicating, flags, locks of both kinds, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS."""
 _FIONREAD, _FIONBIO, _FIONCLEX, _FIOCLEX = 0x541B, 0x5421, 0x5450, 0x5451
 
 
@@ -50,6 +52,8 @@ def _conditions(own_pid: int) -> dict[str, list[bytes]]:
         # a new thread, never a new process; clone3 hides its flags in memory, so glibc must fall back
         "clone": [_argument(0), _step(_IF_ANY_BIT, 0, 1, _CLONE_THREAD), _answer(_ALLOW), _answer(_EPERM)],
         "clone3": [_answer(_ENOSYS)],
+        # no F_SETOWN, F_SETSIG (signals to others), F_NOTIFY, F_SETLEASE, F_SETPIPE_SZ
+        "fcntl": [_argument(1), *_one_of(_FCNTL, _EPERM)],
         "ioctl": [_argument(1), *_one_of([_FIONREAD, _FIONBIO, _FIONCLEX, _FIOCLEX], _ENOTTY)],
         # limits may be read, and not set: own process (or its own pid), new_limit == NULL
         "prlimit64": [

@@ -49,7 +49,6 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     "exit": (60, 93),
     "exit_group": (231, 94),
     "uname": (63, 160),
-    "fcntl": (72, 25),
     "fsync": (74, 82),
     "fdatasync": (75, 83),
     "truncate": (76, 45),
@@ -161,6 +160,7 @@ KILLED: dict[str, tuple[int | None, int | None]] = {
 CONDITIONAL: dict[str, tuple[int | None, int | None]] = {
     "clone": (56, 220),
     "clone3": (435, 435),
+    "fcntl": (72, 25),
     "ioctl": (16, 29),
     "prlimit64": (302, 261),
     "prctl": (157, 167),

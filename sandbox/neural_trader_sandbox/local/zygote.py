@@ -35,9 +35,9 @@ ENVIRONMENT = {
     "TZ": "UTC",
     "_RJEM_MALLOC_CONF": "background_thread:false",
 }
-"""All that a guest finds in `os.environ`."""
+"""See `environment`."""
 
-
+_DESCRIPTORS_MAX = 8
 _IDLE_THREADS = frozenset({"polars-ooc-clea"})
 """Polars 2 starts one at import that sleeps on its queue until something spills to disk; a fork leaves
 it behind, asleep, with no lock held."""
@@ -45,13 +45,17 @@ it behind, asleep, with no lock held."""
 
 def main(control: socket.socket, proc: int, plan: dict[str, Any], readable: list[str]) -> NoReturn:
     """Import, report, then fork on every message until the control socket closes."""
+    profile = str(plan["profile"])
     try:
         kernel.die_with_parent()
         os.environ.clear()
-        os.environ.update(ENVIRONMENT)
+        os.environ.update(environment(profile))
         sys.path[:] = plan["sys_path"]
         sys.argv[:] = ["<sandbox>"]
+        if profile != "full" and plan["cache"] is not None:
+            os.environ["NUMBA_CACHE_DIR"] = plan["cache"]
         _import(plan["preload"])
+        os.environ["NUMBA_CACHE_DIR"] = root.CACHE  # a guest learns no path of the host's from it
         running = _running_threads(proc)
         if running:
             raise kernel.DeniedError("single_thread", f"the preloaded modules left threads: {running}")
@@ -63,7 +67,14 @@ def main(control: socket.socket, proc: int, plan: dict[str, Any], readable: list
     gc.collect()
     gc.freeze()
     control.send(json.dumps({"ready": True}).encode())
-    _serve(control, proc, readable)
+    _serve(control, proc, profile, readable)
+
+
+def environment(profile: str) -> dict[str, str]:
+    """All that a guest finds in `os.environ`; without a root of its own, no folder is its own either."""
+    if profile == "full":
+        return ENVIRONMENT
+    return {**ENVIRONMENT, "HOME": "/nonexistent", "TMPDIR": "/nonexistent"}
 
 
 def _import(names: list[str]) -> None:
@@ -102,23 +113,24 @@ def _thread(proc: int) -> Callable[[str], str]:
     return name
 
 
-def _serve(control: socket.socket, proc: int, readable: list[str]) -> NoReturn:
+def _serve(control: socket.socket, proc: int, profile: str, readable: list[str]) -> NoReturn:
+    space = socket.CMSG_SPACE(4 * _DESCRIPTORS_MAX)
     while True:
-        message, ancillary, _, _ = control.recvmsg(launcher.MESSAGE_BYTES, socket.CMSG_SPACE(8))
+        message, ancillary, _, _ = control.recvmsg(launcher.MESSAGE_BYTES, space)
         if not message:
             os._exit(0)  # the server is gone, and with process 1 every child
         received = array.array("i")
         for _, _, data in ancillary:
             received.frombytes(data)
-        data_fd, leash_fd = received
+        data_fd, leash_fd, *doors = received
         limits = cast("dict[str, int]", json.loads(message))
         try:
-            child = os.fork()
-        except OSError as error:
+            child = kernel.fork()
+        except kernel.DeniedError as denied:
             child = -1
             with contextlib.suppress(OSError):
-                nanny.refuse(data_fd, "fork", str(error))
+                nanny.refuse(data_fd, denied.primitive, denied.reason)
         if child == 0:
-            nanny.main(data_fd, leash_fd, proc, limits, readable)
-        os.close(data_fd)
-        os.close(leash_fd)
+            nanny.main(data_fd, leash_fd, proc, doors, limits, profile, readable)
+        for fd in received:
+            os.close(fd)

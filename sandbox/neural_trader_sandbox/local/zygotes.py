@@ -20,13 +20,15 @@ import platformdirs
 import structlog
 
 from neural_trader_governance.errors import ConfigurationError, HostError
+from neural_trader_sandbox.local import cgroups
 from neural_trader_sandbox.local.launcher import BOOTSTRAP, MESSAGE_BYTES, NOBODY
+from neural_trader_sandbox.local.profiles import Profile
 from neural_trader_sandbox.local.remedies import next_step
 from neural_trader_sandbox.local.visible import visible
 from neural_trader_sandbox.port import Limits
 
 _log = structlog.get_logger(__name__)
-_END_TIMEOUT_S = 10.0
+_END_TIMEOUT_S = 5.0
 _ALWAYS = ("neural_trader_sandbox.script", "neural_trader_sandbox.canaries")
 
 
@@ -37,12 +39,19 @@ def unavailable(primitive: str, reason: str) -> HostError:
 
 
 class Zygote:
-    """A running zygote. Its processes end when this object is closed, collected, or its owner dies."""
+    """A running zygote. Its processes end when this object is closed, collected, or its owner dies.
 
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+    Attributes:
+        groups: Where its children's control groups are made, or why there are none.
+    """
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], control: socket.socket, groups: cgroups.Groups | str
+    ) -> None:
+        self.groups = groups
         self._process = process
         self._control = control
-        self._finalizer = weakref.finalize(self, _end, process, control)
+        self._finalizer = weakref.finalize(self, _end, process, control, groups)
 
     @property
     def pid(self) -> int:
@@ -65,51 +74,63 @@ class Zygote:
             line = next(line for line in lines if line.startswith("Uid:"))
         return int(line.split()[1])
 
-    def spawn(self, limits: Limits) -> tuple[socket.socket, socket.socket]:
-        """Ask for one child: its data socket and the leash to its nanny, both non-blocking.
+    def spawn(self, limits: Limits) -> tuple[socket.socket, socket.socket, cgroups.Group | None]:
+        """Ask for one child: its data socket and the leash to its nanny, both non-blocking, and its group.
 
         Raises:
             OSError: The zygote has gone, or this process has no descriptors left.
         """
-        data, their_data = socket.socketpair()
-        try:
+        numbers = {k: v for k, v in asdict(limits).items() if isinstance(v, int)}
+        groups = None if isinstance(self.groups, str) else self.groups
+        group = None if groups is None else groups.take(limits.resident_bytes, limits.threads)
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            if groups is not None and group is not None:
+                ours.callback(groups.give_back, group)
+            data, their_data = socket.socketpair()
+            ours.enter_context(data)
+            theirs.enter_context(their_data)
             leash, their_leash = socket.socketpair()
-        except OSError:
-            data.close()
-            their_data.close()
-            raise
-        try:
-            numbers = {k: v for k, v in asdict(limits).items() if isinstance(v, int)}
-            rights = array.array("i", [their_data.fileno(), their_leash.fileno()])
-            self._control.sendmsg(
-                [json.dumps(numbers).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
-            )
-        except OSError:
-            data.close()
-            leash.close()
-            raise
-        finally:
-            their_data.close()
-            their_leash.close()
-        data.setblocking(False)
-        leash.setblocking(False)
-        return data, leash
+            ours.enter_context(leash)
+            theirs.enter_context(their_leash)
+            passed = [their_data.fileno(), their_leash.fileno()]
+            if group is not None:
+                theirs.callback(group.close_doors)
+                passed += group.doors
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", passed))]
+            self._control.sendmsg([json.dumps(numbers).encode()], rights)
+            data.setblocking(False)
+            leash.setblocking(False)
+            ours.pop_all()
+        return data, leash, group
+
+    def give_back(self, group: cgroups.Group | None) -> None:
+        """Remove the group of a child that is over."""
+        if group is not None and not isinstance(self.groups, str):
+            self.groups.give_back(group)
 
     def close(self) -> None:
         """End the zygote and every child; blocks for some milliseconds. Closing twice is harmless."""
         self._finalizer()
 
 
-def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:
+def _end(process: subprocess.Popen[bytes], control: socket.socket, groups: cgroups.Groups | str) -> None:
     control.close()
     try:
         process.wait(_END_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    if not isinstance(groups, str):
+        groups.close()
 
 
-async def start(preload: Sequence[str], cache: Path | None, deny: Sequence[str], timeout_s: float) -> Zygote:
+async def start(
+    preload: Sequence[str],
+    cache: Path | None,
+    deny: Sequence[str],
+    timeout_s: float,
+    profile: Profile = "full",
+) -> Zygote:
     """Start a zygote and wait until it has imported its modules.
 
     Raises:
@@ -121,7 +142,7 @@ async def start(preload: Sequence[str], cache: Path | None, deny: Sequence[str],
     started = time.monotonic()
     errors = os.memfd_create("sandbox-stderr", os.MFD_CLOEXEC)
     try:
-        zygote, control = await anyio.to_thread.run_sync(_launch, preload, cache, deny, errors)
+        zygote, control = await anyio.to_thread.run_sync(_launch, preload, cache, deny, errors, profile)
         try:
             answer = await _hear(control, timeout_s)
         except BaseException:
@@ -142,7 +163,7 @@ async def start(preload: Sequence[str], cache: Path | None, deny: Sequence[str],
 
 
 def _launch(
-    preload: Sequence[str], cache: Path | None, deny: Sequence[str], errors: int
+    preload: Sequence[str], cache: Path | None, deny: Sequence[str], errors: int, profile: Profile
 ) -> tuple[Zygote, socket.socket]:
     seen, folder = visible(preload), prepare_cache(cache)
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -151,8 +172,11 @@ def _launch(
         "visible": seen.paths,
         "sys_path": seen.sys_path,
         "cache": None if folder is None else str(folder),
+        "own_cache": None,
         "deny": list(deny),
+        "profile": profile,
     }
+    groups = _groups()
     command = [sys.executable, "-s", "-P", "-S", "-B", "-X", "utf8", "-c", BOOTSTRAP, seen.own_root]
     try:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own text
@@ -167,11 +191,13 @@ def _launch(
         )
     except OSError as error:
         control.close()
+        if not isinstance(groups, str):
+            groups.close()
         raise unavailable("start", f"{sys.executable or 'no interpreter'}: {error}") from None
     finally:
         theirs.close()
     message = json.dumps(plan).encode()
-    zygote = Zygote(process, control)
+    zygote = Zygote(process, control, groups)
     if len(message) > MESSAGE_BYTES:
         zygote.close()
         raise unavailable("start", f"the plan of visible paths has {len(message)} bytes")
@@ -179,6 +205,13 @@ def _launch(
         control.send(message)
     control.setblocking(False)
     return zygote, control
+
+
+def _groups() -> cgroups.Groups | str:
+    try:
+        return cgroups.Groups(cgroups.find())
+    except (cgroups.UndelegatedError, OSError) as reason:
+        return str(reason)
 
 
 async def _hear(control: socket.socket, timeout_s: float) -> dict[str, object]:

@@ -67,6 +67,10 @@ def test_the_tables_do_not_overlap(machine: str) -> None:
         ("clone", (17,), EPERM),
         ("clone", (0x10000000,), EPERM),
         ("clone3", (), ENOSYS),
+        ("fcntl", (3, 1030), ALLOW),
+        ("fcntl", (3, 8, 1), EPERM),
+        ("fcntl", (3, 10, 9), EPERM),
+        ("fcntl", (3, 15), EPERM),
         ("ioctl", (1, 0x541B), ALLOW),
         ("ioctl", (0, 0x5412), ENOTTY),
         ("prlimit64", (0, 7, 0), ALLOW),
@@ -128,7 +132,7 @@ def test_every_call_gets_an_answer_and_the_unknown_is_not_allowed(
 
 
 @pytest.mark.parametrize(
-    "name", ["socket", "connect", "bind", "sendmsg", "recvmsg", "execve", "fork", "vfork", "kill"]
+    "name", ["socket", "connect", "bind", "sendmsg", "recvmsg", "execve", "fork", "vfork", "kill", "fcntl"]
 )
 def test_no_call_that_reaches_outside_is_simply_allowed(name: str) -> None:
     assert name not in ALLOWED
