@@ -82,7 +82,8 @@ def request(source: str, **changes: object) -> BacktestRequest:
 def message(bars: Prices, number: int, **account: Any) -> BarMessage:
     values = {name: float(getattr(bars, name)[number]) for name in ("open", "high", "low", "close", "volume")}
     bar = LiveBar(number=number, time_us=int(bars.times[number]), **values)
-    return BarMessage(bar=bar, **{"cash": 1_000.0, "position": 0.0, **account})
+    told: dict[str, Any] = {"cash": 1_000.0, "position": 0.0, **account}
+    return BarMessage(bar=bar, **told)
 
 
 async def test_a_strategy_is_told_its_bars_fills_and_account(sandbox: LocalSandbox, msft: Prices) -> None:
@@ -134,13 +135,13 @@ async def test_of_a_function_only_the_last_target_counts(sandbox: LocalSandbox, 
 
 async def test_a_failure_names_its_bar_and_ends_the_stream(sandbox: LocalSandbox, msft: Prices) -> None:
     source = "class A(Strategy):\n  def on_bar(self, bar):\n    1 / (bar.number - 3)\n"
-    with pytest.raises(LateError, match="ZeroDivisionError.*line 3") as caught:
+    with pytest.raises(LateError, match=r"ZeroDivisionError.*line 3") as caught:
         await decide_strictly(sandbox, request(source), msft.head(9), cash=1.0)
     assert (caught.value.bars, caught.value.error.code) == (4, "strategy_failed")
 
 
 async def test_a_strategy_that_cannot_start_says_why(sandbox: LocalSandbox) -> None:
-    with pytest.raises(NeuralTraderError, match="ZeroDivisionError|division by zero"):
+    with pytest.raises(NeuralTraderError, match=r"ZeroDivisionError|division by zero"):
         await LiveStrategy.open(sandbox, request("class A(Strategy):\n  def on_start(self): 1 / 0\n"))
     with pytest.raises(NeuralTraderError, match="no_strategy"):
         await LiveStrategy.open(sandbox, request("x = 1\n"))
@@ -165,7 +166,7 @@ async def test_a_stream_that_forges_its_answers_is_refused(sandbox: LocalSandbox
     )
     live = await LiveStrategy.open(sandbox, request(source))
     try:
-        with pytest.raises(StrategyError, match="forged_stream.*not above it"):
+        with pytest.raises(StrategyError, match=r"forged_stream.*not above it"):
             await live.decide(message(msft, 0))
     finally:
         await live.aclose()
@@ -205,14 +206,14 @@ def test_a_forged_answer_is_refused(value: Any) -> None:
 @given(st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["kind", "commands", "target", "action", "size", "side", "limit"]), inner, max_size=4),
+        st.sampled_from(["kind", "commands", "target", "action", "size", "side"]), inner, max_size=4),
     max_leaves=12,
 ))  # fmt: skip
 def test_any_json_is_an_answer_or_refused(value: Any) -> None:
     try:
         answer = read_answer(value)
     except StrategyError as error:
-        assert error.code == "forged_stream"
+        assert error.code == "forged_stream"  # noqa: PT017  # or it passes, below
         return
     if isinstance(answer, OrdersAnswer):
         assert rows_of(answer.commands, 0).shape == (len(answer.commands), len(o.COLUMNS))

@@ -5,7 +5,7 @@ did with it. Every run is a child of its own, so that it cannot know what it ans
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import anyio
@@ -185,10 +185,7 @@ class Check:
             again[number] = await self._decide(bars, disturbance=number + 1, what="in another run")
 
         await _all([lambda number=number: repeat(number) for number in range(len(again))])
-        for other in again:
-            if other is None or self._differs_by_chance(other, whole):
-                return False
-        return True
+        return all(other is not None and not self._differs_by_chance(other, whole) for other in again)
 
     def _differs_by_chance(self, one: Floats, other: Floats) -> bool:
         """Whether two runs on the same bars differ in any bit; notes where."""
@@ -222,7 +219,7 @@ class Check:
                 if again is not None and not self._differs_by_chance(again, part):
                     self._found.append((cut, way, differences))
 
-        jobs: list[Callable[[], Awaitable[None]]] = []
+        jobs: list[Callable[[], Coroutine[Any, Any, None]]] = []
         for number, cut in enumerate(cuts):
             other = other_future(bars, cut, self._request.seed + number)
             jobs.append(lambda cut=cut, other=other: without(cut, other, "changed"))
@@ -313,7 +310,7 @@ def kind_of(stream: Floats) -> str:
     return "signals" if stream.shape[1] == 1 else "orders"
 
 
-async def _all(jobs: list[Callable[[], Awaitable[None]]]) -> None:
+async def _all(jobs: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     async with anyio.create_task_group() as tasks:
         for job in jobs:
             tasks.start_soon(job)

@@ -14,7 +14,6 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
-from neural_trader_governance.errors import StrategyError
 from neural_trader_sandbox.port import Job, Limits, Sandbox, SandboxStream
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.settings import BacktestRequest
@@ -214,11 +213,12 @@ def rows_of(commands: Sequence[LiveCommand], bar: int) -> Floats:
     return np.array([command.row(bar) for command in commands], dtype=np.float64).reshape(-1, len(o.COLUMNS))
 
 
-def _with_tuple(value: Any) -> Any:
-    """JSON has lists where the frozen models have tuples."""
-    if isinstance(value, dict) and isinstance(value.get("commands"), list):  # pyright: ignore[reportUnknownMemberType]  # any JSON
-        return {**value, "commands": tuple(value["commands"])}  # pyright: ignore[reportUnknownArgumentType]  # any JSON
-    return value  # pyright: ignore[reportUnknownVariableType]  # the model reads it
+def _with_tuple(value: JsonValue) -> dict[str, Any]:
+    """Returns the answer with a tuple, as the frozen models have, in place of JSON's list."""
+    if not isinstance(value, dict):
+        return {}
+    commands = value.get("commands")
+    return {**value, "commands": tuple(commands)} if isinstance(commands, list) else {**value}
 
 
 _EMPTY: Final = (

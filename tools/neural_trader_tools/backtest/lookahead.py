@@ -98,8 +98,7 @@ def other_future(prices: Prices, cut: int, seed: int) -> Prices:
         drawn = generator.integers(1, len(prices), ahead)
         starts = last + np.concatenate([[0.0], np.cumsum(np.diff(logs["close"])[drawn - 1])])[:-1]
         future = {name: starts + logs[name][drawn] - logs["close"][drawn - 1] for name in names}
-    # as many decimals as the real prices have: others would tell the two apart
-    decimals = next((d for d in range(7) if np.array_equal(prices.close, np.round(prices.close, d))), None)
+    decimals = _decimals(prices.close)  # others would tell the two apart
     columns: dict[str, Floats] = {}
     for name in names:
         values = np.exp(np.clip(future[name], last - 12.0, last + 12.0))
@@ -156,6 +155,14 @@ def words_of(rows: Iterable[Floats]) -> str:
 
 def _close(one: Floats, other: Floats) -> NDArray[np.bool_]:
     return np.isclose(one, other, rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)
+
+
+def _decimals(values: Floats) -> int | None:
+    """Returns how many decimals prices have, at most 6; None if they have more."""
+    for decimals in range(7):
+        if np.array_equal(values, np.round(values, decimals)):
+            return decimals
+    return None
 
 
 def _drawn(

@@ -118,7 +118,8 @@ class Account:
         )
         if self._account[kernel.BOOKED] > 0.0:
             kernel.match(
-                bar, open_, high, low, self._days, self._rules, self._account, self._book, self._fills, self._states
+                bar, open_, high, low, self._days, self._rules, self._account, self._book,
+                self._fills, self._states,
             )  # fmt: skip
         book = self._book[: int(self._account[kernel.BOOKED])]
         waits = (
@@ -128,7 +129,8 @@ class Account:
         told, self._told = self._fills[self._told : count].tolist(), count
         return BarMessage(
             bar=LiveBar(
-                number=bar, time_us=int(bars.times[bar]), open=open_, high=high, low=low, close=close, volume=volume
+                number=bar, time_us=int(bars.times[bar]),
+                open=open_, high=high, low=low, close=close, volume=volume,
             ),
             fills=tuple(
                 LiveFill(

@@ -61,16 +61,16 @@ class Surroundings:
         for name in _SECONDS:
             self._replace(time, name, lambda: self._microseconds() / 1e6)
             self._replace(time, f"{name}_ns", lambda: self._microseconds() * 1000)
-        self._replace(time, "clock_gettime", lambda _clock: self._microseconds() / 1e6)
-        self._replace(time, "clock_gettime_ns", lambda _clock: self._microseconds() * 1000)
+        self._replace(time, "clock_gettime", self._of_any_clock(1e-6))
+        self._replace(time, "clock_gettime_ns", self._of_any_clock(1000))
         for name in ("localtime", "gmtime", "ctime"):
             self._replace(time, name, self._given_seconds(getattr(time, name)))
         for name, place in (("strftime", 1), ("asctime", 0)):
             self._replace(time, name, self._given_moment(getattr(time, name), place))
-        self._pin(_DATETIME, "now", classmethod(lambda cls, tz=None: self._datetime(cls, tz)))
-        self._pin(_DATETIME, "utcnow", classmethod(lambda cls: self._datetime(cls, None)))
-        self._pin(_DATETIME, "today", classmethod(lambda cls: self._datetime(cls, None)))
-        self._pin(_DATE, "today", classmethod(lambda cls: cls(*self.now.timetuple()[:3])))
+        self._pin(_DATETIME, "now", classmethod(self._now()))
+        self._pin(_DATETIME, "utcnow", classmethod(self._now()))
+        self._pin(_DATETIME, "today", classmethod(self._now()))
+        self._pin(_DATE, "today", classmethod(self._today()))
         return self
 
     def __exit__(
@@ -82,13 +82,32 @@ class Surroundings:
     def _microseconds(self) -> int:
         return (self.now - EPOCH) // _MICROSECOND
 
-    def _datetime(self, cls: Any, tz: dates.tzinfo | None) -> Any:
-        """Returns the pinned moment as `datetime.now` gives it: without a zone the machine's time is UTC."""
-        moment = self.now.astimezone(dates.UTC if tz is None else tz)
-        return cls(*moment.timetuple()[:6], moment.microsecond, tzinfo=tz, fold=moment.fold)
+    def _of_any_clock(self, unit: float) -> Callable[[int], float]:
+        def read(clock: int) -> float:
+            return self._microseconds() / 1e6 if unit < 1 else self._microseconds() * 1000
+
+        return read
+
+    def _now(self) -> Callable[..., Any]:
+        """Returns `datetime.now`; without a zone it gives UTC."""
+
+        def now(cls: Any, tz: dates.tzinfo | None = None) -> Any:
+            moment = self.now.astimezone(dates.UTC if tz is None else tz)
+            return cls(*moment.timetuple()[:6], moment.microsecond, tzinfo=tz, fold=moment.fold)
+
+        return now
+
+    def _today(self) -> Callable[..., Any]:
+        def today(cls: Any) -> Any:
+            return cls(*self.now.timetuple()[:3])
+
+        return today
 
     def _given_seconds(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda seconds=None: function(self._microseconds() / 1e6 if seconds is None else seconds)
+        def call(seconds: float | None = None) -> Any:
+            return function(self._microseconds() / 1e6 if seconds is None else seconds)
+
+        return call
 
     def _given_moment(self, function: Callable[..., Any], place: int) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:

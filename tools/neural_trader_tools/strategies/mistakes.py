@@ -50,18 +50,19 @@ def find_mistakes(source: str) -> list[Mistake]:
 
 def _imports(tree: ast.Module) -> Iterator[Mistake]:
     for node in ast.walk(tree):
-        names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             names = ["." * node.level + (node.module or "")]
+        else:
+            continue
         for name in names:
             if not may_import(name):
                 root = name.partition(".")[0]
                 near = difflib.get_close_matches(root, MODULES, n=1, cutoff=0.75)
                 instead = INSTEAD.get(root) or (f"did you mean {near[0]!r}?" if near else "")
                 yield Mistake(
-                    node.lineno,  # pyright: ignore[reportAttributeAccessIssue]  # one of the two above
+                    node.lineno,
                     "import_unavailable",
                     f"{name} is not there for strategies; "
                     + (instead or "use numpy, polars, math, statistics or datetime"),
@@ -124,9 +125,13 @@ def _of_class(cls: ast.ClassDef) -> Iterator[Mistake]:
                         f"{node.func.attr} takes no {keyword.arg}=; {did_you_mean(keyword.arg, ORDER_WORDS)}"
                     )
                     yield Mistake(keyword.value.lineno, "invalid_order", message, ends=False)
-        elif node.func.attr == "feature" and node.args and isinstance(node.args[0], ast.Constant):
-            if problem := _feature_problem(node.args[0].value):
-                yield Mistake(node.lineno, "invalid_feature", problem, ends=False)
+        elif (
+            node.func.attr == "feature"
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+            and (problem := _feature_problem(node.args[0].value))
+        ):
+            yield Mistake(node.lineno, "invalid_feature", problem, ends=False)
 
 
 def _clocks(tree: ast.Module) -> Iterator[Mistake]:

@@ -1,6 +1,7 @@
 """Suspicions: lines of a source that look into the future, as far as reading can tell.
 
-They accuse nobody: whether a strategy looks ahead is found by running it. They say which line to look at first.
+They accuse nobody: whether a strategy looks ahead is found by running it. They say which
+line to look at first.
 """
 
 import ast
