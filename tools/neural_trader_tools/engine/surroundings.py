@@ -61,8 +61,8 @@ class Surroundings:
         for name in _SECONDS:
             self._replace(time, name, lambda: self._microseconds() / 1e6)
             self._replace(time, f"{name}_ns", lambda: self._microseconds() * 1000)
-        self._replace(time, "clock_gettime", self._of_any_clock(1e-6))
-        self._replace(time, "clock_gettime_ns", self._of_any_clock(1000))
+        self._replace(time, "clock_gettime", lambda clock: self._microseconds() / 1e6)  # pyright: ignore[reportUnknownLambdaType]  # any clock
+        self._replace(time, "clock_gettime_ns", lambda clock: self._microseconds() * 1000)  # pyright: ignore[reportUnknownLambdaType]  # any clock
         for name in ("localtime", "gmtime", "ctime"):
             self._replace(time, name, self._given_seconds(getattr(time, name)))
         for name, place in (("strftime", 1), ("asctime", 0)):
@@ -81,12 +81,6 @@ class Surroundings:
 
     def _microseconds(self) -> int:
         return (self.now - EPOCH) // _MICROSECOND
-
-    def _of_any_clock(self, unit: float) -> Callable[[int], float]:
-        def read(clock: int) -> float:
-            return self._microseconds() / 1e6 if unit < 1 else self._microseconds() * 1000
-
-        return read
 
     def _now(self) -> Callable[..., Any]:
         """Returns `datetime.now`; without a zone it gives UTC."""
