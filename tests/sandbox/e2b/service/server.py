@@ -1,10 +1,10 @@
 """An E2B-compatible service on loopback, for tests: one port for the control plane and all sandboxes.
 
 It speaks the wire protocol that `e2b` 2.63 and `e2b-code-interpreter` 2.11 speak: `control` (the API host),
-`envd` (port 49983 of a sandbox) and `interpreter` (port 49999). Sandboxes are found by the headers
-E2b-Sandbox-Id and E2b-Sandbox-Port that the SDK sends, as behind `sandbox_url`. Each module says what it
-does not imitate; besides that, a sandbox here is no virtual machine: kernels are locked children of the local
-backend, commands are processes in cells of their own (`cell`), and all share this host's kernel.
+`envd` and `commands` (port 49983 of a sandbox) and `interpreter` (port 49999). Sandboxes are found by the
+headers E2b-Sandbox-Id and E2b-Sandbox-Port that the SDK sends, as behind `sandbox_url`. Each module says
+what it does not imitate; besides that, a sandbox here is no virtual machine: kernels are locked children of
+the local backend, commands are processes in cells of their own (`cell`), and all share this host's kernel.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from e2b.envd.process import process_connect
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
-from tests.sandbox.e2b.service import envd, interpreter
+from tests.sandbox.e2b.service import commands, envd, interpreter
 from tests.sandbox.e2b.service.control import Control, problem
 from tests.sandbox.e2b.service.faults import DroppedError, Fault, FaultySend
 from tests.sandbox.e2b.service.kernels import MODULE
@@ -81,7 +81,7 @@ class Service:
         self._control = Control(self)
         self._interpreter = interpreter.Interpreter(self)
         self._filesystem = filesystem_connect.FilesystemASGIApplication(envd.Filesystem(self))
-        self._processes = process_connect.ProcessASGIApplication(envd.Processes(self))
+        self._processes = process_connect.ProcessASGIApplication(commands.Processes(self))
         self._loop: asyncio.AbstractEventLoop | None = None
         self.reset()
 
