@@ -1,34 +1,68 @@
-"""A strategy's way into the sandbox and back, beside a plain `python -c` in the same run."""
+"""A strategy's way into the sandbox and back: beside a process, bubblewrap, and the same code unconfined."""
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from statistics import median, quantiles
 
 import anyio
 import numpy as np
-import polars as pl
 from results import Case, write_results
 
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_sandbox.port import Job, SandboxResult
+from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.settings import BacktestRequest, Settings
+from neural_trader_tools.backtest.simulation import FEATURES, decide
+from neural_trader_tools.engine.guest import run_strategy
 
 ROUNDS = 60
-PRELOAD = ["numpy", "polars"]
+BARS = 1_000_000
+CASH = 100_000.0
+PRELOAD = ["numpy", "polars", "neural_trader_tools.engine.guest", FEATURES]
 IMPORTS = "import numpy, polars; print(1)"
-WORK = """
-import numpy as np
-close = tables["bars"]["close"].to_numpy() if "tables" in globals() else CLOSE
-kernel = np.ones(50) / 50
-out = close
-for _ in range(10): out = np.convolve(out, kernel, "same")
-columns = {"signal": out}
+VECTORISED = """
+import polars as pl
+
+
+def signals(bars, fast=20, slow=50):
+    close = bars["close"]
+    out = close.ewm_mean(span=fast) > close.ewm_mean(span=slow)
+    for window in range(slow, slow + 100, 10):
+        out = out & (close > close.rolling_mean(window) * 0.9)
+    return out.cast(pl.Float64)
+"""
+EVENT_DRIVEN = """
+class Cross(Strategy):
+    def on_start(self):
+        self.feature("sma(20)"), self.feature("sma(50)")
+
+    def on_bar(self, bar):
+        fast, slow = self.feature("sma(20)")[-1], self.feature("sma(50)")[-1]
+        if fast > slow and not self.position.quantity:
+            self.buy(fraction=0.9)
+        elif fast < slow and self.position.quantity:
+            self.close()
 """
 
 
-def script(source: str, **tables: bytes) -> Job:
-    return Job("neural_trader_sandbox.script:run_script", {"source": source}, tables)
+def script(source: str) -> Job:
+    return Job("neural_trader_sandbox.script:run_script", {"source": source})
+
+
+def walk(count: int) -> Prices:
+    """A seeded random walk, for speed only: its results mean nothing."""
+    generator = np.random.default_rng(7)
+    close = 100.0 * np.exp(np.cumsum(generator.normal(0.0, 0.001, count)))
+    open_ = np.concatenate([[100.0], close[:-1]])
+    high, low = np.maximum(open_, close) * 1.0005, np.minimum(open_, close) * 0.9995
+    times = np.arange(count, dtype=np.int64) * 60_000_000
+    return Prices("WALK", times, open_, high, low, close, np.ones(count))
 
 
 async def samples_ms(
@@ -43,47 +77,127 @@ async def samples_ms(
     return found
 
 
-async def main() -> None:
-    sandbox = LocalSandbox(PRELOAD)
+def bubblewrap() -> list[str] | None:
+    """The same isolation as far as bubblewrap offers it, or None where it is absent or forbidden here."""
+    binary = shutil.which("bwrap")
+    if binary is None:
+        return None
+    shown = [sys.prefix, sys.base_prefix, "/usr", *(p for p in ("/lib", "/lib64") if Path(p).exists())]
+    binds = [word for path in shown for word in ("--ro-bind", path, path)]
+    return [binary, "--unshare-all", "--die-with-parent", "--clearenv", *binds, "--dev", "/dev"]
 
-    async def run(job: Job) -> SandboxResult:
-        result = await sandbox.run(job)
+
+def process(command: list[str]) -> Callable[[], Awaitable[None]]:
+    async def run() -> None:
+        subprocess.run([*command, sys.executable, "-c", IMPORTS], check=True, capture_output=True)  # noqa: ASYNC221 - timed alone
+
+    return run
+
+
+def private_bytes(pid: int) -> int:
+    """Memory that exists because this process does: its private pages."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+
+
+def below(pid: int) -> list[int]:
+    words = [
+        word
+        for task in os.listdir(f"/proc/{pid}/task")
+        for word in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
+    ]
+    return [int(word) for word in words] + [deeper for word in words for deeper in below(int(word))]
+
+
+async def child_memory(sandbox: LocalSandbox) -> tuple[float, float]:
+    """Private MiB of one locked, waiting child (guest and nanny), and of a plain process with the imports."""
+    before = set(below(os.getpid()))
+    waiting = [await sandbox.create() for _ in range(8)]
+    grown = set(below(os.getpid())) - before
+    per_child = sum(map(private_bytes, grown)) / len(waiting) / (1 << 20)
+    for instance in waiting:
+        await instance.kill()
+    command = [sys.executable, "-c", f"{IMPORTS}; import sys; sys.stdout.flush(); sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as plain:  # noqa: ASYNC220 - a peer to measure
+        assert plain.stdout is not None
+        plain.stdout.readline()
+        peer = private_bytes(plain.pid) / (1 << 20)
+        plain.kill()
+    return per_child, peer
+
+
+async def overhead(sandbox: LocalSandbox, source: str, prices: Prices, rounds: int) -> tuple[float, float]:
+    """Median ms of the desk's own way (encode, hand over, run, return, check), and of the same code here."""
+    settings = Settings()
+    request = BacktestRequest(source=source, symbols=("WALK",), settings=settings)
+    arguments = {
+        "source": source,
+        "params": {},
+        "settings": {**settings.model_dump(mode="json"), "cash": CASH},
+        "features": FEATURES,
+        "seed": request.seed,
+    }
+
+    async def inside() -> None:
+        await decide(sandbox, request, prices, cash=CASH)
+
+    async def outside() -> None:
+        run_strategy(arguments, {"bars": prices.frame()})
+
+    await outside()
+    ours: list[float] = []
+    same: list[float] = []
+    for _ in range(rounds):  # in turn, so that both meet the same machine
+        ours += await samples_ms(inside, 1, pause_s=0.2)
+        same += await samples_ms(outside, 1, pause_s=0.2)
+    return median(ours), median(same)
+
+
+async def main() -> None:
+    cache = tempfile.TemporaryDirectory()
+    sandbox = LocalSandbox(PRELOAD, cache_dir=Path(cache.name))
+
+    async def run() -> SandboxResult:
+        result = await sandbox.run(script(IMPORTS))
         assert result.status == "ok", result
         return result
 
-    async def plain() -> None:
-        subprocess.run([sys.executable, "-c", IMPORTS], check=True, capture_output=True)  # noqa: ASYNC221 - timed alone
-
-    start = time.perf_counter()
-    await run(script(IMPORTS))
-    first_ms = (time.perf_counter() - start) * 1e3
-    warm = await samples_ms(lambda: run(script(IMPORTS)), ROUNDS, pause_s=0.1)
-    steady = await samples_ms(lambda: run(script(IMPORTS)), ROUNDS)
-    process = await samples_ms(plain, 5)
-
-    close = np.random.default_rng(7).normal(size=1_000_000).cumsum()
-    data = pl.DataFrame({"close": close}).write_ipc_stream(None).getvalue()
-
-    async def outside() -> None:
-        exec(WORK, {"CLOSE": close})
-
-    inside: list[float] = []
-    same: list[float] = []
-    for _ in range(7):  # in turn, so that both meet the same machine
-        inside += await samples_ms(lambda: run(script(WORK, bars=data)), 1, pause_s=0.2)
-        same += await samples_ms(outside, 1, pause_s=0.2)
+    await run()  # compiles and caches the kernels
     await sandbox.aclose()
+    (first,) = await samples_ms(run, 1)
+    warm = await samples_ms(run, ROUNDS, pause_s=0.1)
+    steady = await samples_ms(run, ROUNDS)
+    plain = await samples_ms(process([]), 7)
     peer = "python -c, a process each"
-    write_results(
-        "sandbox",
-        [
-            Case("first run, zygote started", first_ms, median(process), peer, "ms"),
-            Case("warm run, median", median(warm), median(process), peer, "ms"),
-            Case("warm run, p95", quantiles(warm, n=20)[18], quantiles(process, n=20)[18], peer, "ms"),
-            Case("runs back to back, median", median(steady), median(process), peer, "ms"),
-            Case("1M bars vectorised", median(inside), median(same), "in process, no isolation", "ms"),
-        ],
-    )
+    p95 = quantiles(warm, n=20)[18]
+    cases = [
+        Case("first run, zygote started", first, median(plain), peer, "ms"),
+        Case("warm run, median", median(warm), median(plain), peer, "ms"),
+        Case("warm run, p95", p95, quantiles(plain, n=20)[18], peer, "ms"),
+        Case("runs back to back, median", median(steady), median(plain), peer, "ms"),
+    ]
+    wrapped = bubblewrap()
+    if wrapped is None:
+        print("bubblewrap is not installed: left out (apt-get install bubblewrap)")
+    else:
+        wrapped_ms = await samples_ms(process(wrapped), 7)
+        cases.append(
+            Case("warm run, median", median(warm), median(wrapped_ms), "bubblewrap, a process each", "ms")
+        )
+        cases.append(
+            Case("warm run, p95", p95, quantiles(wrapped_ms, n=20)[18], "bubblewrap, a process each", "ms")
+        )
+    prices = walk(BARS)
+    for name, source, rounds in (("vectorised", VECTORISED, 9), ("event-driven", EVENT_DRIVEN, 3)):
+        ours, same = await overhead(sandbox, source, prices, rounds)
+        cases.append(
+            Case(f"1M bars {name}, to checked decisions", ours, same, "the same code, no isolation", "ms")
+        )
+    ours, same = await child_memory(sandbox)
+    cases.append(Case("private memory of a waiting child", ours, same, "python -c, the same imports", "MiB"))
+    await sandbox.aclose()
+    cache.cleanup()
+    write_results("sandbox", cases)
 
 
 if __name__ == "__main__":

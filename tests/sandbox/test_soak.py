@@ -64,12 +64,13 @@ class Holdings:
 
     def __init__(self) -> None:
         me = os.getpid()
-        (launcher,) = [p for p in children_of(me) if b"launcher" in Path(f"/proc/{p}/cmdline").read_bytes()]
+        launchers = [p for p in children_of(me) if b"launcher" in Path(f"/proc/{p}/cmdline").read_bytes()]
+        launcher = max(launchers)  # the other one is the session's sandbox, at rest
         (zygote,) = children_of(launcher)
         processes = {"server": me, "launcher": launcher, "zygote": zygote}
         self.counts = {"processes": len(below(me)), "mounts of the host": lines_of("/proc/self/mountinfo")}
         self.counts["mounts of the launcher"] = lines_of(f"/proc/{launcher}/mountinfo")
-        self.counts["cgroups"] = sum(1 for _ in os.walk("/sys/fs/cgroup"))
+        self.counts["cgroups"] = sum(f"-{me}-" in path for path, _, _ in os.walk("/sys/fs/cgroup"))
         self.bytes: dict[str, int] = {}
         for name, pid in processes.items():
             self.counts[f"threads of the {name}"] = status_of(pid, "Threads")
