@@ -90,6 +90,7 @@ def other_future(prices: Prices, cut: int, seed: int) -> Prices:
     ahead = len(prices) - cut
     logs = {name: np.log(getattr(prices, name)) for name in names}
     last = logs["close"][cut - 1]
+    future: dict[str, Floats]
     if seed % 2 == 0:
         step = np.cumsum(generator.normal(0.0, 0.002, ahead))
         swapped = {"open": "open", "high": "low", "low": "high", "close": "close"}
