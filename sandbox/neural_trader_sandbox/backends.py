@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neural_trader_governance.errors import ConfigurationError
+from neural_trader_sandbox.local.profiles import Profile
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_sandbox.port import Sandbox
 
@@ -17,6 +18,7 @@ def open_sandbox(
     preload: Sequence[str],
     *,
     cache_dir: Path | None = None,
+    profile: Profile = "full",
     e2b: "E2BSettings | None" = None,
     consent: Callable[[str], None] | None = None,
 ) -> Sandbox:
@@ -26,6 +28,7 @@ def open_sandbox(
         backend: `local` or `e2b`.
         preload: Modules that entries may lie in.
         cache_dir: Where compiled kernels are kept between starts (local).
+        profile: `landlock` is weaker, for hosts without user namespaces (local); see `profiles.py`.
         e2b: Where that service is (e2b).
         consent: Called with the service's address before anything is sent there; raises where no person
             agreed to it (e2b).
@@ -35,7 +38,7 @@ def open_sandbox(
             exist (`sandbox_backend_unknown`).
     """
     if backend == "local":
-        return LocalSandbox(preload, cache_dir=cache_dir)
+        return LocalSandbox(preload, cache_dir=cache_dir, profile=profile)
     if backend == "e2b":
         if e2b is None or consent is None:
             raise ConfigurationError(

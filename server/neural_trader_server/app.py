@@ -203,7 +203,7 @@ class Services:
             where = e2b_settings(self.home, self.settings)
             inner = open_sandbox("e2b", preload, e2b=where, consent=consented(self.home))
         else:
-            inner = open_sandbox("local", preload)
+            inner = open_sandbox("local", preload, profile=self.settings.sandbox_profile)
         return MeteredSandbox(inner, lambda: self.meter, self.person)
 
     @functools.cached_property

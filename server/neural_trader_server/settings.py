@@ -92,6 +92,9 @@ class Settings(BaseSettings):
     sandbox_backend: Literal["local", "e2b"] = Field(
         default="local", description="Where strategies run; e2b sends them and their data to a service"
     )
+    sandbox_profile: Literal["full", "landlock"] = Field(
+        default="full", description="Of the local sandbox; landlock is weaker, for hosts without namespaces"
+    )
     e2b_api_key: SecretStr | None = Field(
         default=None, description="Else E2B_API_KEY, else the keyring's (neural-trader, e2b)"
     )

@@ -39,6 +39,18 @@ class Backend(StrEnum):
     E2B = "e2b"
 
 
+class ProfileName(StrEnum):
+    """What the local backend locks a run in by; landlock is weaker, for hosts without user namespaces."""
+
+    FULL = "full"
+    LANDLOCK = "landlock"
+
+
+Profiled = Annotated[
+    ProfileName, typer.Option(help="Of the local backend. landlock is weaker: see docs/sandbox.md.")
+]
+
+
 class Remote(StrEnum):
     """Backends that need a person's consent."""
 
@@ -50,6 +62,7 @@ def doctor(
     backend: Annotated[Backend, typer.Option(help="local or e2b (which costs a few seconds' price).")] = (
         Backend.LOCAL
     ),
+    profile: Profiled = ProfileName.FULL,
     json_output: Json = False,
 ) -> None:
     """Attack a real sandbox with canaries and show every layer; exits 3 if one is missing."""
@@ -57,13 +70,13 @@ def doctor(
     async def probe(sandbox: "Sandbox") -> "SandboxReport":
         return await sandbox.probe()
 
-    report = _within(backend, probe)
+    report = _within(backend, profile, probe)
     if json_output:
         layers = [
             {"name": layer.name, "holds": layer.holds, "detail": layer.detail, "next_step": layer.next_step}
             for layer in report.layers
         ]
-        emit({"ok": report.ok, "backend": report.backend, "layers": layers})
+        emit({"ok": report.ok, "backend": report.backend, "layers": layers, "notes": list(report.notes)})
     else:
         show_table(
             f"Sandbox {report.backend}",
@@ -73,6 +86,8 @@ def doctor(
                 for layer in report.layers
             ),
         )
+        for note in report.notes:
+            err().print(f"Note: {note}", markup=False, soft_wrap=True)
     if not report.ok:
         raise typer.Exit(HOST_LACKS)
 
@@ -83,6 +98,7 @@ def run(
     backend: Annotated[
         Backend, typer.Option(help="local, or e2b: sends the file to a service.")
     ] = Backend.LOCAL,
+    profile: Profiled = ProfileName.FULL,
     timeout_s: Annotated[float, typer.Option("--timeout-s", help="Wall clock.", min=0.1, max=3600)] = 30.0,
     json_output: Json = False,
 ) -> None:
@@ -98,7 +114,7 @@ def run(
     async def run_file(sandbox: "Sandbox") -> "SandboxResult":
         return await sandbox.run(Job(SCRIPT, {"source": source}), Limits(wall_time_s=timeout_s))
 
-    result = _within(backend, run_file)
+    result = _within(backend, profile, run_file)
     fault = result.error
     document: dict[str, Any] = {
         "status": result.status,
@@ -179,7 +195,9 @@ def _ask(destination: str) -> None:
         raise RiskError("sandbox_consent_missing", "you did not agree", f"to agree later: {COMMAND}")
 
 
-def _within(backend: Backend, work: "Callable[[Sandbox], Awaitable[_Answer]]") -> "_Answer":
+def _within(
+    backend: Backend, profile: ProfileName, work: "Callable[[Sandbox], Awaitable[_Answer]]"
+) -> "_Answer":
     """Does the work in a sandbox of the backend, with the modules that a script may use."""
     import anyio
 
@@ -191,7 +209,7 @@ def _within(backend: Backend, work: "Callable[[Sandbox], Awaitable[_Answer]]") -
         configure_logs("warning")
 
         async def run_here() -> "_Answer":
-            sandbox = open_sandbox(backend.value, modules)
+            sandbox = open_sandbox(backend.value, modules, profile=profile.value)
             try:
                 return await work(sandbox)
             finally:

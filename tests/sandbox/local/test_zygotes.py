@@ -1,0 +1,85 @@
+"""A zygote that dies or hangs is replaced, and no child of it is handed out."""
+
+import os
+import signal
+from pathlib import Path
+
+import anyio
+import pytest
+
+from neural_trader_sandbox.local.sandbox import LocalSandbox
+from neural_trader_sandbox.port import Job, SandboxResult
+
+ONE = Job("neural_trader_sandbox.script:run_script", {"source": "result = 1"})
+
+
+async def zygote_of(sandbox: LocalSandbox) -> int:
+    launcher = (await sandbox._running_zygote()).pid  # pyright: ignore[reportPrivateUsage]: only it knows
+    return int(Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()[0])  # noqa: ASYNC240 - /proc does not block
+
+
+@pytest.mark.anyio
+async def test_one_that_is_killed_ten_times_in_a_row_is_replaced_each_time(
+    sandbox: LocalSandbox, tmp_path: Path
+) -> None:
+    del sandbox
+    own = LocalSandbox([], cache_dir=tmp_path)
+    try:
+        for _ in range(10):
+            assert (await own.run(ONE)).value == 1
+            os.kill(await zygote_of(own), signal.SIGKILL)
+        assert (await own.run(ONE)).value == 1
+    finally:
+        await own.aclose()
+
+
+@pytest.mark.anyio
+async def test_one_that_hangs_is_noticed_and_replaced(sandbox: LocalSandbox, tmp_path: Path) -> None:
+    del sandbox
+    own = LocalSandbox([], warm=0, cache_dir=tmp_path, ready_timeout_s=2)
+    try:
+        assert (await own.run(ONE)).value == 1
+        hung = await zygote_of(own)
+        os.kill(hung, signal.SIGSTOP)
+        assert (await own.run(ONE)).value == 1
+        assert await zygote_of(own) != hung
+        assert not os.path.lexists(f"/proc/{hung}")  # noqa: ASYNC240 - /proc does not block
+    finally:
+        await own.aclose()
+
+
+@pytest.mark.anyio
+async def test_one_that_dies_while_it_forks_is_replaced(sandbox: LocalSandbox, tmp_path: Path) -> None:
+    del sandbox
+    own = LocalSandbox([], warm=0, cache_dir=tmp_path)
+    try:
+        assert (await own.run(ONE)).value == 1
+        zygote = await zygote_of(own)
+        os.kill(zygote, signal.SIGSTOP)
+        results: list[SandboxResult] = []
+        async with anyio.create_task_group() as tasks:
+
+            async def run() -> None:
+                results.append(await own.run(ONE))
+
+            tasks.start_soon(run)
+            await anyio.wait_all_tasks_blocked()
+            os.kill(zygote, signal.SIGKILL)
+        assert [result.value for result in results] == [1]
+    finally:
+        await own.aclose()
+
+
+@pytest.mark.anyio
+async def test_one_that_dies_at_each_start_is_a_refusal_that_says_so(
+    sandbox: LocalSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del sandbox
+    monkeypatch.setattr("neural_trader_sandbox.local.zygotes.BOOTSTRAP", "import os; os.kill(os.getpid(), 9)")
+    own = LocalSandbox([], cache_dir=tmp_path)
+    for _ in range(2):
+        result = await own.run(ONE)
+        assert result.status == "refused"
+        assert result.error is not None
+        assert "the interpreter ended" in result.error.message
+    await own.aclose()
