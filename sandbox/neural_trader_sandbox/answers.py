@@ -1,7 +1,7 @@
 """The host's reading of what a guest sends: every frame is forged until it has been checked here."""
 
 import re
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,12 @@ FrameT = TypeVar("FrameT", bound=BaseModel)
 COLUMNS_MAX: Final = 1024
 _SMALL_FRAME_BYTES = 16 << 10
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
-# C0 but tab and newline, DEL, C1, and the characters that reorder or hide text
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+# C0 but tab and newline, DEL, C1, and the characters that reorder or hide text: a model reads tags and
+# variation selectors, which a person does not see
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
+)
 
 
 class _Frame(BaseModel):
@@ -50,7 +54,7 @@ ColumnHead = Annotated[list[str | int], Field(min_length=2, max_length=2)]
 class ResultFrame(_Frame):
     """The guest returned; one column frame per head follows, in this order."""
 
-    value: JsonValue
+    value: Any  # `frames.unpack_json` has made sure that it is JSON; to walk it again would hold up the desk
     columns: Annotated[list[ColumnHead], Field(max_length=COLUMNS_MAX)]
 
 
@@ -58,7 +62,7 @@ class AnswerFrame(_Frame):
     """The guest of a stream answered a message."""
 
     number: Annotated[int, Field(ge=0)]
-    value: JsonValue
+    value: Any  # as above
 
 
 def plain_text(data: bytes | str) -> str:
@@ -206,6 +210,8 @@ def _column_heads(heads: list[list[str | int]], bytes_max: int) -> list[tuple[st
             raise FrameError("a column head is a name and a length")
         if not 0 < len(name) <= 200 or not name.isprintable() or length < 0:
             raise FrameError("a column has no usable name or length")
+        if length > bytes_max:  # it may have thousands of digits, which cannot even be printed
+            raise FrameError(f"a column exceeds columns_bytes {bytes_max}")
         due.append((name, length))
     if len({name for name, _ in due}) != len(due):
         raise FrameError("two columns have one name")

@@ -93,6 +93,13 @@ def test_a_forged_frame_is_rejected(kind: int, payload: bytes) -> None:
         feed(Answer(LIMITS), kind, payload)
 
 
+def test_a_length_of_so_many_digits_that_it_cannot_be_printed_is_rejected() -> None:
+    answer = Answer(Limits())
+    forged = b'{"value": 1, "columns": [["x", ' + b"9" * 4300 + b"]]}"
+    with pytest.raises(FrameError, match="columns_bytes"):
+        feed(answer, frames.RESULT, forged)
+
+
 def test_a_column_of_another_length_than_announced_is_rejected_before_it_is_read() -> None:
     answer = Answer(LIMITS)
     feed(answer, frames.RESULT, RESULT)
@@ -109,6 +116,7 @@ def test_a_column_of_another_length_than_announced_is_rejected_before_it_is_read
         ("a\x00b\x08c\x7fd\x9be", "abcde"),
         ("kept\ttabs\nand lines\r\n", "kept\ttabs\nand lines\n"),
         ("\u202egnp.exe\u202c \u200bzero", "gnp.exe zero"),
+        ("\u061calif \u00adsoft \U000e0041\U000e0042tags \ufe01\U000e0101bytes", "alif soft tags bytes"),
         ("\x1b" * 10_000 + "[" * 10_000, "[" * 9_998),
     ],
 )
