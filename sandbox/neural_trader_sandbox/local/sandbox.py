@@ -71,6 +71,7 @@ class LocalSandbox:
         self._deny = tuple(deny)
         self._starting = anyio.Lock()
         self._zygote: zygotes.Zygote | None = None
+        self._is_bounded = False  # a layer that was in force does not go away unnoticed
         self._opening = anyio.Semaphore(_OPENED_AT_ONCE)
         self._pool: deque[Child] = deque()
         self._pool_key: Limits | None = None
@@ -148,6 +149,7 @@ class LocalSandbox:
         """End everything and give every process and descriptor back; a later call starts afresh."""
         await self.kill()
         zygote, self._zygote = self._zygote, None
+        self._is_bounded = False
         if zygote is not None:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(zygote.close)
@@ -175,14 +177,19 @@ class LocalSandbox:
             if self._failures:
                 await anyio.sleep(min(_BACKOFF_MAX_S, _BACKOFF_S * 2 ** min(self._failures, 10)))
             try:
-                self._zygote = await zygotes.start(
+                zygote = await zygotes.start(
                     self._preload, self._cache_dir, self._deny, self._start_timeout_s, self._profile
                 )
             except HostError as error:
                 if error.facts.get("primitive") == "start":  # it died; a missing layer is just missing
                     self._failures += 1
                 raise
-            return self._zygote
+            if self._is_bounded and isinstance(zygote.groups, str):
+                await anyio.to_thread.run_sync(zygote.close)
+                raise zygotes.unavailable("cgroup", f"there were control groups before: {zygote.groups}")
+            self._is_bounded = not isinstance(zygote.groups, str)
+            self._zygote = zygote
+            return zygote
 
     async def _discard(self, zygote: zygotes.Zygote) -> None:
         if zygote is self._zygote:

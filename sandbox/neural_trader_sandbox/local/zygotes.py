@@ -140,9 +140,15 @@ async def start(
     if sys.platform != "linux":
         raise unavailable("platform", f"{sys.platform} has neither namespaces, Landlock nor seccomp")
     started = time.monotonic()
-    errors = os.memfd_create("sandbox-stderr", os.MFD_CLOEXEC)
     try:
-        zygote, control = await anyio.to_thread.run_sync(_launch, preload, cache, deny, errors, profile)
+        errors = os.memfd_create("sandbox-stderr", os.MFD_CLOEXEC)
+    except OSError as error:
+        raise unavailable("descriptors", str(error)) from None
+    try:
+        try:
+            zygote, control = await anyio.to_thread.run_sync(_launch, preload, cache, deny, errors, profile)
+        except OSError as error:  # no descriptors for its sockets
+            raise unavailable("descriptors", str(error)) from None
         try:
             answer = await _hear(control, timeout_s)
         except BaseException:

@@ -1,5 +1,6 @@
 """Control groups: found from what is really mounted, in force where they are listed, gone afterwards."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -115,3 +116,27 @@ async def test_a_group_that_cannot_be_joined_is_a_refusal(
     finally:
         await own.aclose()
     assert (result.status, result.stdout) == ("refused", "")
+
+
+@pytest.mark.anyio
+async def test_groups_that_are_gone_when_the_zygote_is_replaced_are_a_refusal(
+    sandbox: LocalSandbox, delegation: cgroups.Delegation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    del sandbox, delegation
+    own = LocalSandbox([], warm=0, cache_dir=tmp_path)
+    try:
+        assert "cgroup" in (await own.run(Job(SCRIPT, {"source": "result = 1"}))).layers
+        (await own._running_zygote()).close()  # pyright: ignore[reportPrivateUsage]: only it knows
+        with monkeypatch.context() as without:
+
+            def nothing() -> cgroups.Delegation:
+                raise OSError(errno.EMFILE, "Too many open files")
+
+            without.setattr(zygotes.cgroups, "find", nothing)
+            result = await own.run(Job(SCRIPT, {"source": "print('ran')"}))
+            assert (result.status, result.stdout) == ("refused", "")
+            assert result.error is not None
+            assert "there were control groups before" in result.error.message
+        assert "cgroup" in (await own.run(Job(SCRIPT, {"source": "result = 1"}))).layers
+    finally:
+        await own.aclose()

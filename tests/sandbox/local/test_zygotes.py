@@ -1,6 +1,8 @@
 """A zygote that dies or hangs is replaced, and no child of it is handed out."""
 
+import contextlib
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -27,7 +29,11 @@ async def test_one_that_is_killed_ten_times_in_a_row_is_replaced_each_time(
     try:
         for _ in range(10):
             assert (await own.run(ONE)).value == 1
-            os.kill(await zygote_of(own), signal.SIGKILL)
+            zygote = await zygote_of(own)
+            ended = os.pidfd_open(zygote)
+            os.kill(zygote, signal.SIGKILL)
+            await anyio.wait_readable(ended)  # else its warm children may still be there for a moment
+            os.close(ended)
         assert (await own.run(ONE)).value == 1
     finally:
         await own.aclose()
@@ -82,4 +88,29 @@ async def test_one_that_dies_at_each_start_is_a_refusal_that_says_so(
         assert result.status == "refused"
         assert result.error is not None
         assert "the interpreter ended" in result.error.message
+    await own.aclose()
+
+
+@pytest.mark.anyio
+async def test_without_descriptors_for_it_a_run_is_refused_and_does_not_raise(
+    sandbox: LocalSandbox, tmp_path: Path
+) -> None:
+    del sandbox
+    own = LocalSandbox([], warm=0, cache_dir=tmp_path)
+    bounds = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 200, bounds[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open("/dev/null", os.O_RDONLY))
+        for free in range(4):
+            result = await own.run(ONE)
+            assert result.status == "refused", free
+            os.close(held.pop())
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, bounds)
+    assert (await own.run(ONE)).value == 1
     await own.aclose()
