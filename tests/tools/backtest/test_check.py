@@ -100,6 +100,39 @@ async def test_an_honest_strategy_passes(backtests: Backtests, name: str) -> Non
     assert checked.look_ahead.strict_bars == 0
 
 
+UNSEEDED_AND_DATED = {
+    "global chance": "import numpy as np\ndef signals(bars):\n  return np.random.rand(bars.height)\n",
+    "chance of the file": (
+        "import numpy as np\nmade = np.random.default_rng()\ndef signals(bars):\n"
+        "  return made.random(bars.height)\n"
+    ),
+    "a counter of calls": (
+        "import numpy as np\ncalls = []\ndef signals(bars):\n  calls.append(1)\n"
+        "  return np.full(bars.height, len(calls) % 7 / 7)\n"
+    ),
+    "clocks": (
+        "import datetime\nmade = datetime.date.today().toordinal()\ndef signals(bars):\n"
+        "  now = datetime.date.today().toordinal()\n  return bars['close'] * 0 + (made + now) % 97 / 97\n"
+    ),
+    "clocks of a class": (
+        "import datetime\nmade = datetime.datetime.now()\nclass A(Strategy):\n  def on_start(self):\n"
+        "    self.began = datetime.datetime.now()\n  def on_bar(self, bar):\n"
+        "    days = (datetime.datetime.now() - made).days + (datetime.datetime.now() - self.began).days\n"
+        "    self.target(days % 60 / 60)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNSEEDED_AND_DATED)
+async def test_chance_and_clocks_are_the_same_bar_by_bar_as_in_the_whole_run(
+    backtests: Backtests, name: str
+) -> None:
+    source = UNSEEDED_AND_DATED[name]
+    checked = await strategy_check(backtests, source=source, symbol="MSFT", cuts=1, strict=True, seed=3)
+    assert checked.ok, checked.problems
+    assert checked.look_ahead.strict_bars == 1_000
+
+
 @pytest.mark.parametrize("name", ["cross", "features", "orders", "seeded"])
 async def test_told_bar_by_bar_an_honest_strategy_decides_the_same(backtests: Backtests, name: str) -> None:
     checked = await strategy_check(backtests, source=HONEST[name], symbol="MSFT", cuts=1, strict=True)

@@ -137,6 +137,7 @@ class LiveStrategy:
         request: BacktestRequest,
         history: Prices | None = None,
         *,
+        start_us: int = 0,
         limits: Limits = LIMITS,
         features: str = FEATURES,
     ) -> "LiveStrategy":
@@ -146,6 +147,7 @@ class LiveStrategy:
             sandbox: Where it runs, in a child of its own until `aclose`.
             request: Source, params and seed; its settings play no part, the account is told with each bar.
             history: Bars before the first one that it decides on.
+            start_us: Open of the first bar, which clocks say in `on_start`; history knows it better.
             limits: `wall_time_s` bounds each answer, the others the whole life.
             features: Module that evaluates `self.feature(...)`.
 
@@ -160,8 +162,9 @@ class LiveStrategy:
                 "params": request.params,
                 "features": features,
                 "seed": request.seed,
+                "start_us": start_us,
             },
-            {"bars": _EMPTY if history is None else await anyio.to_thread.run_sync(history.ipc)},
+            {"bars": _EMPTY if history is None else await anyio.to_thread.run_sync(history.table)},
         )
         return cls(await sandbox.open_stream(job, limits), 0 if history is None else len(history))
 

@@ -57,7 +57,8 @@ async def decide_strictly(
         StrategyError: it failed before the first one.
         HostError: this host has no sandbox.
     """
-    live = await LiveStrategy.open(sandbox, request, bars.head(first) if first else None, features=features)
+    history = bars.head(first) if first else None
+    live = await LiveStrategy.open(sandbox, request, history, start_us=int(bars.times[0]), features=features)
     try:
         return await _feed(live, bars, first, Account(bars, request.settings, cash))
     finally:

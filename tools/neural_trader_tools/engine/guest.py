@@ -8,6 +8,8 @@ import builtins
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from datetime import timedelta
+from types import CodeType
 from typing import Any, Final, cast
 
 import numpy as np
@@ -68,11 +70,13 @@ def stream_strategy(
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Loads one strategy and returns the handler that decides on one bar a message. The entry of a stream.
 
-    The process never holds a bar that it was not told yet. It stays pinned: one process is one stream.
+    The process never holds a bar that it was not told yet. A class stays pinned: one process is one stream.
+    A file with `signals` is executed anew for each bar, because a whole run executes it once too: chance,
+    clocks and globals are as in a whole run over the bars so far.
 
     Args:
         arguments: `source`, `params`, `seed`, `features` as in `run_strategy`; no settings, because the
-            account is told with each bar.
+            account is told with each bar. `start_us`: open of the first bar where `bars` is empty.
         tables: `bars`: what closed before the stream begins, for windows to look back on; may be empty.
 
     Returns:
@@ -82,17 +86,23 @@ def stream_strategy(
         StrategyFault: as in `run_strategy`.
     """
     history = tables["bars"]
-    surroundings = Surroundings(
-        int(arguments.get("seed", 0)), history["time"][-1] if history.height else EPOCH
-    )
-    surroundings.__enter__()  # for as long as the stream lives
-    entry = find_entry(load(str(arguments["source"])))
-    params: Mapping[str, Any] = arguments.get("params", {})
+    seed, params = int(arguments.get("seed", 0)), arguments.get("params", {})
+    start = EPOCH + timedelta(microseconds=int(arguments.get("start_us", 0)))
+    code = compile(str(arguments["source"]), FILENAME, "exec", dont_inherit=True)
+    surroundings = Surroundings(seed, history["time"][0] if history.height else start)
     session = LiveSession(history, evaluator(arguments), surroundings)
+    surroundings.__enter__()  # for as long as the stream lives
+    entry = find_entry(load(code))
     if isinstance(entry, type):
         return session.answers_of(configure(entry, params, session))
-    function = entry
-    return session.targets_of(lambda frame: float(call_signals(function, frame, params)[-1]))
+    surroundings.__exit__(None, None, None)
+
+    def decide(frame: pl.DataFrame) -> float:
+        with Surroundings(seed, frame["time"][0]):
+            function = cast(Callable[..., Any], find_entry(load(code)))
+            return float(call_signals(function, frame, params)[-1])
+
+    return session.targets_of(decide)
 
 
 def evaluator(arguments: Mapping[str, Any]) -> Callable[[str, pl.DataFrame], Floats]:
@@ -112,13 +122,13 @@ def rules(settings: Mapping[str, Any]) -> Floats:
     )
 
 
-def load(source: str) -> dict[str, Any]:
-    """Executes the user's file in a fresh namespace in which `Strategy` is defined.
+def load(source: str | CodeType) -> dict[str, Any]:
+    """Executes the user's file, or what it compiled to, in a fresh namespace in which `Strategy` is defined.
 
     Raises:
         SyntaxError: the file is not Python.
     """
-    code = compile(source, FILENAME, "exec", dont_inherit=True)
+    code = compile(source, FILENAME, "exec", dont_inherit=True) if isinstance(source, str) else source
     guarded = dict(vars(builtins))
     guarded["__import__"] = _import
     namespace: dict[str, Any] = {"__name__": "strategy", "__builtins__": guarded, "Strategy": Strategy}
