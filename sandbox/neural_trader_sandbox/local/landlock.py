@@ -11,6 +11,8 @@ import struct
 from neural_trader_sandbox.local import kernel
 
 ABI_MIN = 1
+ABI_ALONE_MIN = 3
+"""Older ones cannot forbid `truncate`: without mounts of its own a guest could empty its user's files."""
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _WRITE_FILE, _TRUNCATE = 1 << 1, 1 << 14
 _REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG = 1 << 4, 1 << 5, 1 << 7, 1 << 8
@@ -28,6 +30,21 @@ def abi() -> int:
         kernel.DeniedError: It has none, or it is switched off at boot.
     """
     return kernel.call("landlock_create_ruleset", ctypes.c_void_p(None), 0, _CREATE_RULESET_VERSION)
+
+
+def require_alone() -> None:
+    """Fail where Landlock cannot hold the file system by itself, without a mount namespace before it.
+
+    Raises:
+        kernel.DeniedError: It is missing or too old.
+    """
+    kernel.require("landlock_alone")
+    version = abi()
+    if version < ABI_ALONE_MIN:
+        raise kernel.DeniedError(
+            "landlock_alone",
+            f"Landlock ABI {version} is older than {ABI_ALONE_MIN} and lets files be truncated",
+        )
 
 
 def restrict(readable: list[str], writable: list[str]) -> None:

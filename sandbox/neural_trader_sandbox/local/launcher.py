@@ -12,7 +12,7 @@ import socket
 import sys
 from typing import Any, NoReturn, cast
 
-from neural_trader_sandbox.local import kernel, root
+from neural_trader_sandbox.local import kernel, landlock, root
 
 NOBODY = 65534
 BOOTSTRAP = (
@@ -73,6 +73,7 @@ def _lock(plan: dict[str, Any]) -> tuple[int, list[str]]:
 def _lock_in_place(plan: dict[str, Any]) -> tuple[int, list[str]]:
     """The same without any namespace: nobody where this is root, else this very user."""
     kernel.architecture()
+    landlock.require_alone()
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     if 0 in (*os.getresuid(), *os.getresgid()):
         if not _is_mapped(NOBODY):

@@ -17,6 +17,7 @@ _REMEDIES = {
     "landlock_create_ruleset": f"{_KERNEL}: boot with `lsm=landlock,…` (CONFIG_SECURITY_LANDLOCK)",
     "landlock_add_rule": _KERNEL,
     "landlock_restrict_self": _KERNEL,
+    "landlock_alone": "run on Linux 6.2 or later, or use the profile full",
     "seccomp": "run on a kernel with CONFIG_SECCOMP_FILTER",
     "architecture": "run on an x86-64 or AArch64 machine",
     "platform": "run on Linux, in a Linux virtual machine or container, or use an E2B service "

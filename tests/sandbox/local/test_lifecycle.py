@@ -128,7 +128,7 @@ async def test_a_malformed_job_is_refused_before_anything_starts() -> None:
 
 def test_e2b_is_refused_clearly_and_an_unknown_backend_too() -> None:
     with pytest.raises(
-        ConfigurationError, match="sandbox_backend_unavailable: the e2b backend is not available yet"
+        ConfigurationError, match="sandbox_backend_unavailable: the e2b backend was given no settings"
     ):
         open_sandbox("e2b", [])
     with pytest.raises(ConfigurationError, match="sandbox_backend_unknown"):
