@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from neural_trader_sandbox.tables import Table
+
 Status = Literal["ok", "error", "timeout", "killed", "refused"]
 """ok: the entry returned. error: the guest raised, or broke the framing. timeout: the wall clock
 stopped it. killed: a limit, the seccomp filter or the caller did. refused: this host lacks a layer,
@@ -58,7 +60,7 @@ class Limits:
     threads: int = 16
 
 
-def _no_tables() -> dict[str, bytes]:
+def _no_tables() -> dict[str, bytes | Table]:
     return {}
 
 
@@ -69,12 +71,13 @@ class Job:
     Attributes:
         entry: ``package.module:function``, in one of the backend's preloaded modules.
         arguments: JSON for the entry; NaN and infinity are not JSON.
-        tables: Arrow IPC streams by name; the entry receives polars data frames.
+        tables: Arrow IPC streams by name; the entry receives polars data frames. A `Table` is written once
+            for any number of runs.
     """
 
     entry: str
     arguments: dict[str, JsonValue]
-    tables: dict[str, bytes] = field(default_factory=_no_tables)
+    tables: Mapping[str, bytes | Table] = field(default_factory=_no_tables)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ def main() -> NoReturn:
         limits = lines.limits()
         if "limits" in layers:
             _limit(limits)
-        guest.serve(cast(socket.socket, lines), limits)
+        guest.serve(cast(socket.socket, lines), limits, guest.in_line)
     except BaseException:  # the host is gone or the guest broke the wire: either way the end
         os._exit(1)
     os._exit(0)

@@ -147,7 +147,7 @@ class E2BInstance:
         self._check_entry(job)
         message = pack_job(job, limits)
         self._is_spent = True
-        pieces = [message, *job.tables.values()]
+        pieces = [message, *map(bytes, job.tables.values())]
         return await self._conversation.ask(Answer(limits), pieces, first=True, keep=False)
 
     async def kill(self) -> None:
@@ -182,7 +182,7 @@ class E2BStream:
         """
         self._answer.is_asked = True
         result = await self._conversation.ask(
-            self._answer, [message, *job.tables.values()], first=True, keep=True
+            self._answer, [message, *map(bytes, job.tables.values())], first=True, keep=True
         )
         if result.status != "ok":
             fault = result.error or Fault("", result.status)

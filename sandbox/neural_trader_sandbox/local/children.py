@@ -1,9 +1,10 @@
 """One locked child, as the host holds it: its two wires, its clock, and how it ended."""
 
 import contextlib
+import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import anyio
@@ -17,6 +18,7 @@ from neural_trader_sandbox.local.nanny import CLOCK
 from neural_trader_sandbox.local.profiles import CGROUP
 from neural_trader_sandbox.local.zygotes import unavailable
 from neural_trader_sandbox.port import Fault, Limits, Status
+from neural_trader_sandbox.tables import Table
 
 BACKEND: Final = "local"
 GRACE_S: Final = 2.0
@@ -110,6 +112,23 @@ class Child:
         """Hand bytes to the guest; one that is gone is found out by reading."""
         with contextlib.suppress(OSError):
             await _write(self.data, data)
+
+    async def write_descriptors(self, tables: Sequence[Table]) -> None:
+        """Hand over one descriptor for each table, beside one byte."""
+        fds: list[int] = []
+        try:
+            fds += [table.open() for table in tables]
+            while True:
+                try:
+                    socket.send_fds(self.data, [b"\0"], fds)
+                    return
+                except BlockingIOError:
+                    await anyio.wait_writable(self.data)
+                except ConnectionError:  # a guest that is gone is found out by reading
+                    return
+        finally:
+            for fd in fds:
+                os.close(fd)
 
     async def read(self, size: int) -> bytearray:
         """Exactly `size` bytes of the guest's.

@@ -16,7 +16,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn, cast
+from typing import Any, BinaryIO, NoReturn, cast
 
 from neural_trader_sandbox import frames
 from neural_trader_sandbox.local import kernel, landlock, seccomp
@@ -74,7 +74,7 @@ def main(
         _refuse(wire, "lock", f"{type(error).__name__}: {error}")
     try:
         wire.sendall(frames.pack_json(frames.READY, {"layers": LAYERS[profile]}))
-        serve(wire, limits)
+        serve(wire, limits, _descriptors)
     except BaseException:  # the host is gone or the guest broke the wire: either way the end
         os._exit(1)
     os._exit(0)
@@ -137,21 +137,44 @@ def _limit(limits: dict[str, int]) -> None:
         kernel.set_limit(which, value)
 
 
-def serve(wire: socket.socket, limits: dict[str, int]) -> None:
-    """Read one job, run it, answer; `limits` bound what is read (`frame_bytes`, `json_depth`)."""
+Tables = Callable[[socket.socket, list[tuple[str, int]]], dict[str, BinaryIO]]
+
+
+def _descriptors(wire: socket.socket, tables: list[tuple[str, int]]) -> dict[str, BinaryIO]:
+    """The host passes a descriptor for each table, beside one byte."""
+    if not tables:
+        return {}
+    _, fds, _, _ = socket.recv_fds(wire, 1, len(tables), socket.MSG_CMSG_CLOEXEC)
+    return {name: os.fdopen(fd, "rb", buffering=0) for (name, _), fd in zip(tables, fds, strict=True)}
+
+
+def in_line(wire: socket.socket, tables: list[tuple[str, int]]) -> dict[str, BinaryIO]:
+    """The tables' bytes follow the job, for a guest that shares no kernel with the host."""
+    return {name: io.BytesIO(frames.read_exact(wire, length)) for name, length in tables}
+
+
+def serve(wire: socket.socket, limits: dict[str, int], receive: Tables) -> None:
+    """Read one job, run it, answer.
+
+    Args:
+        wire: To the host.
+        limits: Bound what is read (`frame_bytes`, `json_depth`).
+        receive: How the tables come: `in_line`, or as this backend's host passes them.
+    """
     kind, size = frames.HEADER.unpack(frames.read_exact(wire, frames.HEADER.size))
     if kind != frames.JOB or size > limits["frame_bytes"]:
         raise frames.FrameError("not a job")
     job = frames.unpack_json(frames.read_exact(wire, size), limits["json_depth"])
-    streams = {name: frames.read_exact(wire, length) for name, length in job["tables"]}
+    received = receive(wire, job["tables"])
     lock = threading.RLock()
     out = Captured(wire, frames.STDOUT, job["output_bytes"], lock)
     err = Captured(wire, frames.STDERR, job["output_bytes"], lock)
     sys.stdout, sys.stderr = out, err
     try:
-        returned = _entry(job["entry"])(job["arguments"], _tables(streams))
+        tables = _tables(received)
+        returned = _entry(job["entry"])(job["arguments"], tables)
         if job["stream"]:
-            del job, streams  # the handler may live for weeks
+            del job, tables  # the handler may live for weeks
             converse(wire, returned, limits, (out, err))
         value, columns = returned
         named = {str(name): _floats(name, column) for name, column in columns.items()}
@@ -160,7 +183,9 @@ def serve(wire: socket.socket, limits: dict[str, int]) -> None:
     except BaseException as error:  # strangers raise what they like, SystemExit included
         last = [frames.pack_json(frames.FAULT, _fault(error))]
     else:
-        last = [head, *(frames.pack(frames.COLUMN, data) for data in named.values())]
+        last = [head]
+        for data in named.values():  # not joined: a column may be large
+            last += [frames.HEADER.pack(frames.COLUMN, len(data)), data]
     out.flush()
     err.flush()
     for frame in last:
@@ -173,19 +198,23 @@ def _entry(name: str) -> Callable[..., Any]:
     return cast("Callable[..., Any]", getattr(sys.modules[module], function))
 
 
-def _tables(streams: dict[str, bytearray]) -> dict[str, Any]:
+def _tables(streams: dict[str, BinaryIO]) -> dict[str, Any]:
     if not streams:
         return {}
     polars = importlib.import_module("polars")
-    return {name: polars.read_ipc_stream(io.BytesIO(data)) for name, data in streams.items()}
+    tables: dict[str, Any] = {}
+    for name, stream in streams.items():
+        with stream:
+            tables[name] = polars.read_ipc_stream(stream)
+    return tables
 
 
-def _floats(name: object, column: Any) -> bytes:
+def _floats(name: object, column: Any) -> memoryview:
     numpy = importlib.import_module("numpy")
     array = numpy.ascontiguousarray(column, dtype="<f8")
     if array.ndim != 1:
         raise TypeError(f"column {name!r} has {array.ndim} dimensions, not one")
-    return array.tobytes()
+    return memoryview(array).cast("B")
 
 
 def _fault(error: BaseException) -> dict[str, object]:

@@ -4,6 +4,7 @@ import time
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
 from neural_trader_governance.errors import InputError
 from neural_trader_sandbox import frames
@@ -11,6 +12,7 @@ from neural_trader_sandbox.answers import Answer
 from neural_trader_sandbox.frames import FrameError
 from neural_trader_sandbox.local.children import BACKEND, GRACE_S, Child, Verdict
 from neural_trader_sandbox.port import Fault, Job, Limits, SandboxResult
+from neural_trader_sandbox.tables import Table
 
 
 class LocalInstance:
@@ -98,14 +100,15 @@ class LocalInstance:
 
 
 async def hand_over(child: Child, message: bytes, job: Job) -> None:
-    """Write a packed job and its tables to the guest."""
+    """Write a packed job to the guest, then pass it descriptors that read its tables."""
     await child.write(message)
-    for table in job.tables.values():
-        await child.write(table)
+    if job.tables:
+        tables = [await anyio.to_thread.run_sync(Table.of, table) for table in job.tables.values()]
+        await child.write_descriptors(tables)
 
 
 def pack_job(job: Job, limits: Limits, *, stream: bool = False) -> bytes:
-    """The job's first frame; its tables follow as they are.
+    """The job's first frame; its tables follow.
 
     Args:
         job: What to run.

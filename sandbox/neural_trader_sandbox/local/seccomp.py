@@ -21,6 +21,7 @@ _CLONE_THREAD = 0x1_0000
 _AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
 _SOL_SOCKET, _SO_TYPE, _SO_ERROR, _SO_PROTOCOL, _SO_DOMAIN = 1, 3, 4, 38, 39
 _MSG_OOB = 1
+_DATA = 3
 _PR_SET_NAME, _PR_GET_NAME, _PR_SET_VMA = 15, 16, 0x53564D41
 _FCNTL = [0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1032, 1034]
 """Duplicating, flags, locks of both kinds, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS."""
@@ -88,6 +89,8 @@ def _conditions(own_pid: int) -> dict[str, list[bytes]]:
         # out-of-band bytes on Unix sockets: a corner of the kernel that was broken before (CVE-2025-38236)
         "sendto": in_band,
         "recvfrom": in_band,
+        # on the data socket the host passes descriptors that read the job's tables, and nothing later
+        "recvmsg": [_argument(0), *_one_of([_DATA], _EPERM)],
         "kill": to_self,
         "tgkill": to_self,
     }

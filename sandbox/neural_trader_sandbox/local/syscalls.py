@@ -168,6 +168,7 @@ CONDITIONAL: dict[str, tuple[int | None, int | None]] = {
     "getsockopt": (55, 209),
     "sendto": (44, 206),
     "recvfrom": (45, 207),
+    "recvmsg": (47, 212),
     "kill": (62, 129),
     "tgkill": (234, 131),
 }

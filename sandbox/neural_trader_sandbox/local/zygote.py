@@ -33,7 +33,7 @@ ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "TMPDIR": "/tmp",  # noqa: S108 - as above
     "TZ": "UTC",
-    "_RJEM_MALLOC_CONF": "background_thread:false",
+    "_RJEM_MALLOC_CONF": "background_thread:false,dirty_decay_ms:-1,thp:always",
 }
 """See `environment`."""
 

@@ -1,7 +1,7 @@
 """Prices: the bars that a backtest plays over, checked, as the kernel wants them."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from neural_trader_governance.errors import DataError, InputError
+from neural_trader_sandbox.tables import Table
 
 Floats = NDArray[np.float64]
 VALUES: Final = ("open", "high", "low", "close", "volume")
@@ -39,6 +40,7 @@ class Prices:
     low: Floats
     close: Floats
     volume: Floats
+    _table: list[Table] = field(default_factory=list[Table], init=False, repr=False)
 
     @classmethod
     def from_frame(cls, symbol: str, frame: pl.DataFrame, time: str = "event_time") -> "Prices":
@@ -96,9 +98,11 @@ class Prices:
             }
         )
 
-    def ipc(self) -> bytes:
-        """Returns the frame as an Arrow IPC stream, the form in which tables enter a sandbox."""
-        return self.frame().write_ipc_stream(None).getvalue()
+    def table(self) -> Table:
+        """Returns the frame as tables enter a sandbox: written once, for every run over these bars."""
+        if not self._table:
+            self._table.append(Table(self.frame().write_ipc_stream))
+        return self._table[0]
 
     def digest(self) -> str:
         """Returns the SHA-256 of symbol, times and values as raw little-endian bytes."""

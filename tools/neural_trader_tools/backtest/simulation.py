@@ -131,7 +131,7 @@ async def decide(
             "seed": request.seed,
             **({} if disturbance is None else {"disturbance": disturbance}),
         },
-        tables={"bars": await anyio.to_thread.run_sync(bars.ipc)},
+        tables={"bars": await anyio.to_thread.run_sync(bars.table)},
     )
     result = await sandbox.run(job, limits)
     if result.status != "ok":
