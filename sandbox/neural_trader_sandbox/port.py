@@ -122,12 +122,14 @@ class SandboxReport:
         layers: All that a run will have, and what was tried.
         notes: What a person should know beside them: an optional layer that is not in force and how to get
             it, a weaker profile.
+        charged_ms: How long sandboxes lived for it that a service charges for.
     """
 
     backend: str
     ok: bool
     layers: tuple[Layer, ...]
     notes: tuple[str, ...] = ()
+    charged_ms: float = 0.0
 
 
 def _no_columns() -> dict[str, NDArray[np.float64]]:

@@ -201,10 +201,12 @@ class Services:
             from neural_trader_server.remote_sandbox import consented, e2b_settings
 
             where = e2b_settings(self.home, self.settings)
-            inner = open_sandbox("e2b", preload, e2b=where, consent=consented(self.home))
+            inner = open_sandbox("e2b", preload, e2b=where, consent=consented(self))
+            start_s = self.settings.e2b_start_timeout_s
         else:
+            start_s = 0.0
             inner = open_sandbox("local", preload, profile=self.settings.sandbox_profile)
-        return MeteredSandbox(inner, lambda: self.meter, self.person)
+        return MeteredSandbox(inner, lambda: self.meter, self.person, start_s)
 
     @functools.cached_property
     def meter(self) -> "Meter":

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -178,6 +179,10 @@ async def _end_stdio_on_signal(services: "Services") -> None:
     would outlive us are ended first, and a transaction under way is waited for.
     """
     await _signal()
+    # A sandbox at a service that does not answer shields its killing; the process ends all the same.
+    timer = threading.Timer(END_WITHIN_S + 1, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
     with anyio.move_on_after(END_WITHIN_S, shield=True):
         await services.abandon()
     logging.shutdown()

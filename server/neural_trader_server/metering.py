@@ -4,6 +4,7 @@ The gate measures calls, the sandbox measures seconds. A backtest runs on after 
 it inherits its caller through the context, and each of its jobs is admitted and charged by itself.
 """
 
+import functools
 import hashlib
 import math
 import re
@@ -12,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import anyio
 import anyio.to_thread
@@ -56,6 +57,13 @@ STRATEGY_DIGITS = 12
 _GRACE_S = 5.0  # how much longer than its wall clock a job may take to be ended
 _STRATEGY_ID = re.compile(r"^[0-9a-f]{12,64}$")
 _attribution: ContextVar[Attribution | None] = ContextVar("neural_trader_attribution", default=None)
+
+
+@runtime_checkable
+class _Charging(Protocol):
+    """What costs money also while no answer is asked for."""
+
+    def take_charge_ms(self) -> float: ...
 
 
 @dataclass(slots=True)
@@ -155,10 +163,14 @@ class MeteredSandbox:
         sandbox: Where jobs run.
         meter: Counts and bounds.
         fallback: Who is charged where no gate stands before the call: the person at the command line.
+        start_s: The longest that starting may take, where that is charged for too.
     """
 
-    def __init__(self, sandbox: Sandbox, meter: Callable[[], Meter], fallback: Caller) -> None:
+    def __init__(
+        self, sandbox: Sandbox, meter: Callable[[], Meter], fallback: Caller, start_s: float = 0.0
+    ) -> None:
         self._sandbox = sandbox
+        self._start_s = start_s
         self._meter = meter
         self._fallback = fallback
 
@@ -173,8 +185,18 @@ class MeteredSandbox:
         return await self._paid(self._who(job), limits, lambda: self._sandbox.run(job, limits))
 
     async def probe(self) -> SandboxReport:
-        """As the sandbox's own; costs nobody anything."""
-        return await self._sandbox.probe()
+        """As the sandbox's own. What it cost at a service is charged, and never refused: status is not."""
+        started = time.monotonic()
+        charged_ms: float | None = None
+        try:
+            report = await self._sandbox.probe()
+            charged_ms = report.charged_ms
+            return report
+        finally:
+            if charged_ms is None and self._start_s:  # canceled: nothing reports what was used
+                charged_ms = (time.monotonic() - started) * 1e3
+            if charged_ms:
+                await self._charge_anyway(self._standing(), charged_ms)
 
     async def create(self, limits: Limits = Limits()) -> SandboxInstance:  # noqa: B008 - frozen
         """Refuses: an instance would run unmetered.
@@ -196,24 +218,43 @@ class MeteredSandbox:
         """
         who = self._who(job)
         stream = await self._paid(who, limits, lambda: self._sandbox.open_stream(job, limits))
-        return _MeteredStream(stream, lambda send: self._paid(who, limits, send))
+        charge_rest = functools.partial(self._charge_anyway, who)
+        return _MeteredStream(stream, lambda send: self._paid(who, limits, send), charge_rest)
 
     async def kill(self, instance_id: str | None = None) -> None:
         """As the sandbox's own."""
         await self._sandbox.kill(instance_id)
 
     async def aclose(self) -> None:
-        """As the sandbox's own."""
+        """As the sandbox's own; sandboxes that waited for a run that never came are charged to the person."""
         await self._sandbox.aclose()
+        if isinstance(self._sandbox, _Charging) and (charged_ms := self._sandbox.take_charge_ms()):
+            who = Attribution(self._fallback.principal, self._fallback.agent)
+            await self._charge_anyway(who, charged_ms)
+
+    async def _charge_anyway(self, who: Attribution, charged_ms: float) -> None:
+        """Charges what was used already."""
+        costs = Costs(sandbox_ms=math.ceil(charged_ms))
+        with anyio.CancelScope(shield=True):
+            try:
+                meter = self._meter()
+                admission = await anyio.to_thread.run_sync(lambda: meter.admit(who, costs, refusable=False))
+            except StorageError as error:
+                log.error("usage_not_recorded", error=str(error))
+                return
+            await _charge(meter, admission, costs)
+
+    def _standing(self) -> Attribution:
+        return _attribution.get() or Attribution(self._fallback.principal, self._fallback.agent)
 
     def _who(self, job: Job) -> Attribution:
-        standing = _attribution.get() or Attribution(self._fallback.principal, self._fallback.agent)
+        standing = self._standing()
         return replace(standing, strategy=strategy_of(job.arguments) or standing.strategy)
 
     async def _paid(self, who: Attribution, limits: Limits, ask: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
         """Asks the sandbox for something that lasts `wall_time_s` at the most, and charges what it took."""
         meter = self._meter()
-        most = Costs(sandbox_ms=math.ceil((limits.wall_time_s + _GRACE_S) * 1e3))
+        most = Costs(sandbox_ms=math.ceil((limits.wall_time_s + self._start_s + _GRACE_S) * 1e3))
         admission = await anyio.to_thread.run_sync(lambda: meter.admit(who, most, refusable=True))
         started = time.monotonic()
         sandbox_ms: float | None = None
@@ -234,16 +275,19 @@ class MeteredSandbox:
 class _MeteredStream:
     """A stream whose every answer is admitted, and charged to whom it was opened for.
 
-    Between two answers it costs nothing: its guest waits. One that is refused for its budget stays open.
+    Between two answers a local guest costs nothing: it waits. What a service charges for waiting comes with
+    the next answer, or with the end. One that is refused for its budget stays open.
     """
 
     def __init__(
         self,
         stream: SandboxStream,
         paid: Callable[[Callable[[], Awaitable[SandboxResult]]], Awaitable[SandboxResult]],
+        charge_rest: Callable[[float], Awaitable[None]],
     ) -> None:
         self._stream = stream
         self._paid = paid
+        self._charge_rest = charge_rest
 
     @property
     def instance_id(self) -> str:
@@ -253,7 +297,11 @@ class _MeteredStream:
         return await self._paid(lambda: self._stream.send(message))
 
     async def aclose(self) -> None:
-        await self._stream.aclose()
+        try:
+            await self._stream.aclose()
+        finally:
+            if isinstance(self._stream, _Charging) and (charged_ms := self._stream.take_charge_ms()):
+                await self._charge_rest(charged_ms)
 
 
 def strategy_of(arguments: object) -> str:

@@ -2,7 +2,8 @@
 
 A consent is a file of the home, bound to one destination, and an entry of the audit log. No tool gives it,
 so an agent that calls over MCP cannot. An agent with a shell of this very account could write the file, as
-it could sign with this account's keys (docs/security.md): the entry in the log is then what is missing.
+it could sign with this account's keys (docs/security.md); the file counts only where the log's newest entry
+about it says the same, so that such an agent would have to run the command, which is on record.
 """
 
 import os
@@ -73,8 +74,31 @@ def read_consent(home: "Home") -> Consent | None:
         raise _invalid(path, error.errors(include_url=False)[0]["msg"]) from None
 
 
-def consented(home: "Home") -> Callable[[str], None]:
-    """Returns what the backend asks before it sends anything anywhere."""
+def recorded_destination(services: "Services") -> str | None:
+    """Returns where the newest entry about consent in the audit log lets data go; None is nowhere.
+
+    Raises:
+        StorageError: the log cannot be read.
+        IntegrityError: the entry is damaged.
+    """
+    from neural_trader_governance.audit.log import read_entry
+
+    with services.store.read() as connection:
+        row = connection.execute(
+            "SELECT max(seq) FROM audit_entries WHERE type = ?", (EntryType.SANDBOX_CONSENT.value,)
+        ).fetchone()
+        if row[0] is None:
+            return None
+        entry = read_entry(connection, int(row[0]))
+    payload = entry.payload
+    destination = payload.get("destination")
+    agreed = payload.get("consent") is True and payload.get("backend") == "e2b" and entry.agent == ""
+    return destination if agreed and isinstance(destination, str) else None
+
+
+def consented(services: "Services") -> Callable[[str], None]:
+    """Returns what the backend asks before it sends anything anywhere; each time it looks again."""
+    home = services.home
 
     def require(destination: str) -> None:
         consent = read_consent(home)
@@ -85,8 +109,28 @@ def consented(home: "Home") -> Callable[[str], None]:
                 f"strategies and data would leave this machine for {destination}; that was allowed {given}",
                 f"a person runs: {COMMAND}",
             )
+        if recorded_destination(services) != destination:
+            raise ConfigurationError(
+                "sandbox_consent_unrecorded",
+                f"{home.e2b_consent} allows {destination}, but the log's newest entry about it does not",
+                f"find out who wrote the file, remove it, then a person runs: {COMMAND}",
+            )
 
     return require
+
+
+def is_consented(services: "Services", destination: str) -> bool:
+    """Tells whether data may go there now.
+
+    Raises:
+        ConfigurationError: the file is no consent (`sandbox_consent_invalid`).
+    """
+    known = read_consent(services.home)
+    return (
+        known is not None
+        and known.destination == destination
+        and recorded_destination(services) == destination
+    )
 
 
 def give_consent(services: "Services", destination: str) -> Consent:
@@ -108,9 +152,10 @@ def give_consent(services: "Services", destination: str) -> Consent:
 def revoke_consent(services: "Services") -> bool:
     """Takes it back, and puts that on record; False where there was none."""
     path = services.home.e2b_consent
-    if not path.exists():
+    existed = path.exists()
+    path.unlink(missing_ok=True)
+    if not existed and recorded_destination(services) is None:
         return False
-    path.unlink()
     payload = {"backend": "e2b", "consent": False}
     services.record(services.person, EntryType.SANDBOX_CONSENT, payload=payload)
     return True

@@ -52,7 +52,7 @@ def entries(home: Home) -> list[dict[str, object]]:
 
 
 def test_consent_is_bound_to_its_destination_recorded_and_revocable(home: Home) -> None:
-    require = consented(home)
+    require = consented(services_of(home))
     with pytest.raises(ConfigurationError, match=r"sandbox_consent_missing.*consent e2b"):
         require(WHERE)
     with closing(services_of(home)) as services:
@@ -88,7 +88,7 @@ def test_a_file_that_is_not_exactly_a_consent_is_none(home: Home, old: str, new:
     assert old in text
     home.e2b_consent.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(ConfigurationError, match="sandbox_consent_invalid"):
-        consented(home)(WHERE)
+        consented(services_of(home))(WHERE)
 
 
 def test_a_file_that_others_may_write_is_none(home: Home) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -89,6 +90,7 @@ class Box:
         self._ended_s: float | None = None
         self._charged_s = made_s
         self._holding: asyncio.Task[None] | None = None
+        self._killed = asyncio.Event()
 
     @property
     def destination(self) -> str:
@@ -204,14 +206,15 @@ class Box:
             await self._sandbox.set_timeout(life_s)
         self._until_s = time.monotonic() + life_s
 
-    def hold(self) -> None:
-        """Have the service keep it until it is killed, or this process is no more."""
-        self._holding = asyncio.create_task(self._hold())
+    def hold(self, agreed: Callable[[], Awaitable[None]]) -> None:
+        """Have the service keep it until it is killed, this process is no more, or nobody agrees to it."""
+        self._holding = asyncio.create_task(self._hold(agreed))
 
-    async def _hold(self) -> None:
+    async def _hold(self, agreed: Callable[[], Awaitable[None]]) -> None:
         while not self.is_over:
             await anyio.sleep(self._settings.lifetime_s / 3)
             with contextlib.suppress(NeuralTraderError):  # the next try may be in time
+                await agreed()
                 await self.prolong(self._settings.lifetime_s)
 
     def explain(self, error: Exception) -> NeuralTraderError:
@@ -219,13 +222,21 @@ class Box:
         return translated(error, self._settings, "running")
 
     async def kill(self) -> None:
-        """End it at the service, whatever happens to the caller; harmless when repeated."""
+        """End it at the service, whatever happens to the caller; a second call waits for the first."""
         if self.is_over:
+            with anyio.CancelScope(shield=True):
+                await self._killed.wait()
             return
         self.is_over = True
         self.pipe.end()
         if self._holding is not None:
             self._holding.cancel()
+        try:
+            await self._kill()
+        finally:
+            self._killed.set()
+
+    async def _kill(self) -> None:
         settings = self._settings
         with anyio.CancelScope(shield=True):
             for attempt in range(_KILL_ATTEMPTS):

@@ -78,9 +78,24 @@ def translated(error: Exception, settings: E2BSettings, doing: str) -> NeuralTra
         return ConfigurationError(
             "e2b_template_missing", f"{where} has no template {settings.template} ({said})", BUILD
         )
-    if isinstance(error, sdk.TimeoutException):
+    if status == 402:
+        return ConfigurationError(
+            "e2b_payment_required",
+            f"{where} wants to be paid first ({said})",
+            "look at the account's billing page",
+        )
+    if isinstance(error, sdk.NotEnoughSpaceException):
+        return NetworkError(
+            "e2b_disk_full",
+            f"the sandbox's disk is full while {doing} ({said})",
+            "hand over less data, or build the template with a larger disk",
+        )
+    if isinstance(error, sdk.TimeoutException) and "sandbox timeout" in said.lower():
+        # how `run_code` tells of a 502, which is a sandbox that is gone; its advice would not help
+        return NetworkError("e2b_sandbox_gone", f"the sandbox at {where} ended while {doing}", "run it again")
+    if isinstance(error, (sdk.TimeoutException, httpx.TimeoutException)):
         return NetworkError("e2b_timeout", f"{doing} at {where} timed out ({said})", "try again")
-    if isinstance(error, (httpx.ConnectError, ConnectionRefusedError)) or "connect" in said.lower():
+    if isinstance(error, (httpx.ConnectError, ConnectionRefusedError)):
         return NetworkError(
             "e2b_unreachable",
             f"{where} cannot be reached ({said})",

@@ -29,14 +29,15 @@ _OF_LAYER = {
 
 async def probe(sandbox: "E2BSandbox") -> SandboxReport:
     """Run every canary and judge every layer; what keeps us from it is a layer that does not hold."""
+    charges_ms: list[float] = []
     try:
-        layers = await _probe(sandbox)
+        layers = await _probe(sandbox, charges_ms)
     except NeuralTraderError as error:
         layers = (Layer("service", False, f"{error.code}: {error.what}", error.next_step),)
-    return SandboxReport("e2b", all(layer.holds for layer in layers), layers)
+    return SandboxReport("e2b", all(layer.holds for layer in layers), layers, charged_ms=sum(charges_ms))
 
 
-async def _probe(sandbox: "E2BSandbox") -> tuple[Layer, ...]:
+async def _probe(sandbox: "E2BSandbox", charges_ms: list[float]) -> tuple[Layer, ...]:
     with tempfile.NamedTemporaryFile("w", suffix="-canary", encoding="utf-8") as file:
         content = uuid.uuid4().hex
         file.write(content)
@@ -50,7 +51,9 @@ async def _probe(sandbox: "E2BSandbox") -> tuple[Layer, ...]:
             "timeout_s": 2,
         }
         attacked, box = await sandbox.run_in_box(Job(f"{_ENTRY}:attack", arguments), _LIMITS)
+    charges_ms.append(attacked.charged_ms)
     spun, _ = await sandbox.run_in_box(Job(f"{_ENTRY}:spin", {}), _SPIN)
+    charges_ms.append(spun.charged_ms)
     outcomes = cast("dict[str, Any]", attacked.value) if attacked.status == "ok" else {}
     unsaid = (attacked.error or Fault("", attacked.status)).message
     judged = [

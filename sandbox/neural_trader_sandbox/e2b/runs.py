@@ -20,6 +20,7 @@ GRACE_S: Final = 30
 """How much longer than its wall clock the service keeps a sandbox by itself."""
 
 Discard = Callable[[Box], Awaitable[None]]
+Agreed = Callable[[], Awaitable[None]]
 
 
 class Conversation:
@@ -29,12 +30,14 @@ class Conversation:
         box: Loaded, and given nothing yet.
         limits: Of the whole.
         discard: Kills the box, however that goes.
+        agreed: Raises where data may not leave for the service, or not any more.
     """
 
-    def __init__(self, box: Box, limits: Limits, discard: Discard) -> None:
+    def __init__(self, box: Box, limits: Limits, discard: Discard, agreed: Agreed) -> None:
         self.box = box
         self.limits = limits
         self._discard = discard
+        self._agreed = agreed
         self.is_busy = False
 
     async def ask(self, answer: Answer, pieces: list[bytes], *, first: bool, keep: bool) -> SandboxResult:
@@ -45,11 +48,15 @@ class Conversation:
             pieces: Of bytes.
             first: The limits go before them.
             keep: The box goes on after an answer that is ``ok``.
+
+        Raises:
+            ConfigurationError: Consent was taken back; nothing was handed over, and the box is killed.
         """
         self.is_busy = True
         started = time.monotonic()
         is_kept = False
         try:
+            await self._agreed()
             status, fault = await self._outcome(answer, pieces, first)
             wall_ms = (time.monotonic() - started) * 1000
             is_kept = keep and status == "ok"
@@ -69,6 +76,11 @@ class Conversation:
             columns=answer.columns if status == "ok" else {},
             charged_ms=self.box.take_charge_ms(),
         )
+
+    async def end(self) -> None:
+        """Kill the box; what is being asked answers ``killed``."""
+        self.box.is_killed = True
+        await self._discard(self.box)
 
     async def _outcome(self, answer: Answer, pieces: list[bytes], first: bool) -> tuple[Status, Fault | None]:
         box, wall_time_s = self.box, self.limits.wall_time_s
@@ -153,8 +165,7 @@ class E2BInstance:
     async def kill(self) -> None:
         """End it now; a run in progress answers ``killed``."""
         self._is_spent = True
-        self._conversation.box.is_killed = True
-        await self._conversation.box.kill()
+        await self._conversation.end()
 
 
 class E2BStream:
@@ -216,8 +227,11 @@ class E2BStream:
 
     async def aclose(self) -> None:
         """End the guest. Closing twice is harmless."""
-        self._conversation.box.is_killed = True
-        await self._conversation.box.kill()
+        await self._conversation.end()
+
+    def take_charge_ms(self) -> float:
+        """How long its sandbox lived since the last answer: the service charges for waiting too."""
+        return self._conversation.box.take_charge_ms()
 
 
 def _pack(message: JsonValue, limits: Limits) -> bytes:

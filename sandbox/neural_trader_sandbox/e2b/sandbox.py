@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import importlib
 import os
 import socket
 import time
@@ -9,15 +10,15 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 import structlog
 
-from neural_trader_governance.errors import InputError, NeuralTraderError
+from neural_trader_governance.errors import InputError, NetworkError, NeuralTraderError
 from neural_trader_sandbox.e2b import probe
-from neural_trader_sandbox.e2b.boxes import Box
+from neural_trader_sandbox.e2b.boxes import Box, own_boot_id
 from neural_trader_sandbox.e2b.bundle import Bundle, bundle
 from neural_trader_sandbox.e2b.failures import asking
 from neural_trader_sandbox.e2b.runs import Conversation, E2BInstance, E2BStream
@@ -25,6 +26,9 @@ from neural_trader_sandbox.e2b.settings import E2BSettings
 from neural_trader_sandbox.local.instances import pack_job
 from neural_trader_sandbox.local.sandbox import check_limits
 from neural_trader_sandbox.port import Job, Limits, SandboxReport, SandboxResult
+
+if TYPE_CHECKING:
+    from e2b_code_interpreter import AsyncSandbox  # pyright: ignore[reportMissingTypeStubs]  # no py.typed
 
 _log = structlog.get_logger(__name__)
 _OWN_ENTRIES = frozenset({"neural_trader_sandbox.script", "neural_trader_sandbox.e2b.canaries"})
@@ -42,7 +46,8 @@ class E2BSandbox:
     Args:
         settings: Where, and how long.
         preload: Modules that entries may lie in; those that are ours are uploaded.
-        consent: Called with the destination before anything is sent there; raises where no person agreed.
+        consent: Called, in a thread, with the destination before anything is sent there, and again before
+            each job and message; raises where no person agreed.
     """
 
     def __init__(self, settings: E2BSettings, preload: Sequence[str], consent: Callable[[str], None]) -> None:
@@ -55,6 +60,9 @@ class E2BSandbox:
         self._has_swept = False
         self._owed_ms = 0.0
         self._refilling: asyncio.Task[None] | None = None
+        self._making: dict[str, asyncio.Task[AsyncSandbox]] = {}
+        self._unwanted: set[str] = set()
+        self._ends = 0
 
     async def fill(self) -> None:
         """Make as many sandboxes wait as the settings say; the next runs need not."""
@@ -74,7 +82,7 @@ class E2BSandbox:
             NetworkError: The service is out of reach, busy, or out of order.
         """
         check_limits(limits)
-        talk = Conversation(await self._take(), limits, self._discard)
+        talk = Conversation(await self._take(), limits, self._discard, self._agreed)
         return E2BInstance(talk, self._check_entry)
 
     async def run(self, job: Job, limits: Limits = Limits()) -> SandboxResult:  # noqa: B008 - a frozen value
@@ -94,11 +102,11 @@ class E2BSandbox:
         pack_job(job, limits)
         box = await self._take()
         try:
-            talk = Conversation(box, limits, self._discard)
+            talk = Conversation(box, limits, self._discard, self._agreed)
             result = await E2BInstance(talk, self._check_entry).run(job)
         finally:
             await self._discard(box)
-        if self._settings.warm and (self._refilling is None or self._refilling.done()):
+        if self._settings.warm and not box.is_killed and (self._refilling is None or self._refilling.done()):
             self._refilling = asyncio.create_task(self._refill())
         return self._with_owed(result), box
 
@@ -115,24 +123,29 @@ class E2BSandbox:
         check_limits(limits)
         message = pack_job(job, limits, stream=True)
         box = await self._take()
-        stream = E2BStream(Conversation(box, limits, self._discard))
+        stream = E2BStream(Conversation(box, limits, self._discard, self._agreed))
         try:
             await stream.open(job, message)
         except BaseException:
             await self._discard(box)
             raise
-        box.hold()
+        box.hold(self._agreed)
         return stream
 
     async def kill(self, instance_id: str | None = None) -> None:
         """End one sandbox, or every one; an unknown id is one that has ended already."""
         chosen = list(self._live.values()) if instance_id is None else [self._live.get(instance_id)]
+        if instance_id is None:
+            self._ends += 1
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as group:
                 for box in chosen:
                     if box is not None:
                         box.is_killed = True
                         group.start_soon(self._discard, box)
+                if instance_id is None:
+                    for box_id, making in self._making.items():
+                        group.start_soon(self._unmake, box_id, making)
 
     async def aclose(self) -> None:
         """End every sandbox of ours; a later call starts afresh."""
@@ -141,10 +154,17 @@ class E2BSandbox:
             with anyio.CancelScope(shield=True):
                 await asyncio.wait([self._refilling])
         await self.kill()
-        self._pool.clear()
+        while self._pool:
+            self._owed_ms += self._pool.popleft().take_charge_ms()
+
+    def take_charge_ms(self) -> float:
+        """What sandboxes cost that no run used and none was charged for."""
+        owed, self._owed_ms = self._owed_ms, 0.0
+        return owed
 
     async def _take(self) -> Box:
-        self._consent(self._settings.destination)
+        ends = self._ends
+        await self._agreed()
         self._settings.connection()
         if not self._has_swept:
             self._has_swept = True
@@ -154,44 +174,87 @@ class E2BSandbox:
             if box.remaining_s > _AGE_MIN_S and await box.is_alive():
                 return box
             await self._drop_unused(box)
-        return await self._make()
+        return await self._make(ends)
 
-    async def _make(self) -> Box:
-        """Make, check and load one sandbox; whatever fails or is cancelled, it does not stay behind."""
+    async def _agreed(self) -> None:
+        """Asks again each time: a person may have taken it back; then what waits does not wait on."""
+        try:
+            await anyio.to_thread.run_sync(self._consent, self._settings.destination)
+        except NeuralTraderError:
+            while self._pool:
+                await self._drop_unused(self._pool.popleft())
+            raise
+
+    async def _make(self, ends: int) -> Box:
+        """Make, check and load one sandbox; whatever fails or is cancelled, it does not stay behind.
+
+        Args:
+            ends: How often all were ended when it was asked for; once more, and it is not made.
+        """
+        settings = self._settings
+        await self._agreed()
+        await anyio.to_thread.run_sync(importlib.import_module, "e2b_code_interpreter")  # a second of work
         from e2b_code_interpreter import AsyncSandbox  # pyright: ignore[reportMissingTypeStubs]  # no py.typed
 
-        settings = self._settings
         if self._bundle is None:
             self._bundle = await anyio.to_thread.run_sync(bundle, self._preload)
         box_id, made_s = f"e2b-{uuid.uuid4().hex[:12]}", time.monotonic()
         marks = self._marks() | {_BOX: box_id}
+        if ends != self._ends:
+            raise _ended_early(settings)
+        making = asyncio.create_task(
+            AsyncSandbox.create(
+                template=settings.template,
+                timeout=settings.lifetime_s,
+                metadata=marks,
+                allow_internet_access=False,
+                lifecycle={"on_timeout": "kill"},
+                **self._connection(),
+            )
+        )
+        self._making[box_id] = making
         try:
             async with asking(settings, "making a sandbox", settings.start_timeout_s):
-                made = await AsyncSandbox.create(
-                    template=settings.template,
-                    timeout=settings.lifetime_s,
-                    metadata=marks,
-                    allow_internet_access=False,
-                    lifecycle={"on_timeout": "kill"},
-                    **self._connection(),
-                )
+                made = await asyncio.shield(making)  # a request that is let go may be answered all the same
+                if box_id in self._unwanted:
+                    raise _ended_early(settings)
         except BaseException:
-            with anyio.CancelScope(shield=True):  # it may have been made all the same
-                await self._kill_marked({_BOX: box_id})
+            with anyio.CancelScope(shield=True):
+                await self._unmake(box_id, making)
             raise
+        finally:
+            self._making.pop(box_id, None)
+            self._unwanted.discard(box_id)
         box = Box(settings, made, box_id, made_s)
         self._live[box_id] = box
         try:
             await box.check()
             await box.load(self._bundle, self._preload)
-        except BaseException:
+        except BaseException as error:
             await self._discard(box)
+            if asyncio.current_task() is self._refilling:  # otherwise its caller is charged for the wait
+                self._owed_ms += box.take_charge_ms()
+            if box.is_killed and isinstance(error, NeuralTraderError):
+                raise _ended_early(settings) from None
             raise
         return box
 
+    async def _unmake(self, box_id: str, making: "asyncio.Task[AsyncSandbox]") -> None:
+        """Kills a sandbox that nobody wants any more while it is being made."""
+        settings = self._settings
+        self._unwanted.add(box_id)
+        await asyncio.wait([making], timeout=settings.request_timeout_s)
+        if not making.done() or making.cancelled() or making.exception() is not None:
+            making.cancel()
+            await self._kill_marked({_BOX: box_id})  # it may have been made all the same
+            return
+        await Box(settings, making.result(), box_id, time.monotonic()).kill()
+
     async def _discard(self, box: Box) -> None:
-        self._live.pop(box.box_id, None)
-        await box.kill()
+        try:
+            await box.kill()
+        finally:
+            self._live.pop(box.box_id, None)  # until then `kill` and `aclose` wait for it
 
     async def _drop_unused(self, box: Box) -> None:
         await self._discard(box)
@@ -200,7 +263,7 @@ class E2BSandbox:
     async def _refill(self) -> None:
         while len(self._pool) < self._settings.warm:
             try:
-                self._pool.append(await self._make())
+                self._pool.append(await self._make(self._ends))
             except NeuralTraderError as error:  # the run that is over stays what it was
                 _log.warning("no warm e2b sandbox", error=error.what)
                 return
@@ -238,7 +301,7 @@ class E2BSandbox:
 
     def _with_owed(self, result: SandboxResult) -> SandboxResult:
         """Charges the run for warm sandboxes that expired before it."""
-        owed, self._owed_ms = self._owed_ms, 0.0
+        owed = self.take_charge_ms()
         return replace(result, charged_ms=result.charged_ms + owed) if owed else result
 
     def _check_entry(self, job: Job) -> None:
@@ -252,8 +315,23 @@ class E2BSandbox:
 
 
 def _host() -> str:
-    """Tells this machine from others that share the account, and says nothing else."""
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:16]
+    """Tells this machine, and this container, from others that share the account, and says nothing else.
+
+    A process id means something within one namespace of one running kernel only: elsewhere ours looks dead.
+    """
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return hashlib.sha256(f"{socket.gethostname()} {own_boot_id()} {namespace}".encode()).hexdigest()[:16]
+
+
+def _ended_early(settings: E2BSettings) -> NetworkError:
+    return NetworkError(
+        "e2b_sandbox_gone",
+        f"the sandbox at {settings.destination} was killed before it was ready",
+        "run it again",
+    )
 
 
 def _is_alive(process: str) -> bool:

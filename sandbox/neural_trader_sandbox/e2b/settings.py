@@ -4,6 +4,7 @@ import ipaddress
 import os
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -32,6 +33,12 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _is_proxied(host: str) -> bool:
+    """The SDK's transport would ask the environment's proxy instead of this machine."""
+    proxies = getproxies()
+    return bool(proxies.get("http") or proxies.get("all")) and not proxy_bypass(host)
 
 
 Address = Annotated[str | None, AfterValidator(_address)]
@@ -94,7 +101,7 @@ class E2BSettings(BaseModel):
 
         Raises:
             ConfigurationError: There is no key (`e2b_key_missing`), or the environment would have the
-                SDK send it elsewhere (`e2b_environment`).
+                SDK send it elsewhere, or through a proxy in the clear (`e2b_environment`).
         """
         if self.api_key is None or not self.api_key.get_secret_value():
             raise ConfigurationError(
@@ -111,6 +118,13 @@ class E2BSettings(BaseModel):
                     "e2b_environment",
                     f"the variable {name} would lead the e2b SDK elsewhere than {self.destination}",
                     f"unset it; what counts are NEURAL_TRADER_{name} or e2b_… in the home's config.toml",
+                )
+        for url in filter(None, (api_url, self.sandbox_url)):
+            if url.startswith("http://") and _is_proxied(urlsplit(url).hostname or ""):
+                raise ConfigurationError(
+                    "e2b_environment",
+                    f"a proxy variable would carry the API key to a proxy unencrypted, on the way to {url}",
+                    "set NO_PROXY=127.0.0.1,localhost, or unset HTTP_PROXY and ALL_PROXY",
                 )
         known: dict[str, object] = {
             "api_key": self.api_key.get_secret_value(),

@@ -79,7 +79,10 @@ async def examine(services: "Services") -> list[Check]:
 
 
 async def _sandbox(services: "Services") -> list[Check]:
-    report = await services.sandbox.probe()
+    try:
+        report = await services.sandbox.probe()
+    except NeuralTraderError as error:  # a setting of a service that is not valid; the rest is looked at
+        return [Check("sandbox", False, error.what, error.next_step, host=isinstance(error, HostError))]
     return [
         Check(f"sandbox {layer.name}", layer.holds, layer.detail, layer.next_step, host=not layer.holds)
         for layer in report.layers

@@ -109,7 +109,10 @@ def run(
     """
     from neural_trader_sandbox.port import Job, Limits
 
-    source = file.read_text(encoding="utf-8")
+    try:
+        source = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file} is not a text file in UTF-8.", param_hint="FILE") from None
 
     async def run_file(sandbox: "Sandbox") -> "SandboxResult":
         return await sandbox.run(Job(SCRIPT, {"source": source}), Limits(wall_time_s=timeout_s))
@@ -130,7 +133,8 @@ def run(
     else:
         out().out(result.stdout, end="", highlight=False)
         err().out(result.stderr, end="", highlight=False)
-        reason = f": {fault.type}: {fault.message}" if fault else ""
+        where = f" in line {fault.line}" if fault and fault.line is not None else ""
+        reason = f": {fault.type}: {fault.message}{where}" if fault else ""
         out().print(
             f"status {result.status} after {result.wall_ms:.0f} ms{reason}", soft_wrap=True, markup=False
         )
@@ -222,8 +226,7 @@ def _within(
 
         services.settings = services.settings.model_copy(update={"sandbox_backend": backend.value})
         destination = remote_sandbox.e2b_settings(services.home, services.settings).destination
-        known = remote_sandbox.read_consent(services.home)
-        if (known is None or known.destination != destination) and sys.stdin.isatty():
+        if not remote_sandbox.is_consented(services, destination) and sys.stdin.isatty():
             _ask(destination)
             remote_sandbox.give_consent(services, destination)
         sandbox = services.sandbox_with(modules)

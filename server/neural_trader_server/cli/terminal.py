@@ -4,10 +4,11 @@ Exit codes: 0 done, 1 failed or refused, 2 usage, 3 this host lacks what it need
 With `--json` exactly one JSON document goes to stdout; everything else goes to stderr.
 """
 
+import contextlib
 import functools
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -148,7 +149,34 @@ def with_desk(work: Callable[["Services"], Awaitable[_Answer]], archive: Path | 
             finally:
                 await services.deliver_alerts()
 
-    return anyio.run(run)
+    with unwinding():
+        return anyio.run(run)
+
+
+@contextlib.contextmanager
+def unwinding() -> Generator[None]:
+    """Has SIGTERM and a closed terminal end a command as Ctrl-C does: what it holds is given back.
+
+    A sandbox at a service would go on, and cost money, where the default action ends us at once.
+    """
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    ours = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    for each in ours:
+        signal.signal(each, interrupt)
+    try:
+        yield
+    finally:
+        for each in ours:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def call_tool(name: str, **arguments: object) -> dict[str, Any]:

@@ -11,6 +11,8 @@ import anyio
 from neural_trader_sandbox.port import Sandbox, SandboxReport
 
 KEEP_S = 300.0
+KEEP_FAILURE_S = 30.0
+"""Who did what a finding told them to do must soon see that it helped."""
 
 
 class SandboxHealth:
@@ -26,7 +28,9 @@ class SandboxHealth:
     async def report(self) -> SandboxReport:
         """Returns which layers hold; probes where nobody has lately."""
         async with self._lock:
-            if self._report is None or time.monotonic() - self._probed_s > self._keep_s:
-                self._report = await self._sandbox.probe()
+            report = self._report
+            keep_s = self._keep_s if report is None or report.ok or report.charged_ms else KEEP_FAILURE_S
+            if report is None or time.monotonic() - self._probed_s > keep_s:
+                self._report = report = await self._sandbox.probe()
                 self._probed_s = time.monotonic()
-            return self._report
+            return report
