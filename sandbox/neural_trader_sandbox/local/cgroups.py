@@ -28,6 +28,7 @@ _DESK = f"{_PREFIX}desk"
 _OURS = re.compile(rf"{_PREFIX}(\d+)-(\d+)-(\d+)-\d+$")
 _PERIOD_US = 100_000
 _REMOVE_TIMEOUT_S = 2.0
+_RETRY_S, _RETRY_MAX_S = 0.005, 1.0
 _numbers = itertools.count(1)
 
 
@@ -248,7 +249,7 @@ class Groups:
         self._bases = {key: f"{folder}/{name}" for key, folder in delegation.folders.items()}
         self._numbers = itertools.count(1)
         self._spent: deque[Group] = deque()
-        self._work: queue.SimpleQueue[Group | tuple[int, int] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Group | tuple[int, int] | threading.Event | None] = queue.SimpleQueue()
         self._ready: deque[tuple[tuple[int, int], Group]] = deque()
         self._is_closed = False
         for folder in set(delegation.folders.values()):
@@ -283,6 +284,12 @@ class Groups:
         else:
             self._work.put(group)
 
+    def flush(self, timeout_s: float = _REMOVE_TIMEOUT_S) -> bool:
+        """Wait until every group that was given back is gone; False where that takes longer."""
+        done = threading.Event()
+        self._work.put(done)
+        return self._is_closed or done.wait(timeout_s)
+
     def close(self) -> None:
         """Remove every group; the processes in them have ended, or are ended now."""
         if self._is_closed:
@@ -308,21 +315,36 @@ class Groups:
         return group
 
     def _keep(self) -> None:
+        waiting: list[threading.Event] = []
+        retry_s = _RETRY_S
         while True:
-            work = self._work.get()
-            if work is None:
-                return
             try:
+                # a guest that is still ending keeps its group: ask again soon, even if nothing else happens
+                work = self._work.get(timeout=retry_s if self._spent else None)
+                retry_s = _RETRY_S
+            except queue.Empty:
+                retry_s = min(2 * retry_s, _RETRY_MAX_S)
+            else:
+                if work is None:
+                    return
                 if isinstance(work, Group):
                     self._spent.append(work)
+                elif isinstance(work, threading.Event):
+                    waiting.append(work)
                 elif not self._ready:
-                    self._ready.append((work, self._make(work)))
-            except OSError as error:
-                _log.warning("no control group could be prepared", error=str(error))
+                    self._prepare(work)
             for _ in range(len(self._spent)):
                 group = self._spent.popleft()
                 if not group.remove():
-                    self._spent.append(group)  # its guest is still ending; tried again with the next
+                    self._spent.append(group)
+            while waiting and not self._spent:
+                waiting.pop().set()
+
+    def _prepare(self, bounds: tuple[int, int]) -> None:
+        try:
+            self._ready.append((bounds, self._make(bounds)))
+        except OSError as error:
+            _log.warning("no control group could be prepared", error=str(error))
 
 
 def sweep(folder: str) -> None:
