@@ -162,3 +162,82 @@ def test_a_desk_with_the_local_backend_imports_no_sdk(home: Home) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_file_without_its_entry_in_the_log_is_no_consent(home: Home) -> None:
+    with closing(services_of(home)) as services:
+        require = consented(services)
+        give_consent(services, WHERE)
+        given = home.e2b_consent.read_bytes()
+        require(WHERE)
+        for forged in (given.replace(WHERE.encode(), b"evil.example"), given):
+            if forged == given:
+                revoke_consent(services)  # and whoever kept a copy puts it back
+            home.e2b_consent.write_bytes(forged)
+            home.e2b_consent.chmod(0o600)
+            with pytest.raises(ConfigurationError, match=r"sandbox_consent_unrecorded"):
+                require("evil.example" if forged != given else WHERE)
+
+
+def test_what_a_file_that_is_gone_allowed_can_still_be_revoked(home: Home) -> None:
+    with closing(services_of(home)) as services:
+        give_consent(services, WHERE)
+        home.e2b_consent.unlink()
+        assert revoke_consent(services)
+        assert not revoke_consent(services)
+
+
+def test_the_key_comes_from_the_keyring_last(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "filed.py").write_text(
+        "from keyring.backend import KeyringBackend\n"
+        "class Keyring(KeyringBackend):\n"
+        "    priority = 1\n"
+        "    def get_password(self, service, username):\n"
+        "        return {('neural-trader', 'e2b'): 'e2b_from_the_keyring'}.get((service, username))\n"
+        "    def set_password(self, service, username, password): raise NotImplementedError\n",
+        encoding="utf-8",
+    )
+    code = (
+        "import pathlib\nfrom neural_trader_server.home import Home\n"
+        "from neural_trader_server.remote_sandbox import e2b_settings\n"
+        "from neural_trader_server.settings import Settings\n"
+        f"s = e2b_settings(Home(pathlib.Path({os.fspath(home.path)!r})), Settings())\n"
+        "print(s.api_key, s.api_key.get_secret_value() if s.api_key else None)\n"
+    )
+
+    def found(**variables: str) -> str:
+        known = dict(os.environ) | {"PYTHONPATH": os.fspath(tmp_path)} | variables
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=known, check=False
+        )
+        return done.stdout.strip() or done.stderr
+
+    assert found(PYTHON_KEYRING_BACKEND="filed.Keyring") == "********** e2b_from_the_keyring"
+    assert found(PYTHON_KEYRING_BACKEND="filed.Keyring", E2B_API_KEY="e2b_e") == "********** e2b_e"
+    assert found(PYTHON_KEYRING_BACKEND="keyring.backends.fail.Keyring") == "None None"
+
+
+@pytest.mark.parametrize(("answer", "agreed"), [("y\n", True), ("\n", False), ("n\n", False)])
+def test_a_person_at_a_terminal_is_shown_what_leaves_and_asked(home: Home, answer: str, agreed: bool) -> None:
+    import pty
+
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ["NEURAL_TRADER_HOME"] = os.fspath(home.path)
+        words = ["-m", "neural_trader_server", "sandbox", "consent", "e2b"]
+        os.execv(sys.executable, [sys.executable, *words])  # noqa: S606 - our own command line
+    said = b""
+    try:
+        while True:
+            piece = os.read(fd, 4096)
+            said += piece
+            if b"[y/N]" in piece:
+                os.write(fd, answer.encode())
+    except OSError:  # the terminal's other end is closed
+        pass
+    os.close(fd)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert (code, read_consent(home) is not None) == (0 if agreed else 1, agreed), said
+    assert b"prices and other tables" in said

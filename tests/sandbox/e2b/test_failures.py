@@ -5,6 +5,7 @@ import socket
 import pytest
 from tests.sandbox.e2b.backend import sandbox_at, script, settings_of
 from tests.sandbox.e2b.service.faults import Fault
+from tests.sandbox.e2b.service.machine import Machine
 from tests.sandbox.e2b.service.server import Service
 
 from neural_trader_governance.errors import ConfigurationError, NetworkError, NeuralTraderError
@@ -119,3 +120,57 @@ def test_variables_that_would_lead_the_sdk_elsewhere_are_refused(
             patch.setenv(name, "https://elsewhere.example")
             with pytest.raises(ConfigurationError, match=f"e2b_environment.*{name}"):
                 settings.connection()
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (Fault(CREATE, times=-1, status=402, message="no credit"), "e2b_payment_required"),
+        (Fault(CREATE, times=-1, drop_after_bytes=0), "e2b_connection_lost"),
+        (Fault(CREATE, slow_s=0.3), "e2b_timeout"),
+        (Fault(r"code POST /execute", drop_after_bytes=3), "e2b_connection_lost"),
+        (Fault(r"code POST /execute", status=502, message="The sandbox was not found"), "e2b_sandbox_gone"),
+        (Fault(r"envd POST /files", times=-1, status=507, message="no space"), "e2b_disk_full"),
+    ],
+    ids=["402", "dropped", "slow", "check dropped", "check 502", "disk"],
+)
+async def test_each_fault_has_the_code_whose_next_step_helps(
+    e2b_service: Service, fault: Fault, code: str
+) -> None:
+    e2b_service.faults = [fault]
+    with pytest.raises((NetworkError, ConfigurationError)) as failed:
+        await sandbox_at(e2b_service, request_timeout_s=2).run(script("1"))
+    assert failed.value.code == code, failed.value
+
+
+def test_a_proxy_never_carries_the_key_in_the_clear(
+    e2b_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    settings = settings_of(e2b_service)
+    settings.connection()
+    for name in ("http_proxy", "ALL_PROXY"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "http://proxy.example:3128")
+            with pytest.raises(ConfigurationError, match=r"e2b_environment.*NO_PROXY"):
+                settings.connection()
+            patch.setenv("NO_PROXY", "localhost,127.0.0.1")
+            settings.connection()
+
+
+async def test_a_service_that_puts_a_sandbox_elsewhere_is_given_nothing(
+    e2b_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.sandbox.e2b.service import control
+
+    told = control._created  # pyright: ignore[reportPrivateUsage]  # what the service tells of a new sandbox
+
+    def elsewhere(machine: Machine) -> dict[str, object]:
+        return told(machine) | {"domain": "elsewhere.example"}
+
+    monkeypatch.setattr(control, "_created", elsewhere)
+    with pytest.raises(ConfigurationError, match=r"e2b_domain_differs.*elsewhere\.example.*consent again"):
+        await sandbox_at(e2b_service).run(script("1"))
+    assert [asked.path for asked in e2b_service.log if asked.plane != "api"] == []
+    assert e2b_service.running() == []
