@@ -1,12 +1,16 @@
 """The filter itself, interpreted: both architectures' tables are tested on either machine."""
 
+import re
 import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neural_trader_sandbox.local import seccomp
+from neural_trader_sandbox.local import kernel, seccomp
 from neural_trader_sandbox.local.syscalls import ALLOWED, CONDITIONAL, KILLED
 
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
@@ -136,3 +140,30 @@ def test_every_call_gets_an_answer_and_the_unknown_is_not_allowed(
 )
 def test_no_call_that_reaches_outside_is_simply_allowed(name: str) -> None:
     assert name not in ALLOWED
+
+
+HEADERS = {
+    "x86_64": "/usr/include/x86_64-linux-gnu/asm/unistd_64.h",
+    "aarch64": "/usr/include/asm-generic/unistd.h",
+}
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+def test_every_number_is_the_one_of_the_kernels_own_header(
+    machine: str, lacking: Callable[[str], NoReturn]
+) -> None:
+    header = Path(HEADERS[machine])
+    if not header.exists():
+        lacking(f"the kernel's header {header} (linux-libc-dev) is not installed")
+    defined = re.findall(r"^#define __NR(?:3264)?_(\w+)\s+(\d+)\s*$", header.read_text(), re.MULTILINE)
+    numbers = {name: int(number) for name, number in defined}
+    if machine == "aarch64":
+        numbers["newfstatat"] = numbers.pop("fstatat")  # the header's name for 32 and 64 bits alike
+    column = MACHINES[machine][0]
+    tables = {
+        name: entry[column] for table in (ALLOWED, KILLED, CONDITIONAL) for name, entry in table.items()
+    }
+    own = {**kernel._NUMBERS[machine], **kernel._NUMBERS_EVERYWHERE}  # pyright: ignore[reportPrivateUsage]: tables
+    # an older header lacks the newest calls, whose numbers are the same everywhere
+    theirs = {name: numbers.get(name, own.get(name)) for name in (*tables, *own)}
+    assert {**tables, **own} == theirs
