@@ -26,8 +26,9 @@ _log = structlog.get_logger(__name__)
 _OWN_ENTRIES = frozenset({"neural_trader_sandbox.script", "neural_trader_sandbox.canaries"})
 _ATTEMPTS = 3
 _BACKOFF_S, _BACKOFF_MAX_S = 0.05, 1.0
-_OPENED_AT_ONCE = 8
-"""Streams whose children are forked and locked at the same time: hundreds at once would all be late."""
+_LOCKED_AT_ONCE = 8
+"""Children that are forked and locked at the same time: hundreds at once would all be late, and one zygote
+that hangs would let its requests pile up until asking it blocks."""
 _NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS})
 
 
@@ -72,7 +73,7 @@ class LocalSandbox:
         self._starting = anyio.Lock()
         self._zygote: zygotes.Zygote | None = None
         self._is_bounded = False  # a layer that was in force does not go away unnoticed
-        self._opening = anyio.Semaphore(_OPENED_AT_ONCE)
+        self._locking = anyio.Semaphore(_LOCKED_AT_ONCE)
         self._pool: deque[Child] = deque()
         self._pool_key: Limits | None = None
         self._live: dict[str, Child] = {}
@@ -129,8 +130,7 @@ class LocalSandbox:
         self._check_entry(job)
         check_limits(limits)
         message = pack_job(job, limits, stream=True)
-        async with self._opening:
-            child = await self._locked_child(limits, pooled=False)
+        child = await self._locked_child(limits, pooled=False)
         stream = LocalStream(child)
         await stream.open(job, message)
         return stream
@@ -208,6 +208,10 @@ class LocalSandbox:
             )
 
     async def _locked_child(self, limits: Limits, *, pooled: bool) -> Child:
+        async with self._locking:
+            return await self._lock_child(limits, pooled=pooled)
+
+    async def _lock_child(self, limits: Limits, *, pooled: bool) -> Child:
         failed = 0
         while failed < _ATTEMPTS:
             zygote = await self._running_zygote()

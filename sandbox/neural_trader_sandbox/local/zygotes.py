@@ -78,7 +78,8 @@ class Zygote:
         """Ask for one child: its data socket and the leash to its nanny, both non-blocking, and its group.
 
         Raises:
-            OSError: The zygote has gone, or this process has no descriptors left.
+            OSError: The zygote has gone, has left a hundred requests unread, or this process has no
+                descriptors left.
         """
         numbers = {k: v for k, v in asdict(limits).items() if isinstance(v, int)}
         groups = None if isinstance(self.groups, str) else self.groups
@@ -231,7 +232,6 @@ async def _hear(control: socket.socket, timeout_s: float) -> dict[str, object]:
         message = control.recv(MESSAGE_BYTES)
     except OSError:
         return {}
-    control.settimeout(5)
     return dict(json.loads(message)) if message else {}
 
 

@@ -391,17 +391,27 @@ async def test_whoever_ends_a_stream_wakes_the_sender(end: str, tmp_path: Path) 
         assert await has_ended(idle)
 
 
+async def doors_of_one_group(sandbox: LocalSandbox) -> int:
+    """Descriptors of the control group that is kept prepared for the next child."""
+    groups = await sandbox.groups()
+    return 0 if isinstance(groups, str) else len(set(groups.delegation.folders.values()))
+
+
 async def test_a_stream_takes_no_warm_child_and_ends_with_its_zygote(tmp_path: Path) -> None:
     run = Job("neural_trader_sandbox.script:run_script", {"source": "result = 1"})
     async with cold_sandbox(tmp_path, warm=1) as (own, launcher):
         assert (await own.run(run)).value == 1
+        await own._pool[0].ready(5)  # pyright: ignore[reportPrivateUsage]: locked, so two processes are its
         assert until(lambda: len(descendants(launcher)) == 1 + 2)
         warm = descendants(launcher)
         stream = await own.open_stream(script(ECHO))
         assert len(descendants(launcher) - warm) == 2
         assert warm <= descendants(launcher)
         (zygote,) = {pid for pid in warm if descendants(pid) >= warm - {pid}}
+        ended = os.pidfd_open(zygote)
         os.kill(zygote, signal.SIGKILL)
+        await anyio.wait_readable(ended)  # else its guest may answer before it is ended too
+        os.close(ended)
         result = await stream.send(1)
         assert (result.status, "zygote" in fault(result).message) == ("killed", True)
         again = await own.open_stream(script(ECHO))
@@ -419,7 +429,8 @@ async def test_streams_leave_no_process_and_no_descriptor_behind(tmp_path: Path)
             if (await stream.send(1)).status == "ok":
                 await stream.aclose()
         assert until(lambda: len(descendants(launcher)) == 1)
-        assert len(os.listdir("/proc/self/fd")) == descriptors
+        prepared = await doors_of_one_group(own)
+        assert until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors + prepared)
 
 
 @pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.slow)])
@@ -470,7 +481,8 @@ async def test_many_streams_at_once_keep_to_themselves(count: int, tmp_path: Pat
         assert [(await stream.send(0)).status for stream in streams.values()] == ["ok"] * (count - 1)
         await own.kill()
         assert until(lambda: len(descendants(launcher)) == 1)
-        assert len(os.listdir("/proc/self/fd")) == descriptors
+        prepared = await doors_of_one_group(own)
+        assert until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors + prepared)
 
 
 async def test_without_descriptors_opening_is_refused_and_open_streams_go_on(tmp_path: Path) -> None:

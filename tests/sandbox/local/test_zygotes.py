@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import signal
+import time
 from pathlib import Path
 
 import anyio
@@ -50,6 +51,25 @@ async def test_one_that_hangs_is_noticed_and_replaced(sandbox: LocalSandbox, tmp
         assert (await own.run(ONE)).value == 1
         assert await zygote_of(own) != hung
         assert not os.path.lexists(f"/proc/{hung}")  # noqa: ASYNC240 - /proc does not block
+    finally:
+        await own.aclose()
+
+
+@pytest.mark.anyio
+async def test_one_that_hangs_does_not_hold_up_the_desk_however_many_runs_wait(
+    sandbox: LocalSandbox, tmp_path: Path
+) -> None:
+    del sandbox
+    own = LocalSandbox([], warm=0, cache_dir=tmp_path)
+    try:
+        assert (await own.run(ONE)).value == 1
+        os.kill(await zygote_of(own), signal.SIGSTOP)
+        started = time.monotonic()
+        with anyio.move_on_after(1):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(400):
+                    tasks.start_soon(own.run, ONE)
+        assert time.monotonic() - started < 4
     finally:
         await own.aclose()
 
