@@ -104,6 +104,10 @@ def run(
 ) -> None:
     """Run a file as untrusted code: no network, no files but its own /tmp, limited time and memory.
 
+    numpy and polars can be imported. With --backend e2b the file leaves this machine, which needs a person's
+    consent (sandbox consent e2b) and an API key, and costs money.
+    Example: neural-trader sandbox run script.py --timeout-s 5 --json
+
     Prints {status, stdout, stderr, error, wall_ms}; status is ok, error, timeout, killed or refused.
     Exits 0 if it is ok, 3 if it was refused because this host lacks a layer, else 1.
     """
@@ -151,7 +155,8 @@ def consent(
 ) -> None:
     """Allow strategies and data to leave this machine for the service that the settings name.
 
-    Bound to that address; on record in the audit log. Agents have no tool for it.
+    Shows what would leave, and asks. Bound to that address; on record in the audit log. Agents have no tool
+    for it. --revoke takes it back: nothing more is sent from then on, also by servers that are running.
     """
     from neural_trader_server import remote_sandbox
     from neural_trader_server.remote_sandbox import Consent
@@ -205,6 +210,8 @@ def _within(
     """Does the work in a sandbox of the backend, with the modules that a script may use."""
     import anyio
 
+    if backend is not Backend.LOCAL and profile is not ProfileName.FULL:
+        raise typer.BadParameter("it is a profile of the local backend only.", param_hint="--profile")
     modules = ("numpy", "polars")
     if backend is Backend.LOCAL:
         from neural_trader_sandbox.backends import open_sandbox

@@ -1,6 +1,7 @@
 """What goes wrong at the service arrives in our words, with the next step, and without the key."""
 
 import socket
+from typing import Any
 
 import pytest
 from tests.sandbox.e2b.backend import sandbox_at, script, settings_of
@@ -166,7 +167,7 @@ async def test_a_service_that_puts_a_sandbox_elsewhere_is_given_nothing(
 
     told = control._created  # pyright: ignore[reportPrivateUsage]  # what the service tells of a new sandbox
 
-    def elsewhere(machine: Machine) -> dict[str, object]:
+    def elsewhere(machine: Machine) -> dict[str, Any]:
         return told(machine) | {"domain": "elsewhere.example"}
 
     monkeypatch.setattr(control, "_created", elsewhere)
