@@ -12,7 +12,7 @@ from tests.sandbox.local.processes import descendants, leaves, until
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_sandbox.port import Job, Limits
 
-LIMITS = Limits(cpu_time_s=11, memory_bytes=3 << 30, file_bytes=1 << 20, open_files=33, threads=7)
+LIMITS = Limits(cpu_time_s=60, memory_bytes=3 << 30, file_bytes=1 << 20, open_files=33, threads=7)
 SPIN = """
 import threading
 def handle(message):
@@ -84,7 +84,7 @@ async def test_its_limits_are_those_that_were_asked_for_and_hard(
         lines = Path(f"/proc/{pid}/limits").read_text().splitlines()[1:]  # noqa: ASYNC240 - /proc does not block
     found = {line[:26].strip(): tuple(line[26:].split()[:2]) for line in lines}
     expected = {
-        "Max cpu time": 11,
+        "Max cpu time": 60,
         "Max address space": 3 << 30,
         "Max file size": 1 << 20,
         "Max open files": 33,
