@@ -54,7 +54,7 @@ def _lock(plan: dict[str, Any]) -> tuple[int, list[str]]:
     kernel.architecture()
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     uid, gid = os.getuid(), os.getgid()
-    is_root = os.geteuid() == 0 and _is_mapped(NOBODY)
+    is_root = os.geteuid() == 0 and is_mapped(NOBODY)
     if is_root:
         kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWPID)
     else:
@@ -76,7 +76,7 @@ def _lock_in_place(plan: dict[str, Any]) -> tuple[int, list[str]]:
     landlock.require_alone()
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     if 0 in (*os.getresuid(), *os.getresgid()):
-        if not _is_mapped(NOBODY):
+        if not is_mapped(NOBODY):
             raise kernel.DeniedError("setuid", f"this container maps no user {NOBODY}")
         kernel.become(NOBODY)
     kernel.drop_capabilities()
@@ -93,7 +93,7 @@ def _lock_in_place(plan: dict[str, Any]) -> tuple[int, list[str]]:
     return proc, [path for path in dict.fromkeys(paths) if os.access(path, os.R_OK)]
 
 
-def _is_mapped(uid: int) -> bool:
+def is_mapped(uid: int) -> bool:
     """Whether this user namespace has `uid`; a container's root may be a lone, unprivileged user."""
     with open("/proc/self/uid_map") as lines:
         ranges = [[int(word) for word in line.split()] for line in lines]

@@ -21,7 +21,7 @@ import structlog
 
 from neural_trader_governance.errors import ConfigurationError, HostError
 from neural_trader_sandbox.local import cgroups
-from neural_trader_sandbox.local.launcher import BOOTSTRAP, MESSAGE_BYTES, NOBODY
+from neural_trader_sandbox.local.launcher import BOOTSTRAP, MESSAGE_BYTES, NOBODY, is_mapped
 from neural_trader_sandbox.local.profiles import Profile
 from neural_trader_sandbox.local.remedies import next_step
 from neural_trader_sandbox.local.visible import visible
@@ -247,7 +247,7 @@ def prepare_cache(chosen: Path | None) -> Path | None:
     cache = chosen or Path(platformdirs.user_cache_dir("neural-trader")) / "sandbox"
     try:
         cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.geteuid() == 0:
+        if os.geteuid() == 0 and is_mapped(NOBODY):
             os.chown(cache, NOBODY, NOBODY)
         cache.chmod(0o700)
     except OSError as error:
