@@ -162,6 +162,8 @@ class LocalStream:
             self._take(answer)
             await anyio.lowlevel.checkpoint()
         self._take(answer)
+        if self._received and self._received[0] not in (frames.STDOUT, frames.STDERR):
+            raise FrameError("the beginning of an answer that nobody asked for")
         answer.is_asked = True
         await child.set_clock(child.limits.wall_time_s)
         if job is None:

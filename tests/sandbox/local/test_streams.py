@@ -187,6 +187,10 @@ async def test_a_forged_frame_ends_the_stream_with_its_reason(
             "an answer that nobody asked for",
         ),
         (
+            'frame(10, b\'{"number":1,"value":1}\')\nos.write(3, bytes([10, 9, 0, 0]))\nwhile True: pass',
+            "the beginning of an answer that nobody asked for",
+        ),
+        (
             "frame(10, b'{\"number\":1,\"value\":1}')\nframe(9, b'1')\nwhile True: pass",
             "frame of unknown kind 9",
         ),
