@@ -2,6 +2,7 @@
 
 import array
 import contextlib
+import errno
 import json
 import os
 import select
@@ -251,6 +252,8 @@ def prepare_cache(chosen: Path | None) -> Path | None:
             os.chown(cache, NOBODY, NOBODY)
         cache.chmod(0o700)
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # says nothing about the folder
         if chosen is None:
             _log.warning(
                 "no cache folder: kernels are compiled at every start", path=str(cache), error=str(error)
