@@ -1,6 +1,7 @@
 """The service and its tools, on a real archive, in the real sandbox."""
 
 import json
+import sqlite3
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from neural_trader_governance.identity import Caller
 from neural_trader_governance.terms.clocks import SimulatedClock
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_tools.artifacts import Artifacts
+from neural_trader_tools.backtest import digest
 from neural_trader_tools.backtest.cancel import backtest_cancel
 from neural_trader_tools.backtest.get import backtest_get
 from neural_trader_tools.backtest.ledger import BacktestRecord, RunLedger
@@ -32,6 +34,12 @@ import polars as pl
 def signals(bars, fast: int = 20, slow: int = 50):
     close = bars["close"]
     return (close.rolling_mean(fast) > close.rolling_mean(slow)).cast(pl.Float64)
+"""
+CHANCE = """
+import polars as pl
+def signals(bars):
+    x = id(object()) // 16 % 997
+    return pl.Series([x / 1000] * bars.height)
 """
 
 
@@ -79,6 +87,30 @@ async def test_every_different_configuration_is_a_trial(backtests: Backtests) ->
     assert other.metrics["trials"] == 1
 
 
+async def test_verifying_a_run_of_an_older_engine_says_so(
+    backtests: Backtests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it came to the same is told apart from the digest, which names the engine."""
+    with monkeypatch.context() as older:
+        older.setattr(digest, "ENGINE_VERSION", "1")
+        older.setattr(digest.run_digest, "__defaults__", ("1",))
+        same, chance = await finish(backtests), await finish(backtests, source=CHANCE)
+    path = tmp_path / "research.db"
+    with sqlite3.connect(path) as connection:  # records of engine 1 do not name it
+        connection.execute("UPDATE backtest_runs SET record = json_remove(record, '$.engine')")
+    verified = await backtest_verify(backtests, run_id=same.run_id)
+    assert verified.identical
+    assert verified.digest_recomputed == same.digest
+    assert verified.detail.startswith("Engine 1 made the run; engine 2, which is this one, makes the same")
+    verified = await backtest_verify(backtests, run_id=chance.run_id)
+    assert not verified.identical
+    assert verified.detail.startswith("Engine 1 made the run, and this is engine 2")
+    again = await finish(backtests)
+    assert again.digest != same.digest
+    assert again.metrics["trials"] == 2  # same and chance: what a newer engine tries again is no new trial
+    assert (await backtest_verify(backtests, run_id=again.run_id)).detail == ""
+
+
 async def test_a_failing_strategy_fails_its_run_with_the_reason(backtests: Backtests) -> None:
     done = await finish(backtests, source="def signals(bars):\n    return bars['nope']\n")
     assert done.state == "failed"
@@ -97,14 +129,10 @@ async def test_a_run_can_be_canceled(backtests: Backtests) -> None:
 
 
 async def test_unverifiable_chance_is_found_by_verify(backtests: Backtests) -> None:
-    chance = (
-        "import polars as pl\n"
-        "def signals(bars):\n"
-        "    x = id(object()) // 16 % 997\n"
-        "    return pl.Series([x / 1000] * bars.height)\n"
-    )
-    done = await finish(backtests, source=chance)
-    assert not (await backtest_verify(backtests, run_id=done.run_id)).identical
+    done = await finish(backtests, source=CHANCE)
+    verified = await backtest_verify(backtests, run_id=done.run_id)
+    assert not verified.identical
+    assert verified.detail == "The strategy is not deterministic, or the prices changed."
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,19 @@ from neural_trader_tools.engine.orders import ENGINE_VERSION
 def config_digest(request: BacktestRequest) -> str:
     """Returns the SHA-256 of what was tried: code, parameters, settings, symbols, period, seed; no prices.
 
-    The trial ledger counts each of these once.
+    The trial ledger counts each of these once, whichever engine tried it; each is named as by the first one.
     """
-    return _sha256_json({**_inputs(request), "start": str(request.start), "end": str(request.end)})
+    return _sha256_json({**_inputs(request, "1"), "start": str(request.start), "end": str(request.end)})
 
 
-def run_digest(request: BacktestRequest, prices: Sequence[Prices], replay: Replay) -> str:
-    """Returns the digest of a finished run, 64 hex digits."""
+def run_digest(
+    request: BacktestRequest, prices: Sequence[Prices], replay: Replay, engine: str = ENGINE_VERSION
+) -> str:
+    """Returns the digest of a finished run, 64 hex digits; another `engine` says what that one would give."""
     hasher = hashlib.sha256()
-    hasher.update(_sha256_json({**_inputs(request), "data": [price.digest() for price in prices]}).encode())
+    hasher.update(
+        _sha256_json({**_inputs(request, engine), "data": [price.digest() for price in prices]}).encode()
+    )
     for symbol in replay.symbols:
         for array in (symbol.fills, symbol.trades, symbol.equity):
             hasher.update(len(array).to_bytes(8, "little"))
@@ -35,9 +39,9 @@ def run_digest(request: BacktestRequest, prices: Sequence[Prices], replay: Repla
     return hasher.hexdigest()
 
 
-def _inputs(request: BacktestRequest) -> dict[str, object]:
+def _inputs(request: BacktestRequest, engine: str) -> dict[str, object]:
     return {
-        "engine": ENGINE_VERSION,
+        "engine": engine,
         "source": hashlib.sha256(request.source.encode()).hexdigest(),
         "symbols": list(request.symbols),
         "interval": request.interval,

@@ -58,6 +58,7 @@ class BacktestRecord(BaseModel):
     as_of: UtcTime = Field(description="Prices were read as known at this time")
     bars: int | None = None
     digest: str | None = None
+    engine: str = Field(default="1", description="Engine of the digest; the first one did not say its name")
     metrics: dict[str, float | int | tuple[float, float] | None] | None = None
     warnings: tuple[str, ...] = ()
     handles: Handles | None = None

@@ -19,6 +19,7 @@ from neural_trader_sandbox.port import Sandbox
 from neural_trader_tools.artifacts import Artifacts
 from neural_trader_tools.backtest.ledger import OPEN_STATES, BacktestRecord, Handles, RunLedger, data_key
 from neural_trader_tools.backtest.settings import BacktestRequest
+from neural_trader_tools.engine.orders import ENGINE_VERSION
 from neural_trader_tools.strategies.outline import check_parameters
 from neural_trader_tools.strategies.registry import StrategyRegistry, check_source
 
@@ -203,16 +204,7 @@ class Backtests:
             )
         prices = await anyio.to_thread.run_sync(self._prices, record)
         simulation = await self._simulate(record, prices, disturbance=1)
-        identical = simulation.digest == record.digest
-        return Verification(
-            run_id=run_id,
-            digest_expected=record.digest,
-            digest_recomputed=simulation.digest,
-            identical=identical,
-            detail=""
-            if identical
-            else "The strategy is not deterministic, or the prices or the engine changed.",
-        )
+        return await anyio.to_thread.run_sync(_compare, record, prices, simulation)
 
     def read_prices(self, request: BacktestRequest, as_of: "BacktestRecord | None" = None) -> "list[Prices]":
         """Reads the bars of a request, adjusted for splits, as known at the record's time."""
@@ -315,6 +307,7 @@ class Backtests:
                 "progress": 1.0,
                 "bars": len(replay.times),
                 "digest": simulation.digest,
+                "engine": ENGINE_VERSION,
                 "metrics": metrics.model_dump(),
                 "warnings": tuple(warnings),
                 "handles": Handles(
@@ -324,3 +317,34 @@ class Backtests:
                 ),
             }
         )
+
+
+def _compare(record: BacktestRecord, prices: "list[Prices]", simulation: "Simulation") -> Verification:
+    """Returns whether a run came to the same again, told apart from what an engine's name does to a digest."""
+    from neural_trader_tools.backtest.digest import run_digest
+
+    expected, made_by = record.digest or "", record.engine
+    digest, detail = simulation.digest, ""
+    if made_by != ENGINE_VERSION:
+        as_then = run_digest(record.request, prices, simulation.replay, made_by)
+        if as_then == expected:
+            digest = as_then
+            detail = (
+                f"Engine {made_by} made the run; engine {ENGINE_VERSION}, which is this one, makes the same fills, "
+                f"trades and equity. The digests name engine {made_by}; a new run has another one."
+            )
+        else:
+            detail = (
+                f"Engine {made_by} made the run, and this is engine {ENGINE_VERSION}, which may fill or seed "
+                "differently; or the strategy is not deterministic, or the prices changed. Start it again to "
+                "compare."
+            )
+    elif digest != expected:
+        detail = "The strategy is not deterministic, or the prices changed."
+    return Verification(
+        run_id=record.run_id,
+        digest_expected=expected,
+        digest_recomputed=digest,
+        identical=digest == expected,
+        detail=detail,
+    )
