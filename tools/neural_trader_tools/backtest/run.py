@@ -320,7 +320,7 @@ class Backtests:
 
 
 def _compare(record: BacktestRecord, prices: "list[Prices]", simulation: "Simulation") -> Verification:
-    """Returns whether a run came to the same again, told apart from what an engine's name does to a digest."""
+    """Returns whether a run came to the same again, apart from what an engine's name does to a digest."""
     from neural_trader_tools.backtest.digest import run_digest
 
     expected, made_by = record.digest or "", record.engine
@@ -330,8 +330,8 @@ def _compare(record: BacktestRecord, prices: "list[Prices]", simulation: "Simula
         if as_then == expected:
             digest = as_then
             detail = (
-                f"Engine {made_by} made the run; engine {ENGINE_VERSION}, which is this one, makes the same fills, "
-                f"trades and equity. The digests name engine {made_by}; a new run has another one."
+                f"Engine {made_by} made the run; engine {ENGINE_VERSION}, which is this one, makes the same "
+                f"fills, trades and equity. The digests name engine {made_by}; a new run has another one."
             )
         else:
             detail = (
