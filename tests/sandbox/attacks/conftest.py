@@ -171,6 +171,10 @@ class Steady:
             self._processes = self._settled()
             self._descriptors = descriptors
             return
+        deadline = time.monotonic() + _DEADLINE_S
+        while descriptors != self._descriptors and time.monotonic() < deadline:
+            time.sleep(0.01)  # a thread makes the next control group and has a file of it open
+            descriptors = len(_descriptors())
         assert descriptors == self._descriptors
         deadline = time.monotonic() + _DEADLINE_S
         while len(descendants(os.getpid())) > self._processes:
