@@ -103,7 +103,7 @@ class Layer:
         name: Such as ``seccomp`` or ``network``.
         holds: The canary was stopped.
         detail: What was tried and what answered.
-        next_step: What to do on this host where it does not hold; empty where it does.
+        next_step: What to do on this host where it does not hold; otherwise empty, or advice.
     """
 
     name: str

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from neural_trader_governance.errors import ConfigurationError, HostError
 from neural_trader_sandbox.local import root, zygote
-from neural_trader_sandbox.local.profiles import CGROUP, LAYERS, WARNING
+from neural_trader_sandbox.local.profiles import CGROUP, INSTEAD, LAYERS, WARNING
 from neural_trader_sandbox.local.remedies import DELEGATE, next_step
 from neural_trader_sandbox.port import Fault, Job, Layer, Limits, SandboxReport, SandboxResult
 
@@ -132,7 +132,7 @@ def _judge(
         attacks_of["landlock"] += files
     layers = [_attacked(name, attacks, outcomes) for name, attacks in attacks_of.items()]
     if not own_root:
-        layers.append(Layer(f"profile:{profile}", True, WARNING))
+        layers.append(Layer(f"profile:{profile}", True, WARNING, INSTEAD))
     layers.append(
         Layer("unprivileged_user", uid != 0, f"runs as host user {uid}", "" if uid else next_step("setuid"))
     )

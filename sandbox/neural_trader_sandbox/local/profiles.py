@@ -49,3 +49,4 @@ WARNING: Final = (
     "zygote's user, can learn which paths exist, and shares the host's process numbers; docs/sandbox.md "
     "lists what it cannot hold"
 )
+INSTEAD: Final = "where you can, allow user namespaces (docs/sandbox.md) and go back to the profile full"

@@ -1,9 +1,11 @@
 """Command lines that run a program as on another host: as another user, or with a readable interpreter."""
 
+import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,13 +21,17 @@ def environment(home: Path) -> dict[str, str]:
     return {"HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
-def give(folder: Path, user: int) -> None:
-    """Let another user have a folder of pytest's."""
-    for parent in (folder, *folder.parents):
-        if os.geteuid() == 0 and parent.name.startswith("pytest-"):
-            parent.chmod(0o755)
-    if os.geteuid() == 0:
-        os.chown(folder, user, user)
+@contextlib.contextmanager
+def folder_of(user: int | None) -> Generator[Path]:
+    """A folder that this user owns, where these tests run as root, and everybody can find.
+
+    Not one of pytest's, whose parent every other session of pytest closes to other users again.
+    """
+    with tempfile.TemporaryDirectory(prefix="neural-trader-") as name:
+        os.chmod(name, 0o755)  # noqa: S103 - only the sandbox is to keep others out
+        if user is not None and os.geteuid() == 0:
+            os.chown(name, user, user)
+        yield Path(name)
 
 
 def interpreter_hidden() -> bool:
@@ -37,7 +43,7 @@ def readable(folder: Path, lacking: Callable[[str], NoReturn], user: int | None 
     """The start of a command line in which everybody can read the interpreter.
 
     Args:
-        folder: Of this test; another one is made beside it.
+        folder: Of this test; the interpreter is found in it for the time being.
         lacking: Ends the test where util-linux is not installed.
         user: Who runs it, where these tests run as root. None: root.
     """
@@ -48,7 +54,7 @@ def readable(folder: Path, lacking: Callable[[str], NoReturn], user: int | None 
     become = [] if user is None else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
     if not interpreter_hidden():
         return become
-    aside = folder.parent / f"{folder.name}-aside"
+    aside = folder / "interpreter"
     aside.mkdir(exist_ok=True)
     return ["unshare", "-m", "sh", "-c", _READABLE, "sh", sys.base_prefix, str(aside), str(_home()), *become]
 
