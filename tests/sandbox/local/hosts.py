@@ -11,14 +11,14 @@ from typing import NoReturn
 
 SOMEBODY = 65533
 _READABLE = """
-mount --make-rprivate / && mount --rbind "$1" "$2" && mount -t tmpfs -o mode=755 tmpfs "$3" \\
-  && mkdir -p "$1" && mount --rbind "$2" "$1" && shift 3 && exec "$@"
+mount --make-rprivate / && mount --rbind "$1" "$2" && mount -t tmpfs -o "$4" tmpfs "$3" \\
+  && mkdir -p "$1" && mount --rbind "$2" "$1" && shift 4 && exec "$@"
 """
 
 
-def environment(home: Path) -> dict[str, str]:
+def environment(own: Path) -> dict[str, str]:
     """A bare environment in which the modules of these tests can be imported."""
-    return {"HOME": str(home), "PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return {"HOME": str(own), "PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 @contextlib.contextmanager
@@ -36,16 +36,19 @@ def folder_of(user: int | None) -> Generator[Path]:
 
 def interpreter_hidden() -> bool:
     """Whether root's interpreter lies where no other user can read it, as pyenv and uv put it."""
-    return os.geteuid() == 0 and _home().stat().st_mode & 0o005 != 0o005
+    return os.geteuid() == 0 and home().stat().st_mode & 0o005 != 0o005
 
 
-def readable(folder: Path, lacking: Callable[[str], NoReturn], user: int | None = None) -> list[str]:
+def readable(
+    folder: Path, lacking: Callable[[str], NoReturn], user: int | None = None, *, private: bool = False
+) -> list[str]:
     """The start of a command line in which everybody can read the interpreter.
 
     Args:
         folder: Of this test; the interpreter is found in it for the time being.
         lacking: Ends the test where util-linux is not installed.
         user: Who runs it, where these tests run as root. None: root.
+        private: It lies in a home that this user alone can read, instead.
     """
     if os.geteuid() != 0:
         return []
@@ -54,10 +57,24 @@ def readable(folder: Path, lacking: Callable[[str], NoReturn], user: int | None 
     become = [] if user is None else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
     if not interpreter_hidden():
         return become
+    mode = f"mode=700,uid={user or 0}" if private else "mode=755"
     aside = folder / "interpreter"
     aside.mkdir(exist_ok=True)
-    return ["unshare", "-m", "sh", "-c", _READABLE, "sh", sys.base_prefix, str(aside), str(_home()), *become]
+    return [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        _READABLE,
+        "sh",
+        sys.base_prefix,
+        str(aside),
+        str(home()),
+        mode,
+        *become,
+    ]
 
 
-def _home() -> Path:
+def home() -> Path:
+    """The folder at the root that the interpreter lies under."""
     return Path(sys.base_prefix).parents[-2]
