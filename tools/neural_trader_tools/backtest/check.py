@@ -194,7 +194,7 @@ class Check:
         if one.shape == other.shape and np.array_equal(one, other, equal_nan=True):
             return False
         where = "in the number of decisions, or by a rounding error"
-        if one.shape[1] == other.shape[1] and (found := compare(other, one, 2**53)):
+        if found := compare(other, one, 2**53):
             where = f"on bar {found[0].bar}: {found[0].before}, then {found[0].after}"
         message = (
             f"two runs on the same bars decided differently {where}; leave out unseeded chance, id(), "
@@ -212,7 +212,7 @@ class Check:
         async def without(cut: int, given: "Prices", way: str) -> None:
             what = f"on the first {cut} bars" if way == "cut" else f"once the bars from {cut} on are others"
             part = await self._decide(given, what=what)
-            if part is None or part.shape[1] != whole.shape[1]:
+            if part is None:
                 return
             if differences := compare(part, whole, cut):
                 again = await self._decide(given, what=what)
@@ -230,7 +230,7 @@ class Check:
 
     async def _feed(self, bars: "Prices", whole: Floats) -> int:
         """Compares with a run that is told one bar at a time; returns how many it decided on."""
-        from neural_trader_tools.backtest.lookahead import compare
+        from neural_trader_tools.backtest.lookahead import compare, kind_of
         from neural_trader_tools.backtest.strict import LateError, decide_strictly
 
         first = 0
@@ -254,9 +254,9 @@ class Check:
                 self._note(error, "bar by bar")
                 break
             part = stream[:, None] if kind == "signals" else stream
-            if kind == "signals":
+            if kind == kind_of(whole) == "signals":
                 part[:first] = whole[:first]
-            if part.shape[1] == whole.shape[1] and (found := compare(part, whole, len(bars))):
+            if found := compare(part, whole, len(bars)):
                 self._found.append((len(bars), "stream", found))
             return len(bars) - first
         return 0
@@ -303,11 +303,6 @@ class Check:
         line = self._outline.entry_line if line is None else line
         if all((problem.line, problem.code) != (line, code) for problem in self._problems):
             self._problems.append(Problem(line=line, code=code, message=message))
-
-
-def kind_of(stream: Floats) -> str:
-    """Returns `signals` or `orders`, by the shape of a run's stream."""
-    return "signals" if stream.shape[1] == 1 else "orders"
 
 
 async def _all(jobs: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:

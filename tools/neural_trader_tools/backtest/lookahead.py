@@ -113,13 +113,17 @@ def other_future(prices: Prices, cut: int, seed: int) -> Prices:
 
 
 def compare(part: Floats, whole: Floats, cut: int) -> list[Difference]:
-    """Returns every bar before `cut` on which two streams of the same kind decided differently.
+    """Returns every bar before `cut` on which two streams decided differently.
+
+    One of targets and one of orders differ from the first bar on: the kind of answer, too, is a decision.
 
     Args:
         part: Stream of the run that did not see the real future.
         whole: Stream of the run that did.
         cut: Bars that both saw.
     """
+    if part.shape[1] != whole.shape[1]:
+        return [Difference(0, f"{kind_of(part)} alone", f"{kind_of(whole)} alone")]
     if whole.shape[1] == 1:
         bars = np.flatnonzero(~_close(part[:cut, 0], whole[:cut, 0]))
         return [Difference(int(bar), f"{part[bar, 0]:.6g}", f"{whole[bar, 0]:.6g}") for bar in bars]
@@ -132,6 +136,11 @@ def compare(part: Floats, whole: Floats, cut: int) -> list[Difference]:
         if one.shape != other.shape or not _close(one, other).all():
             found.append(Difference(int(bar), words_of(one), words_of(other)))
     return found
+
+
+def kind_of(stream: Floats) -> str:
+    """Returns `signals` or `orders`, by the shape of a run's stream."""
+    return "signals" if stream.shape[1] == 1 else "orders"
 
 
 def words_of(rows: Iterable[Floats]) -> str:
