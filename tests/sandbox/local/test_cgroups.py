@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from tests.sandbox.local.processes import until
 
 from neural_trader_sandbox.local import cgroups, zygotes
 from neural_trader_sandbox.local.sandbox import LocalSandbox
@@ -141,3 +142,44 @@ async def test_groups_that_are_gone_when_the_zygote_is_replaced_are_a_refusal(
         assert "cgroup" in (await own.run(Job(SCRIPT, {"source": "result = 1"}))).layers
     finally:
         await own.aclose()
+
+
+def test_a_group_whose_process_is_still_ending_goes_by_itself(delegation: cgroups.Delegation) -> None:
+    before = set(left(delegation, os.getpid()))
+    groups = cgroups.Groups(delegation)
+    try:
+        group = groups.take(1 << 26, 8)
+        assert until(
+            lambda: len(folders(delegation, before)) == 2 * hierarchies(delegation)
+        )  # and a next one
+        join = (
+            "import os, sys\nfor door in sys.argv[1:]: os.write(int(door), b'0')\nprint(flush=True)\ninput()"
+        )
+        words = [sys.executable, "-S", "-c", join, *map(str, group.doors)]
+        with subprocess.Popen(
+            words, pass_fds=group.doors, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as held:
+            assert held.stdout is not None
+            assert held.stdout.readline() == b"\n"
+            groups.give_back(group)  # nothing else is asked of the groups from here on
+            assert until(lambda: len(folders(delegation, before)) == hierarchies(delegation))
+            assert held.wait() < 0
+        assert groups.flush()
+    finally:
+        groups.close()
+
+
+def hierarchies(delegation: cgroups.Delegation) -> int:
+    return len(set(delegation.folders.values()))
+
+
+def folders(delegation: cgroups.Delegation, before: set[str]) -> list[str]:
+    """Groups of guests below those that this process did not have before."""
+    bases = [
+        f"{folder}/{name}"
+        for folder in set(delegation.folders.values())
+        for name in set(left(delegation, os.getpid())) - before
+    ]
+    return [
+        entry.path for base in bases if os.path.isdir(base) for entry in os.scandir(base) if entry.is_dir()
+    ]
