@@ -10,7 +10,7 @@ from neural_trader_governance.errors import InputError
 from neural_trader_sandbox import frames
 from neural_trader_sandbox.answers import Answer
 from neural_trader_sandbox.frames import FrameError
-from neural_trader_sandbox.local.children import BACKEND, GRACE_S, Child, Verdict
+from neural_trader_sandbox.local.children import BACKEND, GRACE_S, LARGE_BYTES, Child, Verdict
 from neural_trader_sandbox.port import Fault, Job, Limits, SandboxResult
 from neural_trader_sandbox.tables import Table
 
@@ -92,7 +92,11 @@ class LocalInstance:
             while not answer.ended:
                 kind, size = frames.HEADER.unpack(await child.read(frames.HEADER.size))
                 answer.expect(kind, size)
-                answer.take(kind, await child.read(size))
+                payload = await child.read(size)
+                if kind == frames.RESULT and size > LARGE_BYTES:
+                    await anyio.to_thread.run_sync(answer.take, kind, payload)
+                else:
+                    answer.take(kind, payload)
             await child.read(1)
             raise FrameError("a byte after the last frame")
         except (EOFError, ConnectionError):

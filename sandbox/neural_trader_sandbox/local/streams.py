@@ -4,13 +4,14 @@ import time
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 from pydantic import JsonValue
 
 from neural_trader_governance.errors import InputError, StrategyError
 from neural_trader_sandbox import frames
 from neural_trader_sandbox.answers import MessageAnswer
 from neural_trader_sandbox.frames import FrameError
-from neural_trader_sandbox.local.children import BACKEND, GRACE_S, Child
+from neural_trader_sandbox.local.children import BACKEND, GRACE_S, LARGE_BYTES, Child
 from neural_trader_sandbox.local.instances import hand_over
 from neural_trader_sandbox.port import Fault, Job, SandboxResult, Status
 
@@ -173,7 +174,10 @@ class LocalStream:
         while not answer.ended:
             await anyio.wait_readable(child.data)
             self._receive()
-            self._take(answer)
+            if len(self._received) > LARGE_BYTES:
+                await anyio.to_thread.run_sync(self._take, answer)
+            else:
+                self._take(answer)
         await child.set_clock(0)
 
     def _receive(self) -> bool:
