@@ -53,7 +53,7 @@ def test_nobody_can_change_a_table_not_even_its_writer(table: Table) -> None:
             lambda: mmap.mmap(writer, len(table), mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE),
             lambda: fcntl.fcntl(writer, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE),
         ):
-            with pytest.raises(OSError) as caught:
+            with pytest.raises(OSError, match="Errno") as caught:
                 attempt()
             assert caught.value.errno in {errno.EPERM, errno.EBADF, errno.EINVAL, errno.EACCES}
     finally:
