@@ -8,7 +8,7 @@ library only: the guest must not pay for more.
 import json
 import math
 import struct
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 HEADER: Final = struct.Struct("<BI")
 READY, REFUSED, JOB, STDOUT, STDERR, FAULT, RESULT, COLUMN, MESSAGE, ANSWER = range(1, 11)
@@ -84,7 +84,7 @@ def _check_form(value: Any, depth_max: int) -> None:
             break
         below: list[Any] = []
         for item in level:
-            kind: Any = type(item)  # what the parser made is of these very types
+            kind = cast("type[Any]", type(item))  # what the parser made is of these very types
             if kind is str:
                 if not _is_unicode(item):
                     raise FrameError("text holds a lone surrogate")
