@@ -121,6 +121,7 @@ async def test_an_interrupted_command_leaves_no_sandbox_behind(e2b_service: Serv
         await until_runner_starts(e2b_service)
         assert len(e2b_service.running()) == 1
         process.send_signal(signal.SIGINT)
-        await process.wait()
+        with anyio.fail_after(60):
+            await process.wait()
     assert process.returncode != 0
     assert e2b_service.running() == []

@@ -108,7 +108,8 @@ async def test_a_signal_to_a_command_leaves_no_sandbox_behind(
         await asked(e2b_service, phase)
         arguments = await anyio.Path(f"/proc/{process.pid}/cmdline").read_bytes()
         process.send_signal(number)
-        await process.wait()
+        with anyio.fail_after(60):
+            await process.wait()
     assert process.returncode not in (0, None)
     with anyio.fail_after(5):
         await made(e2b_service)
@@ -130,7 +131,8 @@ async def test_what_a_killed_process_left_ends_with_the_next_run_or_at_the_servi
     ) as process:
         await until_runner_starts(e2b_service)
         process.kill()
-        await process.wait()
+        with anyio.fail_after(60):
+            await process.wait()
     (left,) = e2b_service.running()
     assert left.order["timeout"] == 300
     assert (
