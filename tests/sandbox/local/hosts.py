@@ -18,7 +18,8 @@ mount --make-rprivate / && mount --rbind "$1" "$2" && mount -t tmpfs -o "$4" tmp
 
 def environment(own: Path) -> dict[str, str]:
     """A bare environment in which the modules of these tests can be imported."""
-    return {"HOME": str(own), "PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    places = [str(Path(__file__).parents[3]), *filter(None, sys.path)]
+    return {"HOME": str(own), "PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(places)}
 
 
 @contextlib.contextmanager
