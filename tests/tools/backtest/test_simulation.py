@@ -9,7 +9,7 @@ from neural_trader_governance.errors import NeuralTraderError, StrategyError
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_sandbox.port import Limits
 from neural_trader_tools.backtest.once import run_once
-from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.prices import VALUES, Prices
 from neural_trader_tools.backtest.settings import BacktestRequest, Settings, read_settings
 from neural_trader_tools.backtest.simulation import simulate
 from neural_trader_tools.engine import guest
@@ -100,7 +100,7 @@ async def test_the_digest_is_stable_and_feels_every_input(sandbox: LocalSandbox,
     base = (await simulate(sandbox, request(source), [bars])).digest
     assert (await simulate(sandbox, request(source), [bars])).digest == base
     moved = Prices(
-        **{name: getattr(bars, name).copy() for name in bars.__dataclass_fields__ if name != "symbol"},
+        **{name: getattr(bars, name).copy() for name in ("times", *VALUES)},
         symbol="MSFT",
     )
     moved.volume[5] += 1.0
