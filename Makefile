@@ -34,7 +34,7 @@ lint: setup  ## ruff, pyright strict, import contracts
 	$(BIN)/lint-imports
 
 test: setup  ## the whole suite, on all cores
-	$(BIN)/pytest -m 'not slow' -n auto --dist worksteal
+	$(BIN)/pytest -m 'not slow' -n auto --dist loadfile
 
 check: lint test  ## what CI runs
 
