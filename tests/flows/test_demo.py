@@ -5,8 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from mcp import Client
@@ -58,14 +59,14 @@ def test_the_demo_works_from_an_empty_home_and_again_on_the_same(tmp_path: Path)
 
 
 def test_where_the_sandbox_cannot_start_the_demo_does_everything_else_and_exits_with_3(
-    tmp_path: Path,
+    tmp_path: Path, lacking: Callable[[str], NoReturn]
 ) -> None:
     # Root of a namespace with one user that forbids further ones: nobody to drop to, nothing to unshare.
     deny = "echo 0 > /proc/sys/user/max_user_namespaces && exec "
     script = f'{deny}"{sys.executable}" -m neural_trader_server demo --json'
     command = ["unshare", "--user", "--map-root-user", "sh", "-c", script]
     if shutil.which("unshare") is None or subprocess.run([*command[:3], "true"], check=False).returncode:
-        pytest.skip("this host makes no user namespace, so none can be denied in it")
+        lacking("this host makes no user namespace, so none can be denied in it")
     ended = subprocess.run(
         command,
         env={**os.environ, "NEURAL_TRADER_HOME": str(tmp_path / "home")},

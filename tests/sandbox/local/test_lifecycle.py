@@ -1,54 +1,26 @@
 """Processes and descriptors come back whatever happens: to the guest, the zygote or the server."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio
 import numpy as np
 import polars as pl
 import pytest
+from tests.sandbox.local.processes import descendants, until
 
 from neural_trader_governance.errors import ConfigurationError, InputError
 from neural_trader_sandbox.backends import open_sandbox
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_sandbox.port import Job, Limits, SandboxResult
 
-DEADLINE_S = 15.0
-
 
 def script(source: str, **tables: bytes) -> Job:
     return Job("neural_trader_sandbox.script:run_script", {"source": textwrap.dedent(source)}, tables)
-
-
-def descendants(root: int) -> set[int]:
-    parents: dict[int, int] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                stat = Path(f"/proc/{entry}/stat").read_text()
-                state, parent = stat.rpartition(")")[2].split()[:2]
-                if state != "Z" or int(parent) != os.getpid():
-                    parents[int(entry)] = int(parent)
-    found = {root}
-    while grown := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= grown
-    return found - {root}
-
-
-def until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)  # a condition with a deadline: the kernel offers nothing to wait on here
-    return True
 
 
 @pytest.mark.anyio
