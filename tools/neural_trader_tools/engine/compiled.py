@@ -1,6 +1,9 @@
 """Numba behind one typed door."""
 
+import functools
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -16,6 +19,28 @@ def compiled(function: Function) -> Function:
     """
     njit: Any = cast(Any, numba).njit
     try:
-        return cast(Function, njit(cache=True, nogil=True)(function))
+        dispatcher = njit(cache=True, nogil=True)(function)
     except RuntimeError:  # "no locator available for file": nowhere to write the cache
         return cast(Function, njit(nogil=True)(function))
+    freshen(dispatcher, function)
+    return cast(Function, dispatcher)
+
+
+def freshen(dispatcher: Any, function: Callable[..., Any]) -> None:
+    """Makes a change to any Python file of the function's folder, or of the engine, invalidate its cache.
+
+    Numba by itself looks at the function's own file only, and goes on using what it inlined from others.
+    It offers no public way; tests/tools/engine/test_compiled.py says whether this one still works.
+    """
+    index = dispatcher._cache._cache_file
+    index._source_stamp = (index._source_stamp, _sources(Path(function.__code__.co_filename).parent))
+
+
+@functools.cache
+def _sources(folder: Path) -> str:
+    """Returns the SHA-256 of the Python files of a folder and of the engine's."""
+    hasher = hashlib.sha256()
+    for place in sorted({folder, Path(__file__).parent}):
+        for path in sorted(place.glob("*.py")):
+            hasher.update(hashlib.sha256(path.read_bytes()).digest())
+    return hasher.hexdigest()

@@ -42,8 +42,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 # account: the running state of one symbol's play
-CASH, POSITION, BOOKED, FILLS, REJECTIONS, RUINED, OVERFLOW = 0, 1, 2, 3, 4, 5, 6
-ACCOUNT_SIZE = 7
+CASH, POSITION, BOOKED, FILLS, REJECTIONS, RUINED, OVERFLOW, ELSEWHERE = range(8)
+ACCOUNT_SIZE = 8
+# ELSEWHERE: what the same cash holds in other symbols, at their last prices; 0 where there is one symbol
 
 # rules: constants of one run
 COMMISSION, SLIPPAGE, WHOLE_LOTS, FILL_AT_CLOSE = 0, 1, 2, 3
@@ -150,18 +151,18 @@ def _fill(
     kind = int(book[row, KIND])
     side = book[row, SIDE]
     size = book[row, SIZE]
-    cash = account[CASH]
+    funds = account[CASH] + account[ELSEWHERE]
     held = account[POSITION]
     commission = rules[COMMISSION]
     is_leg = book[row, LEG] == 1.0
     if kind == _BY_TARGET:
-        wanted, price = target_position(size, cash, held, market, rules)
+        wanted, price = target_position(size, funds, held, market, rules)
         traded = wanted - held
     else:
         slips = kind in (_MARKET, _STOP, _TRAIL, _LOSS)
         price = market * (1.0 + side * rules[SLIPPAGE]) if slips else market
         if book[row, SIZED_BY] == _FRACTION:
-            size = max(size * (cash + held * price) / (price * (1.0 + commission)), 0.0)
+            size = max(size * (funds + held * price) / (price * (1.0 + commission)), 0.0)
         if rules[WHOLE_LOTS] != 0.0:
             size = float(np.floor(size + TOLERANCE))
         if is_leg:
@@ -180,11 +181,11 @@ def _fill(
         return
     cost = abs(traded) * price * commission
     grows = abs(wanted) > abs(held) or wanted * held < 0.0
-    if grows and abs(wanted) * price + cost > (cash + held * price) * (1.0 + TOLERANCE):
+    if grows and abs(wanted) * price + cost > (funds + held * price) * (1.0 + TOLERANCE):
         account[REJECTIONS] += 1.0
         _kill(book, row, _REJECTED, states)
         return
-    account[CASH] = cash - traded * price - cost
+    account[CASH] = account[CASH] - traded * price - cost
     account[POSITION] = wanted
     count = int(account[FILLS])
     fills[count, 0] = bar
@@ -380,7 +381,7 @@ def finish(
         for row in range(count):
             if book[row, ID] != DEAD and (book[row, KIND] == _MARKET or book[row, KIND] == _BY_TARGET):
                 _fill(bar, row, close, IN_LIMITS, rules, account, book, fills, states)
-    equity = account[CASH] + account[POSITION] * close
+    equity = account[CASH] + account[ELSEWHERE] + account[POSITION] * close
     if (
         equity <= 0.0 and account[RUINED] == 0.0
     ):  # a stop that a gap jumped may have left no position, and debt
@@ -403,7 +404,7 @@ def finish(
             if book[row, ID] != DEAD:
                 _kill(book, row, _CANCELED, states)
         account[BOOKED] = 0
-        equity = account[CASH]
+        equity = account[CASH] + account[ELSEWHERE]
     return equity
 
 
@@ -434,7 +435,7 @@ def play(
         commands: The order stream, shape (rows, 11), rows sorted by bar.
         cash: Cash at the start.
         rules: Commission rate, slippage rate, whole lots (0 or 1), fill at close (0 or 1).
-        account: Out, shape (7,): cash, position, booked, fills, rejections, ruined, overflow.
+        account: Out, shape (8,): cash, position, booked, fills, rejections, ruined, overflow, elsewhere.
         fills: Out, shape (2 rows + 1, 7), see `FILL_COLUMNS`; `account[FILLS]` rows are written.
         equity: Out: cash plus position at each close.
         positions: Out: units held at each close.

@@ -1,6 +1,6 @@
 """How kernels are compiled and called: machine code, cached on disk, without the GIL, on checked input.
 
-Runs inside the sandbox too: standard library, numpy and numba only.
+Runs inside the sandbox too: standard library, numpy, numba and the engine only.
 """
 
 import functools
@@ -11,6 +11,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from neural_trader_tools.engine.compiled import freshen
+
 Floats = NDArray[np.float64]
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -20,7 +22,9 @@ def jit(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Compiles on the first call, or loads what an earlier process compiled; releases the GIL."""
     # numba ships no stubs; a compiled function is called like the plain one.
     compiler: Any = cast(Any, numba).njit(cache=True, nogil=True, error_model="numpy")
-    return cast("Callable[Parameters, Result]", compiler(function))
+    machine = compiler(function)
+    freshen(machine, function)
+    return cast("Callable[Parameters, Result]", machine)
 
 
 def kernel(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
