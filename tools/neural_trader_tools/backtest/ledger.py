@@ -5,18 +5,19 @@ only when that process is gone.
 """
 
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from neural_trader_governance.errors import InputError, StorageError
-from neural_trader_governance.terms.clocks import UtcTime, format_time
+from neural_trader_governance.terms.clocks import UtcTime, format_time, to_epoch_us
 from neural_trader_tools.backtest.settings import BacktestRequest
 
 State = Literal["queued", "running", "completed", "failed", "canceled", "interrupted"]
@@ -30,6 +31,14 @@ CREATE TABLE IF NOT EXISTS backtest_trials (
     data_key TEXT NOT NULL, config_digest TEXT NOT NULL, sharpe_per_bar REAL, run_id TEXT NOT NULL,
     agent TEXT NOT NULL, created_time TEXT NOT NULL, PRIMARY KEY (data_key, config_digest)
 ) STRICT;
+"""
+# One look into the index for each key, however many trials it has.
+_DISTINCT_KEYS: Final = """
+WITH RECURSIVE keys(key) AS (
+    SELECT min(data_key) FROM backtest_trials
+    UNION ALL SELECT (SELECT min(data_key) FROM backtest_trials WHERE data_key > key) FROM keys
+    WHERE key IS NOT NULL
+) SELECT key FROM keys WHERE key IS NOT NULL
 """
 
 
@@ -63,6 +72,13 @@ class BacktestRecord(BaseModel):
     warnings: tuple[str, ...] = ()
     handles: Handles | None = None
     error: str | None = Field(default=None, description="`code: what; next step` of a failed run")
+
+
+class Trial(NamedTuple):
+    """One configuration that was tried, and how it did; None where its Sharpe ratio is undefined."""
+
+    config_digest: str
+    sharpe_per_bar: float | None
 
 
 class RunLedger:
@@ -148,23 +164,66 @@ class RunLedger:
         record: BacktestRecord,
         moment: datetime,
     ) -> list[float | None]:
-        """Counts a trial and returns the Sharpe ratios per bar of all *other* trials on the same data.
+        """Counts a trial and returns the Sharpe ratios per bar of all *other* trials, see `trial_sharpes`.
 
         The same configuration run again is the same trial.
         """
+        self.add_trials(data_key, [Trial(config_digest, sharpe)], record.run_id, record.agent, moment)
+        return self.trial_sharpes(data_key, excluding=config_digest)
+
+    def add_trials(
+        self, data_key: str, trials: Sequence[Trial], record_run_id: str, agent: str, moment: datetime
+    ) -> None:
+        """Counts trials, all or none; a configuration that was counted before is not counted again.
+
+        Args:
+            data_key: What they were tried on, see `data_key`.
+            trials: Each with its configuration; every combination of a sweep is one.
+            record_run_id: The run or sweep that made them.
+            agent: Who asked for it.
+            moment: When it ended.
+        """
+        when = format_time(moment)
         with self._connect() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute(
+            connection.executemany(
                 "INSERT INTO backtest_trials VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (data_key, config_digest, sharpe, record.run_id, record.agent, format_time(moment)),
+                [
+                    (data_key, trial.config_digest, trial.sharpe_per_bar, record_run_id, agent, when)
+                    for trial in trials
+                ],
             )
-            rows = connection.execute(
-                "SELECT sharpe_per_bar FROM backtest_trials WHERE data_key = ? AND config_digest <> ? "
-                "ORDER BY rowid",
-                (data_key, config_digest),
-            ).fetchall()
             connection.execute("COMMIT")
-        return [row[0] for row in rows]
+
+    def trial_sharpes(self, data_key: str, excluding: str | None = None) -> list[float | None]:
+        """Returns the Sharpe ratio per bar of every trial that has seen some of the same data, oldest first.
+
+        It has where it shares a symbol and its period overlaps, whoever made it; adding a symbol or moving
+        the start by a day does not begin a new count. At another interval it counts with None: it was a
+        try, but its Sharpe ratio is per another kind of bar.
+
+        Args:
+            data_key: See `data_key`.
+            excluding: Digest of a configuration to leave out, the one that asks.
+        """
+        own = _DataKey.parse(data_key)
+        with self._connect() as connection:
+            connection.execute("BEGIN")
+            keys = [row[0] for row in connection.execute(_DISTINCT_KEYS)]
+            found: dict[str, tuple[int, float | None]] = {}
+            for key in keys:
+                other = _DataKey.parse(key)
+                if not own.overlaps(other):
+                    continue
+                comparable = other.interval == own.interval
+                for row, config, sharpe in connection.execute(
+                    "SELECT rowid, config_digest, sharpe_per_bar FROM backtest_trials WHERE data_key = ?",
+                    (key,),
+                ):
+                    if config != excluding:
+                        found.setdefault(config, (row, sharpe if comparable else None))
+            connection.execute("COMMIT")
+        return [sharpe for _, sharpe in sorted(found.values(), key=lambda trial: trial[0])]
 
     @contextmanager
     def _connect(self) -> Generator[sqlite3.Connection]:
@@ -180,9 +239,37 @@ class RunLedger:
             connection.close()
 
 
-def data_key(symbols: Sequence[str], interval: str) -> str:
-    """Returns the key under which trials are counted: the set of symbols, and the interval."""
-    return json.dumps([sorted(symbols), interval])
+def data_key(
+    symbols: Sequence[str], interval: str, start: datetime | None = None, end: datetime | None = None
+) -> str:
+    """Returns what a trial has seen: symbols, interval, and its period (epoch microseconds) if bounded."""
+    if start is None and end is None:
+        return json.dumps([sorted(symbols), interval])
+    period = [None if moment is None else to_epoch_us(moment) for moment in (start, end)]
+    return json.dumps([sorted(symbols), interval, *period])
+
+
+class _DataKey(NamedTuple):
+    symbols: frozenset[str]
+    interval: str
+    start: float
+    end: float
+
+    @classmethod
+    def parse(cls, text: str) -> "_DataKey":
+        symbols, interval, *period = json.loads(text)
+        start, end = period or (None, None)
+        return cls(
+            frozenset(symbols),
+            interval,
+            -math.inf if start is None else start,
+            math.inf if end is None else end,
+        )
+
+    def overlaps(self, other: "_DataKey") -> bool:
+        return (
+            not self.symbols.isdisjoint(other.symbols) and self.start < other.end and other.start < self.end
+        )
 
 
 def process_identity(pid: int) -> str:

@@ -292,9 +292,10 @@ class Backtests:
     def _conclude(self, record: BacktestRecord, simulation: "Simulation") -> BacktestRecord:
         from neural_trader_tools.backtest.digest import config_digest
 
+        request = record.request
         others = self._ledger.add_trial(
-            data_key(record.request.symbols, record.request.interval),
-            config_digest(record.request),
+            data_key(request.symbols, request.interval, request.start, request.end),
+            config_digest(request),
             simulation.sharpe_per_bar,
             record,
             self._clock.now(),
