@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from neural_trader_tools.engine import kernel
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.faults import StrategyFault
+from neural_trader_tools.engine.feature import Evaluate, feature_values
 from neural_trader_tools.engine.imports import may_import
 from neural_trader_tools.engine.live import LiveSession
 from neural_trader_tools.engine.parameters import bind, function_parameters
+from neural_trader_tools.engine.rule import Rule, find_rule
 from neural_trader_tools.engine.session import Session
 from neural_trader_tools.engine.strategy import Strategy, configure
 from neural_trader_tools.engine.surroundings import EPOCH, Surroundings, disturb
@@ -55,6 +57,8 @@ def run_strategy(
     kept = disturb(int(arguments["disturbance"])) if "disturbance" in arguments else []
     with Surroundings(int(arguments.get("seed", 0)), frame["time"][0]) as surroundings:
         entry = find_entry(load(str(arguments["source"])))
+        if isinstance(entry, Rule):
+            return {"kind": "signals"}, {"target": call_rule(entry, frame, params, evaluator(arguments))}
         if not isinstance(entry, type):
             return {"kind": "signals"}, {"target": call_signals(entry, frame, params)}
         settings: Mapping[str, Any] = arguments["settings"]
@@ -96,6 +100,9 @@ def stream_strategy(
     if isinstance(entry, type):
         return session.answers_of(configure(entry, params, session))
     surroundings.__exit__(None, None, None)
+    if isinstance(entry, Rule):  # it has no state, so there is no need to execute the file anew
+        evaluate, rule = evaluator(arguments), entry
+        return session.targets_of(lambda frame: float(call_rule(rule, frame, params, evaluate)[-1]))
 
     def decide(frame: pl.DataFrame) -> float:
         with Surroundings(seed, frame["time"][0]):
@@ -105,7 +112,7 @@ def stream_strategy(
     return session.targets_of(decide)
 
 
-def evaluator(arguments: Mapping[str, Any]) -> Callable[[str, pl.DataFrame], Floats]:
+def evaluator(arguments: Mapping[str, Any]) -> Evaluate:
     """Returns the function that computes features, from the module that the job names."""
     return importlib.import_module(str(arguments.get("features", FEATURES))).evaluate
 
@@ -136,11 +143,12 @@ def load(source: str | CodeType) -> dict[str, Any]:
     return namespace
 
 
-def find_entry(namespace: Mapping[str, Any]) -> Callable[..., Any] | type[Strategy]:
-    """Returns the `signals` function, or the one class that extends `Strategy` and is not extended itself.
+def find_entry(namespace: Mapping[str, Any]) -> Callable[..., Any] | type[Strategy] | Rule:
+    """Returns the `signals` function, the rule, or the one class that extends `Strategy` and is not extended.
 
     Raises:
-        StrategyFault: there is none (`no_strategy`), or more than one (`several_strategies`).
+        StrategyFault: there is none (`no_strategy`), or more than one (`several_strategies`), or the rule
+            does not keep its form (`invalid_rule`).
     """
     classes = [
         value
@@ -150,16 +158,24 @@ def find_entry(namespace: Mapping[str, Any]) -> Callable[..., Any] | type[Strate
     leaves = [
         cls for cls in classes if not any(other is not cls and issubclass(other, cls) for other in classes)
     ]
-    signals = namespace.get("signals")
-    entries: list[Any] = [*leaves, *([signals] if callable(signals) else [])]
+    signals, rule = namespace.get("signals"), find_rule(namespace)
+    entries: list[Any] = [*leaves, *([signals] if callable(signals) else []), *([rule] if rule else [])]
     if not entries:
+        half = {"rule": "FEATURES", "FEATURES": "rule"}
+        for there, missing in half.items():
+            if there in namespace:
+                raise StrategyFault(
+                    "no_strategy",
+                    f"the file defines {there} without {missing}",
+                    'write FEATURES = ("sma({fast})", ...) and def rule(fast_sma, ..., *, fast: int = 20)',
+                )
         raise StrategyFault(
             "no_strategy",
-            "the file defines neither a function signals(bars) nor a class that extends Strategy",
-            "define one of them; strategy_get_api shows both",
+            "the file defines no function signals(bars), no rule and no class that extends Strategy",
+            "define one of them: strategy_get_api shows each",
         )
     if len(entries) > 1:
-        names = ", ".join(entry.__name__ for entry in entries)
+        names = ", ".join("rule" if entry is rule else entry.__name__ for entry in entries)
         raise StrategyFault(
             "several_strategies", f"the file defines {len(entries)} strategies: {names}", "keep one of them"
         )
@@ -201,6 +217,16 @@ def call_signals(function: Callable[..., Any], frame: pl.DataFrame, params: Mapp
             "return a fraction of equity; NaN keeps the last target",
         )
     return values
+
+
+def call_rule(rule: Rule, frame: pl.DataFrame, params: Mapping[str, Any], evaluate: Evaluate) -> Floats:
+    """Returns the target exposures of a rule, one a bar; NaN where a feature is NaN.
+
+    Raises:
+        StrategyFault: a wrong parameter or feature, a rule that cannot be compiled, a value out of range.
+    """
+    features = [feature_values(evaluate, expression, frame) for expression in rule.expressions(params)]
+    return rule.targets(features, params)
 
 
 def warm_up() -> None:

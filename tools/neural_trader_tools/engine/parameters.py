@@ -33,14 +33,19 @@ def class_parameters(cls: type, base: type) -> dict[str, Parameter]:
     return found
 
 
-def function_parameters(function: Callable[..., Any]) -> tuple[dict[str, Parameter], bool]:
-    """Returns the parameters after the first (the bars), and whether any other name is taken too."""
+def function_parameters(function: Callable[..., Any], *, after: int = 1) -> tuple[dict[str, Parameter], bool]:
+    """Returns the parameters after the first (the bars), and whether any other name is taken too.
+
+    Args:
+        function: Whose signature is read.
+        after: How many arguments come first that are no parameters.
+    """
     found: dict[str, Parameter] = {}
     takes_any = False
     for position, parameter in enumerate(inspect.signature(function).parameters.values()):
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             takes_any = True
-        elif position > 0 and parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
+        elif position >= after and parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
             kind = _kind(parameter.annotation)
             if parameter.annotation is MISSING and parameter.default is not MISSING:
                 kind = _kind(type(parameter.default))

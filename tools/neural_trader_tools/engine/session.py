@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from neural_trader_tools.engine import kernel
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.faults import StrategyFault
+from neural_trader_tools.engine.feature import feature_values
 from neural_trader_tools.engine.strategy import Bar, Bars, Fill, Strategy
 from neural_trader_tools.engine.surroundings import Surroundings
 
@@ -139,20 +140,7 @@ class Session:
         """Returns a feature's values up to and including the current bar."""
         values = self._features.get(expression)
         if values is None:
-            try:
-                values = np.array(self._evaluate(expression, self._frame), dtype=np.float64)
-            except ValueError as error:
-                raise StrategyFault(
-                    "invalid_feature", f"feature {expression!r:.60}: {error}", "features_search lists them"
-                ) from error
-            if values.shape != (self._frame.height,):
-                raise StrategyFault(
-                    "feature_shape",
-                    f"feature {expression!r:.60} gave shape {values.shape}, not one number a bar",
-                    "choose a feature with one output",
-                )
-            values.flags.writeable = False
-            self._features[expression] = values
+            values = self._features[expression] = feature_values(self._evaluate, expression, self._frame)
         return values[: self._bar + 1]
 
     def _fill(self, number: int) -> Fill:

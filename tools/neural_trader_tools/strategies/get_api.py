@@ -9,8 +9,9 @@ from neural_trader_tools.engine.faults import did_you_mean
 
 TOPICS: Final[dict[str, str]] = {
     "overview": """\
-A strategy is one Python file with either a function `signals(bars, **params)` (topic `signals`) or a
-class that extends `Strategy` (topic `class`). It runs in a sandbox: no files, network or processes;
+A strategy is one Python file with a function `signals(bars, **params)` (topic `signals`), a stateless
+compiled `rule` over features (topic `rule`: the fastest, made for sweeps), or a class that extends
+`Strategy` (topic `class`: orders, fills, state). It runs in a sandbox: no files, network or processes;
 importable are numpy, polars, math, statistics, datetime, a few of the standard library, and
 neural_trader_tools.features. A decision on a bar fills at the next bar's open (fill="close": at the bar's
 own close). What leaves the sandbox is decisions; a trusted engine plays them. Workflow: strategy_save,
@@ -30,6 +31,21 @@ import polars as pl
 def signals(bars: pl.DataFrame, fast: int = 20, slow: int = 50) -> pl.Series:
     close = bars["close"]
     return (close.rolling_mean(fast) > close.rolling_mean(slow)).cast(pl.Float64)
+```
+""",
+    "rule": """\
+FEATURES names what the rule sees, with parameters in braces (or a column: "close"); `rule` gets their
+values on one bar, in order, and returns the target exposure, -1 … 1; NaN keeps the last. Keyword-only
+arguments are the parameters: int, float or bool. It is compiled to machine code and skipped while a feature
+is NaN. No state, no history, no polars: numbers, if, math, and plain functions of the file.
+
+```python
+FEATURES = ("sma({fast})", "sma({slow})", "rsi(14)", "close")
+
+def rule(fast_sma, slow_sma, rsi, close, *, fast: int = 20, slow: int = 50, hot: float = 80.0):
+    if rsi > hot and close > fast_sma:
+        return 0.5
+    return 1.0 if fast_sma > slow_sma else 0.0
 ```
 """,
     "class": """\
@@ -125,10 +141,10 @@ class StrategyApi(BaseModel):
 async def strategy_get_api(
     *,
     topic: Annotated[
-        str, Field(description="overview, signals, class, orders, features, rules, metrics or all")
+        str, Field(description="overview, signals, rule, class, orders, features, rules, metrics or all")
     ] = "overview",
 ) -> StrategyApi:
-    """Returns how to write a strategy, with runnable examples. Read `overview`, then `signals` or `class`."""
+    """Returns how to write a strategy, with examples that run. Read `overview`, then a form's topic."""
     if topic != "all" and topic not in TOPICS:
         raise InputError(
             "unknown_topic", f"there is no topic {topic!r:.40}", did_you_mean(topic, [*TOPICS, "all"])

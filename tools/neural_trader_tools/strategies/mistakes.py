@@ -9,10 +9,18 @@ from typing import Final
 from neural_trader_tools.engine.faults import did_you_mean
 from neural_trader_tools.engine.imports import MODULES, may_import
 from neural_trader_tools.strategies.registry import parse_source
+from neural_trader_tools.strategies.rules import assigns_features, find_rules, read_rule
 
 ORDER_WORDS: Final = (
     "quantity", "fraction", "limit", "stop", "trail", "take_profit", "stop_loss", "time_in_force",
 )  # fmt: skip
+COLUMNS: Final = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+)  # features by their plain names, see engine/feature.py
 CALLED: Final = ("on_start", "on_bar", "on_fill")
 INSTEAD: Final = {
     "pandas": "use polars",
@@ -42,6 +50,8 @@ def find_mistakes(source: str) -> list[Mistake]:
     """
     tree = parse_source(source)
     found = [*_imports(tree), *_entries(tree), *_clocks(tree)]
+    for line, message in read_rule(tree, _feature_problem):
+        found.append(Mistake(line, "invalid_rule", message))
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
             found += _of_class(node)
@@ -74,17 +84,24 @@ def _entries(tree: ast.Module) -> Iterator[Mistake]:
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     signals = [node for node in functions if node.name == "signals"]
     strategies = [node for node in classes if "Strategy" in _bases(node)]
-    if signals and strategies:
-        message = "the file defines signals and a Strategy class; keep one"
-        yield Mistake(strategies[0].lineno, "several_strategies", message)
-    elif not signals and not classes and not _assigns_signals(tree):
+    rules = find_rules(tree)
+    has_rule = bool(rules) and assigns_features(tree)
+    if (signals and strategies) or (has_rule and (signals or strategies)):
+        kinds = [*(["signals"] * bool(signals)), *(["a Strategy class"] * bool(strategies))]
+        message = f"the file defines {' and '.join([*kinds, *(['a rule'] * has_rule)])}; keep one"
+        yield Mistake([*strategies, *signals][0].lineno, "several_strategies", message)
+    elif not signals and not classes and not has_rule and (rules or assigns_features(tree)):
+        there, missing = ("rule", "FEATURES") if rules else ("FEATURES", "def rule")
+        message = f"{there} needs {missing} beside it; see strategy_get_api, topic rule"
+        yield Mistake(rules[0].lineno if rules else 1, "no_strategy", message)
+    elif not signals and not classes and not has_rule and not _assigns_signals(tree):
         near = [node for node in functions if difflib.get_close_matches(node.name, ["signals"], cutoff=0.7)]
         yield Mistake(
             near[0].lineno if near else 1,
             "no_strategy",
             f"{near[0].name} is not called by anything; did you mean 'signals'?"
             if near
-            else "define a function signals(bars) or a class that extends Strategy; see strategy_get_api",
+            else "define signals(bars), a rule or a class that extends Strategy; see strategy_get_api",
         )
     for node in classes:
         for base in _bases(node):
@@ -150,6 +167,8 @@ def _feature_problem(expression: object) -> str | None:
 
     if not isinstance(expression, str):
         return f"feature takes text such as 'sma(20)', not {expression!r:.40}"
+    if expression.strip() in COLUMNS:
+        return None
     try:
         parse(expression)
     except ValueError as error:

@@ -8,6 +8,7 @@ from typing import Any
 from neural_trader_governance.errors import InputError
 from neural_trader_tools.engine.faults import did_you_mean
 from neural_trader_tools.strategies.registry import parse_source
+from neural_trader_tools.strategies.rules import assigns_features, find_rules
 from neural_trader_tools.strategies.suspicions import Suspicion, find_suspicions
 
 
@@ -17,15 +18,17 @@ class Outline:
 
     Attributes:
         signals: Line of `def signals`, where there is one.
+        rule: Line of `def rule`, where it is the strategy: `FEATURES` is assigned too.
         classes: Names and lines of the classes that extend `Strategy` directly, in order.
         has_classes: Whether there is any class; one may extend `Strategy` through another.
         parameters: Names of its parameters; None where reading alone cannot tell.
         imports: Modules it imports, with their lines.
-        entry_line: Line of `def signals`, or of the first `on_bar`.
+        entry_line: Line of `def signals`, of the rule, or of the first `on_bar`.
         suspicions: Lines that may look into the future, the worst first.
     """
 
     signals: int | None
+    rule: int | None
     classes: tuple[tuple[str, int], ...]
     has_classes: bool
     parameters: frozenset[str] | None
@@ -44,8 +47,11 @@ def read_outline(source: str) -> Outline:
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "signals"]
     defined = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     strategies = [node for node in defined if any(_name(base) == "Strategy" for base in node.bases)]
+    rules = find_rules(tree) if assigns_features(tree) else []
     parameters: frozenset[str] | None = None
-    if functions and not strategies:
+    if rules and not functions and not defined:
+        parameters = frozenset(argument.arg for argument in rules[-1].args.kwonlyargs)
+    elif functions and not strategies and not rules:
         arguments = functions[-1].args
         if arguments.kwarg is None:
             named = [*arguments.posonlyargs, *arguments.args][1:] + arguments.kwonlyargs
@@ -65,10 +71,11 @@ def read_outline(source: str) -> Outline:
         elif isinstance(node, ast.ImportFrom):
             imports.append(("." * node.level + (node.module or ""), node.lineno))
     methods = [node for cls in defined for node in cls.body if isinstance(node, ast.FunctionDef)]
-    deciding = functions[-1:] or [node for node in methods if node.name == "on_bar"]
+    deciding = functions[-1:] or rules[-1:] or [node for node in methods if node.name == "on_bar"]
     entry = deciding[0] if deciding else None
     return Outline(
         signals=functions[-1].lineno if functions else None,
+        rule=rules[-1].lineno if rules else None,
         classes=tuple((node.name, node.lineno) for node in strategies),
         has_classes=bool(defined),
         parameters=parameters,
