@@ -1,6 +1,7 @@
 """What `port` promises, of every backend alike.
 
-The e2b backend runs against the test service here; it has never run against the real one. What a backend
+The e2b backend runs against the test service here; it has never run against the real one, where nothing
+keeps a guest from starting processes: its virtual machine holds them. What a backend
 cannot hold stands in `CANNOT_HOLD` with the reason; such a promise must fail there, which keeps the table
 true.
 """
@@ -27,9 +28,6 @@ SCRIPT = "neural_trader_sandbox.script:run_script"
 CANNOT_HOLD: Final[dict[tuple[Name, str], str]] = {
     ("e2b", "test_the_private_tmp_has_the_size_that_was_asked_for"): (
         "a sandbox's disk is as large as its template makes it; it is gone with the sandbox"
-    ),
-    ("e2b", "test_no_process_can_be_started"): (
-        "there is no seccomp filter in the guest: its virtual machine holds whatever it starts"
     ),
     ("e2b", "test_every_layer_holds_when_it_is_probed"): (
         "the test service shares this host's kernel, and the probe says so (layer microvm)"

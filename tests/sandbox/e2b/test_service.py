@@ -3,6 +3,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportUnknownVariableType=false
 # (the SDK types its uploads with a bare IO)
 
+import re
 import time
 from typing import Any, cast
 
@@ -139,10 +140,11 @@ async def test_files_are_written_read_listed_moved_and_removed(box: AsyncSandbox
             await missing
 
 
-async def test_no_path_leaves_the_sandboxs_disk(box: AsyncSandbox) -> None:
+async def test_no_path_leaves_the_sandboxs_disk(box: AsyncSandbox, e2b_service: Service) -> None:
     with pytest.raises(sdk.NotFoundException):
         await box.files.read("/../../../../../../etc/passwd")
-    await box.commands.run("""python -c "import os; os.symlink('/etc', 'link')" """)
+    home = e2b_service.machines[box.sandbox_id].disk.host_path("/home/user")
+    (home / "link").symlink_to("/etc")
     with pytest.raises(sdk.InvalidArgumentException):
         await box.files.read("/home/user/link/passwd")
 
@@ -211,9 +213,43 @@ async def test_a_command_has_no_network_and_no_files_of_the_host(box: AsyncSandb
     await box.files.write("secret.py", "import socket; socket.create_connection(('127.0.0.1', 1))")
     with pytest.raises(e2b.CommandExitException) as ended:
         await box.commands.run("python secret.py")
-    assert "unreachable" in ended.value.stderr
+    assert "Operation not permitted" in ended.value.stderr
     other = await box.commands.run("""python -c "import os; print(sorted(os.listdir('/home/user')))" """)
     assert other.stdout == "['secret.py']\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "answer"),
+    [
+        ("import os; os.fork()", "Operation not permitted"),
+        ("import os; os.execv('/bin/sh', ['sh'])", "signal: bad system call"),
+        ("import os; os.kill(1 << 21, 0)", "Operation not permitted"),
+        ("import ctypes; ctypes.CDLL(None).unshare(0)", "signal: bad system call"),
+        ("import os; os.listdir('/')", "Permission denied"),
+        ("open('/etc/passwd')", "No such file"),
+        ("import os; os.listdir('/proc')", "No such file"),
+        ("import sys; open(sys.prefix + '/x', 'w')", "OSError|PermissionError|FileNotFoundError"),
+        (
+            "import os; assert os.getpid() == 1 and os.getuid() == 1000, 'host'; os.setuid(0)",
+            "PermissionError",
+        ),
+        ("import resource as r; r.setrlimit(r.RLIMIT_AS, (-1, -1))", "not allowed to raise"),
+    ],
+)
+async def test_a_command_is_locked_in_as_the_local_backend_locks_a_guest(
+    source: str, answer: str, box: AsyncSandbox
+) -> None:
+    with pytest.raises(e2b.CommandExitException) as ended:
+        await box.commands.run(f'python -c "{source}"')
+    told = f"{ended.value.stderr} {ended.value.error}"
+    assert re.search(answer, told), told
+
+
+async def test_another_program_than_python_is_refused_with_the_reason(box: AsyncSandbox) -> None:
+    for command in ("ls /", "python", "python -c 1 | cat", "true; python -c 1", "python -c 1 && ls"):
+        with pytest.raises(e2b.CommandExitException, match="127") as ended:
+            await box.commands.run(command)
+        assert "runs `python …` only" in ended.value.stderr
 
 
 async def test_its_lifetime_really_ends_a_sandbox(e2b_service: Service, connection: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 HOME = "/home/user"
+NOBODY = 65534
 
 
 class FullError(Exception):
@@ -15,6 +16,13 @@ class FullError(Exception):
 
 class OutsideError(Exception):
     """A path that would leave the disk."""
+
+
+def _give(there: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(there, NOBODY, NOBODY, follow_symlinks=False)
+        if not there.is_symlink():
+            there.chmod(there.stat().st_mode | 0o600)
 
 
 class Disk:
@@ -62,7 +70,13 @@ class Disk:
             raise FullError(path)
         there.parent.mkdir(parents=True, exist_ok=True)
         there.write_bytes(data)
+        _give(there)
         self.metadata[self.path(path)] = metadata or {}
+
+    def give_to_commands(self) -> None:
+        """Commands are nobody on the host, also where the service is root: what lies here becomes theirs."""
+        for there in self.root.rglob("*"):
+            _give(there)
 
     def states(self) -> dict[str, tuple[int, int]]:
         """Every file by path, with what tells one content from another: time of change and size."""

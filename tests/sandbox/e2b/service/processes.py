@@ -1,7 +1,9 @@
-"""Commands of a test sandbox: real processes, each in a cell."""
+"""Commands of a test sandbox: real processes, each locked in as the local backend locks a guest (`cell`)."""
 
 import asyncio
 import contextlib
+import functools
+import json
 import os
 import shlex
 import signal
@@ -12,17 +14,32 @@ from typing import Literal
 
 from tests.sandbox.e2b.service.disk import Disk
 
-import neural_trader_sandbox
+from neural_trader_sandbox.local.visible import visible
 
-PACKAGE_ROOT = str(Path(neural_trader_sandbox.__file__ or "").parent.parent)
 CELL = str(Path(__file__).with_name("cell.py"))
 CHUNK_BYTES = 32 << 10
 NOT_FOUND = 127
 Event = tuple[Literal["stdout", "stderr"], bytes] | tuple[Literal["end"], int]
 
 
-def python_argv(command: str, args: list[str]) -> list[str] | None:
-    """The arguments of `python …` in what the SDK sends (`bash -l -c "…"`); None for any other command."""
+NO_SHELL = (
+    "this test service runs `python …` only, locked in as the local backend locks a guest, where nothing"
+    " can be executed: {} is not found\n"
+)
+
+
+@functools.cache
+def plan() -> str:
+    """What a command sees of this host, as `cell` takes it: an interpreter and the packages, not our own."""
+    seen = visible(("numpy", "polars", "numba"))
+    own = os.path.join(seen.own_root, "neural_trader_sandbox")
+    paths = [path for path in seen.paths if path != own]
+    places = [path for path in seen.sys_path if path != seen.own_root or own in paths]
+    return json.dumps({"visible": paths, "sys_path": places, "own_root": seen.own_root})
+
+
+def python_argv(command: str, args: list[str]) -> tuple[list[str], list[str]] | None:
+    """Options and program of `python …` in what the SDK sends (`bash -l -c "…"`); None for all else."""
     if command.endswith("bash") and args[:2] == ["-l", "-c"] and len(args) == 3:
         try:
             words = shlex.split(args[2])
@@ -32,8 +49,15 @@ def python_argv(command: str, args: list[str]) -> list[str] | None:
         words = [command, *args]
     if words[:1] == ["exec"]:
         words = words[1:]
+    if any(word and not word.strip("|&;<>()") for word in words):
+        return None  # that would be the shell's work
     is_python = bool(words) and os.path.basename(words[0]).rstrip("0123456789.") == "python"
-    return [sys.executable, *words[1:]] if is_python else None
+    if not is_python:
+        return None
+    program = next(
+        (at for at, word in enumerate(words) if at and (word in ("-c", "-m", "-V") or word[:1] != "-")), 0
+    )
+    return (words[1:program], words[program:]) if program else None
 
 
 class Process:
@@ -67,11 +91,13 @@ class Process:
         """Start it in a cell of that disk."""
         argv = python_argv(self.command, self.args)
         if argv is None:
-            self._said.append(("stderr", f"{self.args[-1:] or self.command}: command not found\n".encode()))
+            self._said.append(("stderr", NO_SHELL.format(self.args[-1:] or self.command).encode()))
             self._said.append(("end", NOT_FOUND))
             return
+        options, program = argv
+        disk.give_to_commands()
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", "-S", CELL, PACKAGE_ROOT, str(disk.root), disk.path(self.cwd), *argv),
+            *(sys.executable, *options, "-S", CELL, plan(), str(disk.root), disk.path(self.cwd), *program),
             stdin=asyncio.subprocess.PIPE if has_stdin else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -107,7 +133,7 @@ class Process:
         return True
 
     def signal(self, number: int) -> None:
-        """Send it and its own children a signal."""
+        """Send it a signal; any that it could have handled ends it too, as its parent ends."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)

@@ -4,7 +4,7 @@ It speaks the wire protocol that `e2b` 2.63 and `e2b-code-interpreter` 2.11 spea
 `envd` and `commands` (port 49983 of a sandbox) and `interpreter` (port 49999). Sandboxes are found by the
 headers E2b-Sandbox-Id and E2b-Sandbox-Port that the SDK sends, as behind `sandbox_url`. Each module says
 what it does not imitate; besides that, a sandbox here is no virtual machine: kernels are locked children of
-the local backend, commands are processes in cells of their own (`cell`), and all share this host's kernel.
+the local backend, commands are locked in by its primitives (`cell`), and all share this host's kernel.
 """
 
 import asyncio
