@@ -29,6 +29,11 @@ def signals(bars, fast: int = 20, slow: int = 50):
 """
 HONEST = {
     "cross": CROSS,
+    "rule": """
+FEATURES = ("sma({fast})", "rsi(14)", "close")
+def rule(fast_sma, rsi, close, *, fast: int = 20):
+    return 0.5 if rsi > 70 else close > fast_sma
+""",
     "expanding": """
 import polars as pl
 def signals(bars):
@@ -133,7 +138,7 @@ async def test_chance_and_clocks_are_the_same_bar_by_bar_as_in_the_whole_run(
     assert checked.look_ahead.strict_bars == 1_000
 
 
-@pytest.mark.parametrize("name", ["cross", "features", "orders", "seeded"])
+@pytest.mark.parametrize("name", ["cross", "rule", "features", "orders", "seeded"])
 async def test_told_bar_by_bar_an_honest_strategy_decides_the_same(backtests: Backtests, name: str) -> None:
     checked = await strategy_check(backtests, source=HONEST[name], symbol="MSFT", cuts=1, strict=True)
     assert checked.ok, checked.problems
@@ -281,6 +286,19 @@ async def test_a_clock_that_cannot_be_pinned_is_read_off_the_source(backtests: B
         ("import nunpy\ndef signals(bars): pass\n", "import_unavailable", 1, "did you mean 'numpy'"),
         ("def signals(): pass\n", "signals_type", 1, "takes no bars"),
         ("async def signals(bars): pass\n", "signals_type", 1, "async"),
+        ("F = 1\ndef rule(a): pass\n", "no_strategy", 2, "needs FEATURES"),
+        ("FEATURES = ('sma(9)',)\ndef rule(a, b): pass\n", "invalid_rule", 2, "takes 2 values (a, b)"),
+        ("FEATURES = ('sma(9)',)\ndef rule(a, n=1): pass\n", "invalid_rule", 2, "after *"),
+        ("FEATURES = (\n'smaa(9)',)\ndef rule(a): pass\n", "invalid_rule", 2, "did you mean sma"),
+        (
+            "FEATURES = ('sma({fats})',)\ndef rule(a, *, fast=2): pass\n",
+            "invalid_rule",
+            1,
+            "did you mean 'fast'",
+        ),
+        ("FEATURES = ('sma(9)',)\ndef rule(a):\n  global b\n  b = a\n", "invalid_rule", 3, "no state"),
+        ("FEATURES = ('sma(9)',)\ndef rule(a):\n  return a[0]\n", "rule_not_compiled", 3, "history"),
+        ("FEATURES = ('close',)\ndef rule(a):\n  return a\n", "target_out_of_range", 2, "bar 0"),
         ("def signals(bars):\n    y = 1\n    return y / 0\n", "strategy_failed", 3, "ZeroDivisionError"),
         ("x = 1\ndef signals(bars):\n    return bars['close']\n", "target_out_of_range", 2, "bar 0"),
         ("def signals(bars, n):\n    return bars['close'] * 0\n", "missing_parameter", 1, "'n'"),

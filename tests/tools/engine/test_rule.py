@@ -88,8 +88,8 @@ def test_bar_by_bar_it_decides_as_over_all_bars() -> None:
     handle = guest.stream_strategy({"source": CROSS}, {"bars": frame(close[:0])})
     told: list[float] = []
     for number, price in enumerate(close.tolist()):
-        bar: dict[str, float] = {"number": number, "time_us": number * 86_400_000_000, "volume": 1.0}
-        bar |= dict.fromkeys(("open", "high", "low", "close"), price)
+        bar = dict.fromkeys(("open", "high", "low", "close", "volume"), price)
+        bar |= {"number": number, "time_us": number * 86_400_000_000}
         answer = handle({"bar": bar, "fills": [], "cash": 1.0, "position": 0.0, "working": []})
         told.append(math.nan if answer["target"] is None else answer["target"])
     assert np.array_equal(told, whole, equal_nan=True)
