@@ -74,7 +74,7 @@ def test_entries_and_exits_of_fixed_size(
             elif exits[bar.number] and held:
                 leave(quantity=abs(held))
 
-    costs = {"commission_bps": fees * 1e4, "slippage_bps": slippage * 1e4}
+    costs: dict[str, Any] = {"commission_bps": fees * 1e4, "slippage_bps": slippage * 1e4}
     same_orders(ours(Ours, bars, Settings(cash=CASH, fill=fill, **costs)), portfolio)
 
 
@@ -88,7 +88,7 @@ def test_all_in_and_out_and_short_by_targets(
     peer: Callable[[str], ModuleType],
     pandas_frame: Callable[[Prices], Any],
 ) -> None:
-    """Long with all cash, or flat: cost and commission together are the equity. The peer calls it size=inf."""
+    """Long with all cash, or flat: cost and commission are the equity. The peer calls it size=inf."""
     dice = np.random.default_rng(7).random(len(bars))
     targets = np.where(dice < 0.1, 1.0, np.where(dice > 0.9, 0.0, np.nan))
     frame = pandas_frame(bars)
