@@ -1,7 +1,7 @@
 """The host's reading of what a guest sends: every frame is forged until it has been checked here."""
 
 import re
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,12 @@ class ResultFrame(_Frame):
     columns: Annotated[list[ColumnHead], Field(max_length=COLUMNS_MAX)]
 
 
+class ProgressFrame(_Frame):
+    """The guest says how far it is."""
+
+    fraction: Annotated[float, Field(allow_inf_nan=False)]
+
+
 class AnswerFrame(_Frame):
     """The guest of a stream answered a message."""
 
@@ -71,8 +77,28 @@ def plain_text(data: bytes | str) -> str:
     return _CONTROL.sub("", _ANSI.sub("", text.replace("\r\n", "\n")))
 
 
+class Watcher(Protocol):
+    """Whoever is told what a guest does while it runs."""
+
+    def expect(self, size: int) -> None:
+        """Accept a frame of progress by its size, or raise `FrameError`."""
+        ...
+
+    def progress(self, fraction: float) -> None:
+        """The guest claims this finished part; finite, and nothing else is known of it."""
+        ...
+
+    def text(self, kind: int, data: bytes | bytearray) -> None:
+        """The guest printed these bytes, within its allowance."""
+        ...
+
+
 class Answer:
     """Assembles one guest's frames; raises `FrameError` at the first that is out of order or bounds.
+
+    Args:
+        limits: Bounds of the frames.
+        watcher: Told what is printed and how far the guest is; without one, frames of progress are forged.
 
     Attributes:
         value: What the entry returned, once `ended`.
@@ -81,8 +107,9 @@ class Answer:
         ended: The guest's last frame has arrived; any further byte is a violation.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, watcher: "Watcher | None" = None) -> None:
         self._limits = limits
+        self._watcher = watcher
         self._outputs: dict[int, bytearray] = {frames.STDOUT: bytearray(), frames.STDERR: bytearray()}
         self._due: list[tuple[str, int]] | None = None
         self.value: JsonValue = None
@@ -109,6 +136,8 @@ class Answer:
             left = self._limits.output_bytes - len(self._outputs[kind])
             if not 0 < size <= left:
                 raise FrameError(f"output frame of {size} bytes where {left} are left")
+        elif kind == frames.PROGRESS and self._watcher is not None:
+            self._watcher.expect(size)
         elif kind == frames.FAULT:
             if size > _SMALL_FRAME_BYTES:
                 raise FrameError(f"fault frame of {size} bytes")
@@ -122,6 +151,10 @@ class Answer:
         """Take in the payload of a frame that `expect` accepted."""
         if kind in self._outputs:
             self._outputs[kind] += payload
+            if self._watcher is not None:
+                self._watcher.text(kind, payload)
+        elif kind == frames.PROGRESS and self._watcher is not None:
+            self._watcher.progress(read(ProgressFrame, payload, 1).fraction)
         elif kind == frames.COLUMN and self._due:
             name, _ = self._due.pop(0)
             self.columns[name] = np.frombuffer(payload, dtype="<f8").astype(np.float64, copy=False)

@@ -11,7 +11,7 @@ import struct
 from typing import Any, Final, Protocol, cast
 
 HEADER: Final = struct.Struct("<BI")
-READY, REFUSED, JOB, STDOUT, STDERR, FAULT, RESULT, COLUMN, MESSAGE, ANSWER = range(1, 11)
+READY, REFUSED, JOB, STDOUT, STDERR, FAULT, RESULT, COLUMN, MESSAGE, ANSWER, PROGRESS = range(1, 12)
 CHUNK_BYTES = 1 << 18
 
 

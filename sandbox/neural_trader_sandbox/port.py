@@ -1,11 +1,13 @@
 """The sandbox port: what every backend offers, and the values that cross it.
 
 A guest entry is named ``package.module:function`` and is called inside the locked child as
-``entry(arguments, tables)``; it returns ``(value, columns)``. Everything that comes back was chosen by
-a stranger: this package checks its form (sizes, types, depth), the caller must check its meaning.
+``entry(arguments, tables)``; it returns ``(value, columns)``. Where somebody watches, one that has a
+parameter `report` is given a function there, to be called with the finished part. Everything that comes
+back was chosen by a stranger: this package checks its form (sizes, types, depth), the caller must check its
+meaning.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -166,6 +168,27 @@ class SandboxResult:
     charged_ms: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a guest that still runs lets be known: how far it says it is, or what it printed. Untrusted.
+
+    Attributes:
+        fraction: The finished part, 0 … 1, never less than the one before; None where this is text.
+        stream: Where `text` was printed; None where this is a fraction.
+        text: Whole lines (one that is longer than 4,096 bytes, and the last, come in parts), cut and cleaned
+            like `SandboxResult.stdout`.
+    """
+
+    fraction: float | None = None
+    stream: Literal["stdout", "stderr"] | None = None
+    text: str = ""
+
+
+Watch = Callable[[Progress], None]
+"""Called in the event loop while a run goes on, so it must be quick. One that raises is not called again, and
+the run goes on."""
+
+
 class SandboxInstance(Protocol):
     """One locked, single-use place to run one job in."""
 
@@ -174,8 +197,12 @@ class SandboxInstance(Protocol):
         """Names it in logs and in `Sandbox.kill`."""
         ...
 
-    async def run(self, job: Job) -> SandboxResult:
+    async def run(self, job: Job, *, watch: Watch | None = None) -> SandboxResult:
         """Run the job; the instance is spent afterwards.
+
+        Args:
+            job: What to run.
+            watch: Told of progress and prints as they come; all of them before this returns.
 
         Raises:
             InputError: The job itself is malformed (`sandbox_job_invalid`) or too large
@@ -238,8 +265,8 @@ class Sandbox(Protocol):
         """
         ...
 
-    async def run(self, job: Job, limits: Limits = ...) -> SandboxResult:
-        """Create an instance, run one job in it, discard it.
+    async def run(self, job: Job, limits: Limits = ..., *, watch: Watch | None = None) -> SandboxResult:
+        """Create an instance, run one job in it, discard it; `watch` as in `SandboxInstance.run`.
 
         Raises:
             InputError: As in `SandboxInstance.run`.

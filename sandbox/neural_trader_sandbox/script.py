@@ -8,20 +8,24 @@ from typing import Any
 STRATEGY = "<strategy>"
 
 
-def run_script(arguments: dict[str, Any], tables: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def run_script(
+    arguments: dict[str, Any], tables: dict[str, Any], report: Callable[[float], None] = lambda _: None
+) -> tuple[Any, dict[str, Any]]:
     """Execute `arguments["source"]` as ``__main__``.
 
     The script may leave a JSON value in `result` and float arrays in `columns`; the handed-in tables
-    are its `tables`. ``sys.exit(0)`` is a normal end.
+    are its `tables`, and it may call `report` with its finished part. ``sys.exit(0)`` is a normal end.
 
     Args:
         arguments: `source`, the text of the file.
         tables: Polars data frames by name.
+        report: Tells whoever watches.
 
     Returns:
         The script's `result` (or None) and `columns` (or none).
     """
     names = _namespace(tables)
+    names["report"] = report
     code = compile(arguments["source"], STRATEGY, "exec")
     try:
         exec(code, names)  # noqa: S102 - this is what the sandbox is for; it runs in the locked child only

@@ -34,6 +34,7 @@ from neural_trader_sandbox.port import (
     SandboxReport,
     SandboxResult,
     SandboxStream,
+    Watch,
 )
 
 AnswerT = TypeVar("AnswerT")
@@ -174,7 +175,13 @@ class MeteredSandbox:
         self._meter = meter
         self._fallback = fallback
 
-    async def run(self, job: Job, limits: Limits = Limits()) -> SandboxResult:  # noqa: B008 - frozen
+    async def run(
+        self,
+        job: Job,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        *,
+        watch: Watch | None = None,
+    ) -> SandboxResult:
         """Runs a job if the budget has room.
 
         Raises:
@@ -182,7 +189,7 @@ class MeteredSandbox:
             RiskError: `budget_exhausted`, or `budget_invalid`.
             StorageError: usage cannot be recorded; nothing ran.
         """
-        return await self._paid(self._who(job), limits, lambda: self._sandbox.run(job, limits))
+        return await self._paid(self._who(job), limits, lambda: self._sandbox.run(job, limits, watch=watch))
 
     async def probe(self) -> SandboxReport:
         """As the sandbox's own. What it cost at a service is charged, and never refused: status is not."""

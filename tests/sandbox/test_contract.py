@@ -19,7 +19,7 @@ from pydantic import JsonValue, SecretStr
 
 from neural_trader_governance.errors import InputError, StrategyError
 from neural_trader_sandbox.local.sandbox import LocalSandbox
-from neural_trader_sandbox.port import Fault, Job, Limits, Sandbox, SandboxInstance, SandboxResult
+from neural_trader_sandbox.port import Fault, Job, Limits, Progress, Sandbox, SandboxInstance, SandboxResult
 
 pytestmark = pytest.mark.anyio
 Name = Literal["local", "e2b"]
@@ -367,6 +367,188 @@ async def test_an_entry_without_a_handler_opens_no_stream(source: str, backend: 
     with pytest.raises(StrategyError, match="sandbox_guest_failed"):
         await backend.open_stream(handler(source), Limits(wall_time_s=1))
     assert time.monotonic() - before < 20
+
+
+class Seen:
+    """A watch that keeps what it is told, and says when it was told of something."""
+
+    def __init__(self, awaited: str | float) -> None:
+        self.told: list[Progress] = []
+        self.came = anyio.Event()
+        self._awaited = awaited
+
+    def __call__(self, progress: Progress) -> None:
+        self.told.append(progress)
+        if self._awaited in (progress.text, progress.fraction):
+            self.came.set()
+
+    @property
+    def fractions(self) -> list[float]:
+        return [progress.fraction for progress in self.told if progress.fraction is not None]
+
+    def text(self, stream: str = "stdout") -> str:
+        return "".join(progress.text for progress in self.told if progress.stream == stream)
+
+
+@pytest.mark.parametrize(
+    ("source", "awaited"), [("print('on')", "on\n"), ("report(0.25)", 0.25)], ids=["print", "fraction"]
+)
+async def test_a_watch_is_told_while_the_guest_still_runs(
+    source: str, awaited: str | float, backend: Sandbox
+) -> None:
+    """The guest would spin for ever: only because the news came is it killed."""
+    instance, seen = await backend.create(Limits(wall_time_s=60, cpu_time_s=60)), Seen(awaited)
+    results: list[SandboxResult] = []
+
+    async def run() -> None:
+        results.append(await instance.run(script(f"{source}\nwhile True: pass"), watch=seen))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            await seen.came.wait()
+            assert results == []
+            await instance.kill()
+    assert results[0].status == "killed"
+
+
+async def test_a_watch_hears_all_that_the_result_says(backend: Sandbox) -> None:
+    source = """
+        import sys
+        for number in range(300):
+            print("line", number); print("careful", number, file=sys.stderr)
+        print("no end", end="")
+        report(0.5)
+    """
+    seen = Seen(0.5)
+    result = await backend.run(script(source), watch=seen)
+    assert result.status == "ok", result
+    assert (seen.text(), seen.text("stderr")) == (result.stdout, result.stderr)
+    assert seen.fractions == [0.5]
+
+
+async def test_a_watch_that_raises_is_let_go_and_the_run_goes_on(backend: Sandbox) -> None:
+    calls: list[Progress] = []
+
+    def watch(progress: Progress) -> None:
+        calls.append(progress)
+        raise RuntimeError("a broken screen")
+
+    result = await backend.run(script("print(1)\nreport(0.5)\nprint(2)\nresult = 3"), watch=watch)
+    assert (result.status, result.value, result.stdout) == ("ok", 3, "1\n2\n"), result
+    assert len(calls) == 1
+
+
+async def test_a_report_goes_nowhere_where_nobody_watches(backend: Sandbox) -> None:
+    result = await backend.run(script("for n in range(5000): report(n / 5000)\nresult = 1"))
+    assert (result.status, result.value) == ("ok", 1), result
+
+
+async def test_an_honest_guest_may_report_as_often_as_it_likes(backend: Sandbox) -> None:
+    source = "for n in range(200_000): report(n / 200_000)\nreport(float('nan')); report(-1); report(1e300)"
+    seen = Seen("")
+    result = await backend.run(script(source), watch=seen)
+    assert result.status == "ok", result
+    assert 1 <= len(seen.fractions) <= result.wall_ms / 100 + 1
+    assert seen.fractions == sorted(set(seen.fractions))
+
+
+FORGE = """
+    from neural_trader_sandbox import frames
+    wire = report._wire
+    def forge(payload, kind=frames.PROGRESS):
+        wire.sendall(frames.pack(kind, payload))
+"""
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "for n in range(100_000): forge(b'{\"fraction\":%f}' % (n / 100_000))",
+        "for n in range(100_000): forge(b'{\"fraction\":0}')",
+        "forge(b'{\"fraction\":NaN}')",
+        "forge(b'{\"fraction\":-Infinity}')",
+        "forge(b'{\"fraction\":1e999}')",
+        "forge(b'{\"fraction\":' + b'9' * 40 + b'}' + b' ' * 64)",
+        "forge(b'{\"fraction\":null}')",
+        "forge(b'{\"fraction\":true}')",
+        'forge(b\'{"fraction":0.5,"text":""}\')',
+        "forge(b'\\xff\\xfe')",
+        "forge(b'')",
+        "wire.sendall(frames.HEADER.pack(frames.PROGRESS, 2**32 - 1))",
+    ],
+    ids=[
+        "flood",
+        "flood of one",
+        "nan",
+        "-inf",
+        "overflow",
+        "long",
+        "null",
+        "true",
+        "more",
+        "bytes",
+        "empty",
+        "huge",
+    ],
+)
+async def test_forged_progress_ends_the_run(attack: str, backend: Sandbox) -> None:
+    seen = Seen("")
+    result = await backend.run(script(textwrap.dedent(FORGE) + attack + "\nwhile True: pass"), watch=seen)
+    assert (result.status, fault(result).type) == ("error", "FrameError"), result
+    assert len(seen.fractions) <= 1100
+    assert (await backend.run(script("result = 1"))).value == 1
+
+
+async def test_progress_that_nobody_asked_for_ends_the_run(backend: Sandbox) -> None:
+    source = """
+        import sys
+        from neural_trader_sandbox import frames
+        sys.stdout._wire.sendall(frames.pack(frames.PROGRESS, b'{"fraction":0.5}'))
+    """
+    result = await backend.run(script(source))
+    assert (result.status, fault(result).type) == ("error", "FrameError"), result
+
+
+async def test_a_forged_fraction_is_bounded_and_never_goes_back(backend: Sandbox) -> None:
+    claims = "for claim in (b'-1e300', b'0.5', b'0.2', b'-7', b'0.5', b'1e300', b'0.9', b'1'):\n"
+    claims += "    forge(b'{\"fraction\":%s}' % claim)"
+    seen = Seen("")
+    result = await backend.run(script(textwrap.dedent(FORGE) + claims), watch=seen)
+    assert (result.status, seen.fractions) == ("ok", [0.0, 0.5, 1.0]), result
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        ([b"\x1b[3", b"1mred\x1b", b"[0m\n"], "red\n"),
+        ([b"\x1b", b"]0;title", b"\x07safe\n"], "safe\n"),
+        ([b"a\xe2\x80", b"\xaeb\n"], "ab\n"),
+        ([b"\xc2", b"\x9b31mx\n"], "31mx\n"),
+        ([b"\xff\xfe\x00ok\n"], "\ufffd\ufffdok\n"),
+    ],
+    ids=["colour", "title", "direction", "C1", "not UTF-8"],
+)
+async def test_what_is_split_over_frames_is_cleaned_as_a_whole(
+    pieces: list[bytes], expected: str, backend: Sandbox
+) -> None:
+    seen = Seen("")
+    source = textwrap.dedent(FORGE) + f"for piece in {pieces!r}: forge(piece, frames.STDOUT)"
+    result = await backend.run(script(source), watch=seen)
+    assert (result.status, seen.text(), result.stdout) == ("ok", expected, expected), result
+    assert len(seen.told) == 1
+
+
+async def test_a_huge_line_comes_in_parts_and_ends_where_its_allowance_does(backend: Sandbox) -> None:
+    seen = Seen("")
+    source = "import sys\nfor _ in range(1000): sys.stdout.write('\\x1b[31m' + 'x' * 995); sys.stdout.flush()"
+    result = await backend.run(script(source), Limits(output_bytes=100_000), watch=seen)
+    assert result.status == "ok", result
+    assert len(seen.told) > 10
+    assert max(len(progress.text) for progress in seen.told) < 6000
+    assert "\x1b" not in seen.text()
+    assert seen.text().endswith("x\n[cut at 100000 bytes]\n")
+    assert len(seen.text()) <= 100_050
 
 
 def test_the_table_names_tests_that_are_there() -> None:

@@ -13,7 +13,8 @@ from neural_trader_sandbox.answers import Answer, MessageAnswer
 from neural_trader_sandbox.e2b.boxes import Box
 from neural_trader_sandbox.frames import FrameError
 from neural_trader_sandbox.local.instances import pack_job
-from neural_trader_sandbox.port import Fault, Job, Limits, SandboxResult, Status
+from neural_trader_sandbox.port import Fault, Job, Limits, SandboxResult, Status, Watch
+from neural_trader_sandbox.watching import Watching
 
 BACKEND: Final = "e2b"
 GRACE_S: Final = 30
@@ -149,7 +150,7 @@ class E2BInstance:
         """Names it in logs and in `E2BSandbox.kill`."""
         return self._conversation.box.box_id
 
-    async def run(self, job: Job) -> SandboxResult:
+    async def run(self, job: Job, *, watch: Watch | None = None) -> SandboxResult:
         """Run the job; the sandbox is killed afterwards. See `port.SandboxInstance.run`."""
         limits = self._conversation.limits
         if self._is_spent or self._conversation.box.is_over:
@@ -157,10 +158,14 @@ class E2BInstance:
                 "sandbox_instance_spent", "an instance runs one job only", "create another instance"
             )
         self._check_entry(job)
-        message = pack_job(job, limits)
+        message = pack_job(job, limits, watch=watch is not None)
         self._is_spent = True
         pieces = [message, *map(bytes, job.tables.values())]
-        return await self._conversation.ask(Answer(limits), pieces, first=True, keep=False)
+        watching = None if watch is None else Watching(watch, limits)
+        result = await self._conversation.ask(Answer(limits, watching), pieces, first=True, keep=False)
+        if watching is not None:
+            watching.close()
+        return result
 
     async def kill(self) -> None:
         """End it now; a run in progress answers ``killed``."""

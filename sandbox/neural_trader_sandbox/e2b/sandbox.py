@@ -25,7 +25,7 @@ from neural_trader_sandbox.e2b.runs import Conversation, E2BInstance, E2BStream
 from neural_trader_sandbox.e2b.settings import E2BSettings
 from neural_trader_sandbox.local.instances import pack_job
 from neural_trader_sandbox.local.sandbox import check_limits
-from neural_trader_sandbox.port import Job, Limits, SandboxReport, SandboxResult
+from neural_trader_sandbox.port import Job, Limits, SandboxReport, SandboxResult, Watch
 
 if TYPE_CHECKING:
     from e2b_code_interpreter import AsyncSandbox  # pyright: ignore[reportMissingTypeStubs]  # no py.typed
@@ -85,7 +85,13 @@ class E2BSandbox:
         talk = Conversation(await self._take(), limits, self._discard, self._agreed)
         return E2BInstance(talk, self._check_entry)
 
-    async def run(self, job: Job, limits: Limits = Limits()) -> SandboxResult:  # noqa: B008 - a frozen value
+    async def run(
+        self,
+        job: Job,
+        limits: Limits = Limits(),  # noqa: B008 - a frozen value
+        *,
+        watch: Watch | None = None,
+    ) -> SandboxResult:
         """Run one job in a sandbox of its own; see `port.Sandbox.run`.
 
         Raises:
@@ -93,9 +99,11 @@ class E2BSandbox:
             ConfigurationError: As `create`.
             NetworkError: As `create`.
         """
-        return (await self.run_in_box(job, limits))[0]
+        return (await self.run_in_box(job, limits, watch))[0]
 
-    async def run_in_box(self, job: Job, limits: Limits) -> tuple[SandboxResult, Box]:
+    async def run_in_box(
+        self, job: Job, limits: Limits, watch: Watch | None = None
+    ) -> tuple[SandboxResult, Box]:
         """As `run`, with the sandbox that it ran in, which is over."""
         self._check_entry(job)
         check_limits(limits)
@@ -103,7 +111,7 @@ class E2BSandbox:
         box = await self._take()
         try:
             talk = Conversation(box, limits, self._discard, self._agreed)
-            result = await E2BInstance(talk, self._check_entry).run(job)
+            result = await E2BInstance(talk, self._check_entry).run(job, watch=watch)
         finally:
             await self._discard(box)
         if self._settings.warm and not box.is_killed and (self._refilling is None or self._refilling.done()):

@@ -15,7 +15,7 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NoReturn, cast
 
 from neural_trader_sandbox import frames
@@ -23,12 +23,14 @@ from neural_trader_sandbox.local import kernel, landlock, seccomp
 from neural_trader_sandbox.local.captured import Captured
 from neural_trader_sandbox.local.conversation import converse
 from neural_trader_sandbox.local.profiles import LAYERS
+from neural_trader_sandbox.local.reports import Report, reporting
 
 UID = 1000
 STRATEGY = "<strategy>"
 _TMP = "/tmp"  # noqa: S108 - a tmpfs of this process's own
 _TMP_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 _STACK_BYTES = 8 << 20
+_NOTHING: Mapping[str, Report] = {}
 
 
 def main(
@@ -172,7 +174,9 @@ def serve(wire: socket.socket, limits: dict[str, int], receive: Tables) -> None:
     sys.stdout, sys.stderr = out, err
     try:
         tables = _tables(received)
-        returned = _entry(job["entry"])(job["arguments"], tables)
+        entry = _entry(job["entry"])
+        more = reporting(entry, Report(wire, lock)) if job["watch"] else _NOTHING
+        returned = entry(job["arguments"], tables, **more)
         if job["stream"]:
             del job, tables  # the handler may live for weeks
             converse(wire, returned, limits, (out, err))

@@ -11,8 +11,9 @@ from neural_trader_sandbox import frames
 from neural_trader_sandbox.answers import Answer
 from neural_trader_sandbox.frames import FrameError
 from neural_trader_sandbox.local.children import BACKEND, GRACE_S, LARGE_BYTES, Child, Verdict
-from neural_trader_sandbox.port import Fault, Job, Limits, SandboxResult
+from neural_trader_sandbox.port import Fault, Job, Limits, SandboxResult, Watch
 from neural_trader_sandbox.tables import Table
+from neural_trader_sandbox.watching import Watching
 
 
 class LocalInstance:
@@ -31,17 +32,18 @@ class LocalInstance:
         """Names it in logs and in `LocalSandbox.kill`."""
         return self.child.child_id
 
-    async def run(self, job: Job) -> SandboxResult:
+    async def run(self, job: Job, *, watch: Watch | None = None) -> SandboxResult:
         """Run the job; the instance is spent afterwards. See `port.SandboxInstance.run`."""
         child, limits = self.child, self.child.limits
         if self._is_spent or child.is_over:
             raise InputError(
                 "sandbox_instance_spent", "an instance runs one job only", "create another instance"
             )
-        message = pack_job(job, limits)
+        message = pack_job(job, limits, watch=watch is not None)
         self._is_spent = child.is_busy = True
         started = time.monotonic()
-        answer = Answer(limits)
+        watching = None if watch is None else Watching(watch, limits)
+        answer = Answer(limits, watching)
         broken: str | None = None
         verdict: Verdict | None = None
         in_time = False
@@ -59,6 +61,8 @@ class LocalInstance:
                 verdict = await child.verdict()
         finally:
             child.close()
+        if watching is not None:
+            watching.close()
         wall_ms = (time.monotonic() - started) * 1000
         if complete:
             status, fault = ("ok", None) if answer.fault is None else ("error", answer.fault)
@@ -111,13 +115,14 @@ async def hand_over(child: Child, message: bytes, job: Job) -> None:
         await child.write_descriptors(tables)
 
 
-def pack_job(job: Job, limits: Limits, *, stream: bool = False) -> bytes:
+def pack_job(job: Job, limits: Limits, *, stream: bool = False, watch: bool = False) -> bytes:
     """The job's first frame; its tables follow.
 
     Args:
         job: What to run.
         limits: Bounds of its size and depth.
         stream: Its entry returns the handler of messages.
+        watch: Its entry may report how far it is.
 
     Raises:
         InputError: It is not JSON, too deep or too large.
@@ -129,6 +134,7 @@ def pack_job(job: Job, limits: Limits, *, stream: bool = False) -> bytes:
         "tables": tables,
         "output_bytes": limits.output_bytes,
         "stream": stream,
+        "watch": watch,
     }
     try:
         message = frames.pack_json(frames.JOB, head)

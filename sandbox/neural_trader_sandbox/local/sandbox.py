@@ -20,7 +20,7 @@ from neural_trader_sandbox.local.children import BACKEND, Child
 from neural_trader_sandbox.local.instances import LocalInstance, pack_job
 from neural_trader_sandbox.local.profiles import Profile
 from neural_trader_sandbox.local.streams import LocalStream
-from neural_trader_sandbox.port import Fault, Job, Limits, SandboxReport, SandboxResult
+from neural_trader_sandbox.port import Fault, Job, Limits, SandboxReport, SandboxResult, Watch
 
 _log = structlog.get_logger(__name__)
 _OWN_ENTRIES = frozenset({"neural_trader_sandbox.script", "neural_trader_sandbox.canaries"})
@@ -93,7 +93,13 @@ class LocalSandbox:
         check_limits(limits)
         return LocalInstance(await self._locked_child(limits, pooled=True))
 
-    async def run(self, job: Job, limits: Limits = Limits()) -> SandboxResult:  # noqa: B008 - a frozen value
+    async def run(
+        self,
+        job: Job,
+        limits: Limits = Limits(),  # noqa: B008 - a frozen value
+        *,
+        watch: Watch | None = None,
+    ) -> SandboxResult:
         """Run one job in a child of its own; see `port.Sandbox.run`. A missing layer is status ``refused``.
 
         Raises:
@@ -113,7 +119,7 @@ class LocalSandbox:
                 backend=BACKEND,
             )
         try:
-            return await instance.run(job)
+            return await instance.run(job, watch=watch)
         finally:
             instance.child.close()
             self._refill(limits)
