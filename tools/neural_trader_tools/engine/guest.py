@@ -34,7 +34,9 @@ FEATURES: Final = "neural_trader_tools.features.catalogue"
 
 
 def run_strategy(
-    arguments: dict[str, Any], tables: dict[str, pl.DataFrame]
+    arguments: dict[str, Any],
+    tables: dict[str, pl.DataFrame],
+    report: Callable[[float], None] = lambda _: None,
 ) -> tuple[dict[str, Any], dict[str, Floats]]:
     """Runs one strategy over the bars of one symbol. The entry point of the sandbox job.
 
@@ -44,6 +46,7 @@ def run_strategy(
             `evaluate(expression, bars)` computes features, and `disturbance` (int): moves the addresses of
             objects, see `surroundings.disturb`.
         tables: `bars`: time, open, high, low, close, volume.
+        report: Told the finished part, 0 … 1, while a class goes from bar to bar.
 
     Returns:
         `{"kind": "signals"}` with the column `target`, or `{"kind": "orders"}` with the columns of
@@ -63,7 +66,7 @@ def run_strategy(
             return {"kind": "signals"}, {"target": call_signals(entry, frame, params)}
         settings: Mapping[str, Any] = arguments["settings"]
         session = Session(frame, float(settings["cash"]), rules(settings), evaluator(arguments))
-        session.run(configure(entry, params, session), surroundings)
+        session.run(configure(entry, params, session), surroundings, report)
     kept.clear()
     columns = {name: session.commands[:, number].copy() for number, name in enumerate(o.COLUMNS)}
     return {"kind": "orders"}, columns

@@ -21,6 +21,8 @@ from neural_trader_tools.engine.surroundings import Surroundings
 
 Floats = NDArray[np.float64]
 DAY_US = 86_400_000_000
+REPORT_BARS = 32
+"""So few that a slow strategy is heard of, so many that a fast one does not notice."""
 
 
 class Session:
@@ -64,8 +66,18 @@ class Session:
         """Fills so far."""
         return int(self._account[kernel.FILLS])
 
-    def run(self, strategy: Strategy, surroundings: Surroundings | None = None) -> None:
-        """Calls the strategy on every bar; `surroundings`, where given, is told the time of each.
+    def run(
+        self,
+        strategy: Strategy,
+        surroundings: Surroundings | None = None,
+        report: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """Calls the strategy on every bar.
+
+        Args:
+            strategy: Configured for this session.
+            surroundings: Told the time of each bar.
+            report: Told the finished part, 0 … 1, every few bars.
 
         Raises:
             StrategyFault: too many orders; and whatever the strategy raises.
@@ -77,7 +89,11 @@ class Session:
         strategy.on_start()
         seen = 0
         days, rules, account, book = self._days, self._rules, self._account, self._book
+        reported = 0
         for bar in range(len(times)):
+            if bar == reported:
+                report(bar / len(times))
+                reported += REPORT_BARS
             if account[kernel.BOOKED] > 0.0:
                 kernel.match(
                     bar, open_[bar], high[bar], low[bar], days, rules, account, book, self.fills, self._states
