@@ -12,7 +12,7 @@ from neural_trader_tools.backtest.stream import read_stream
 from neural_trader_tools.engine import orders as o
 
 NAN = float("nan")
-ORDER = [1.0, o.ORDER, 1.0, 5.0, o.QUANTITY, NAN, NAN, NAN, NAN, NAN, o.GTC]
+ORDER = [1.0, o.ORDER, 1.0, 5.0, o.QUANTITY, NAN, NAN, NAN, NAN, NAN, o.GTC, NAN, NAN, o.DISTANCE]
 
 
 def columns(*rows: list[float]) -> dict[str, Any]:
@@ -27,8 +27,8 @@ def changed(**cells: float) -> list[float]:
 def test_an_honest_stream_passes() -> None:
     kind, stream = read_stream({"kind": "orders"}, columns(ORDER, changed(action=2, side=0, size=0)), 10)
     assert kind == "orders"
-    assert stream.shape == (2, 11)
-    assert read_stream({"kind": "orders"}, columns(), 10)[1].shape == (0, 11)
+    assert stream.shape == (2, 14)
+    assert read_stream({"kind": "orders"}, columns(), 10)[1].shape == (0, 14)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_forged_frame_is_refused(value: Any, cols: Any) -> None:
         read_stream(value, cols, 3)
 
 
-@given(st.lists(st.lists(st.floats(), min_size=11, max_size=11), max_size=5))
+@given(st.lists(st.lists(st.floats(), min_size=14, max_size=14), max_size=5))
 def test_whatever_is_sent_is_refused_or_safe(rows: list[list[float]]) -> None:
     try:
         _, stream = read_stream({"kind": "orders"}, columns(*rows), 5)

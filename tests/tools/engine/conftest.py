@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from neural_trader_tools.engine import orders as o
 
 Bar = tuple[float, float, float, float]
 NAN = float("nan")
+DAY_US = 86_400_000_000
 
 
 @dataclass
@@ -50,8 +52,12 @@ def row() -> Callable[..., list[float]]:
         take_profit: float = NAN,
         stop_loss: float = NAN,
         tif: int = o.GTC,
+        oco: float = NAN,
+        trail_loss: float = NAN,
+        trail_by: int = o.DISTANCE,
     ) -> list[float]:
-        return [bar, action, side, size, by, limit, stop, trail, take_profit, stop_loss, tif]
+        levels = [limit, stop, trail, take_profit, stop_loss]
+        return [bar, action, side, size, by, *levels, tif, oco, trail_loss, trail_by]
 
     return write
 
@@ -66,11 +72,10 @@ def play() -> Callable[..., Played]:
         *,
         targets: Sequence[float] | None = None,
         cash: float = 1_000.0,
-        commission: float = 0.0,
-        slippage: float = 0.0,
-        whole: bool = False,
-        at_close: bool = False,
         days: Sequence[int] | None = None,
+        volume: Sequence[float] | None = None,
+        dividends: Sequence[float] = (),
+        **rules: Any,
     ) -> Played:
         open_, high, low, close = (np.array(column, dtype=np.float64) for column in zip(*bars, strict=True))
         if targets is not None:
@@ -78,7 +83,8 @@ def play() -> Callable[..., Played]:
         else:
             commands = np.array(rows, dtype=np.float64).reshape(-1, len(o.COLUMNS))
         account = np.zeros(kernel.ACCOUNT_SIZE)
-        fills = np.zeros((2 * len(commands) + 1, len(o.FILL_COLUMNS)))
+        limits = kernel.make_rules(**rules)
+        fills = np.zeros((kernel.fills_max(len(commands), len(bars), limits), len(o.FILL_COLUMNS)))
         equity, positions = np.empty(len(bars)), np.empty(len(bars))
         states = np.zeros(len(commands), dtype=np.int64)
         kernel.play(
@@ -86,10 +92,12 @@ def play() -> Callable[..., Played]:
             high,
             low,
             close,
-            np.array(days if days is not None else range(len(bars)), dtype=np.int64),
+            np.full(len(bars), 1e6) if volume is None else np.array(volume, dtype=np.float64),
+            np.array(days if days is not None else range(len(bars)), dtype=np.int64) * DAY_US,
+            np.array(dividends, dtype=np.float64),
             commands,
             cash,
-            np.array([commission, slippage, float(whole), float(at_close)]),
+            limits,
             account,
             fills,
             equity,

@@ -261,7 +261,7 @@ def test_a_short_that_loses_everything_is_liquidated_and_trades_no_more(play: An
 def test_cost_and_commission_together_are_target_times_equity(
     target: float, price: float, cash: float, commission: float, slippage: float
 ) -> None:
-    rules = np.array([commission, slippage, 0.0, 0.0])
+    rules = kernel.make_rules(commission=commission, slippage=slippage)
     quantity, fill = kernel.target_position(target, cash, 0.0, price, rules)
     spent = abs(quantity) * fill * (1 + commission)
     assert spent == pytest.approx(abs(target) * cash, rel=1e-12)
@@ -276,7 +276,7 @@ def test_cost_and_commission_together_are_target_times_equity(
 def test_a_changed_target_is_reached_with_its_commission_included(
     before: float, after: float, price: float, commission: float
 ) -> None:
-    rules = np.array([commission, 0.0, 0.0, 0.0])
+    rules = kernel.make_rules(commission=commission)
     cash = 1_000_000.0
     held, _ = kernel.target_position(before, cash, 0.0, 100.0, rules)
     cash -= held * 100.0 + abs(held) * 100.0 * commission
@@ -316,7 +316,8 @@ def test_random_streams_keep_the_books_and_never_look_ahead(
     data: list[tuple[float, float, float, float]], rows: list[Any], cut: int, at_close: bool
 ) -> None:
     bars = np.array([(bar[0], max(bar), min(bar), bar[3]) for bar in data])
-    stream = np.full((len(rows), 11), np.nan)
+    stream = np.full((len(rows), len(o.COLUMNS)), np.nan)
+    stream[:, o.TRAIL_BY] = 0
     for number, (bar, side, size, kind, one, two, bracket, tif) in enumerate(
         sorted(rows, key=lambda r: r[0])
     ):
@@ -340,12 +341,13 @@ def test_random_streams_keep_the_books_and_never_look_ahead(
         account, fills = np.zeros(kernel.ACCOUNT_SIZE), np.zeros((2 * len(kept) + 1, 7))
         equity, positions = np.empty(count), np.empty(count)
         open_, high, low, close = (np.ascontiguousarray(bars[:count, c]) for c in range(4))
-        days = np.arange(count, dtype=np.int64)
-        rules = np.array([0.001, 0.0, 0.0, float(at_close)])
+        times, volume = np.arange(count, dtype=np.int64) * 86_400_000_000, np.ones(count)
+        rules = kernel.make_rules(commission=0.001, at_close=at_close)
         states = np.zeros(len(kept), dtype=np.int64)
         kernel.play(
-            open_, high, low, close, days, kept, 1000.0, rules, account, fills, equity, positions, states
-        )
+            open_, high, low, close, volume, times, np.empty(0), kept, 1000.0, rules, account, fills, equity,
+            positions, states,
+        )  # fmt: skip
         return fills[: int(account[kernel.FILLS])], equity, positions
 
     fills, equity, positions = run(19)

@@ -287,11 +287,11 @@ def streams(draw: st.DrawFn, length: int) -> list[list[float]]:
         action = draw(st.sampled_from([o.ORDER] * 6 + [o.TARGET, o.CANCEL]))
         if action == o.TARGET:
             size = draw(st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0]))
-            rows.append([bar, action, 0, size, o.QUANTITY, *[NAN] * 5, o.GTC])
+            rows.append([bar, action, 0, size, o.QUANTITY, *[NAN] * 5, o.GTC, NAN, NAN, 0])
         elif action == o.CANCEL:
             if rows:
                 size = draw(st.integers(0, len(rows) - 1))
-                rows.append([bar, action, 0, size, o.QUANTITY, *[NAN] * 5, o.GTC])
+                rows.append([bar, action, 0, size, o.QUANTITY, *[NAN] * 5, o.GTC, NAN, NAN, 0])
         else:
             by = draw(st.sampled_from([o.QUANTITY, o.FRACTION]))
             size = draw(
@@ -303,7 +303,7 @@ def streams(draw: st.DrawFn, length: int) -> list[list[float]]:
             legs = [draw(price), draw(price)]
             side = draw(st.sampled_from([-1, 1]))
             force = draw(st.sampled_from([o.GTC, o.DAY]))
-            rows.append([bar, action, side, size, by, limit, stop, trail, *legs, force])
+            rows.append([bar, action, side, size, by, limit, stop, trail, *legs, force, NAN, NAN, 0])
     return rows
 
 
@@ -359,7 +359,7 @@ def test_random_targets_are_reached_as_the_oracle_reaches_them(
     last = 0.0
     for bar, target in enumerate(targets):
         if not math.isnan(target) and target != last:
-            rows.append([bar, o.TARGET, 0, target, o.QUANTITY, *[NAN] * 5, o.GTC])
+            rows.append([bar, o.TARGET, 0, target, o.QUANTITY, *[NAN] * 5, o.GTC, NAN, NAN, 0])
             last = target
     oracle = Oracle(cash=100.0, **rules)
     oracle.play(bars, rows, list(range(len(bars))))

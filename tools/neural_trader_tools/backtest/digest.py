@@ -46,7 +46,7 @@ def _inputs(request: BacktestRequest, engine: str) -> dict[str, object]:
         "symbols": list(request.symbols),
         "interval": request.interval,
         "params": request.params,
-        "settings": request.settings.model_dump(mode="json"),
+        "settings": request.settings.for_digest(),
         "seed": request.seed,
     }
 

@@ -84,6 +84,9 @@ class LiveCommand(_Told):
     take_profit: float | None = None
     stop_loss: float | None = None
     time_in_force: Literal["gtc", "day"] = "gtc"
+    oco: int | None = None
+    trail_loss: float | None = None
+    trail_by: Literal["distance", "part"] = "distance"
 
     def row(self, bar: int) -> list[float]:
         """Returns it as a row of the order stream, see `orders.COLUMNS`."""
@@ -96,6 +99,9 @@ class LiveCommand(_Told):
             o.FRACTION if self.sized_by == "fraction" else o.QUANTITY,
             *(float("nan") if price is None else price for price in prices),
             o.DAY if self.time_in_force == "day" else o.GTC,
+            float("nan") if self.oco is None else self.oco,
+            float("nan") if self.trail_loss is None else self.trail_loss,
+            o.PART if self.trail_by == "part" else o.DISTANCE,
         ]
 
 

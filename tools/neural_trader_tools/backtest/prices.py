@@ -31,6 +31,8 @@ class Prices:
         low: See open.
         close: See open.
         volume: See open; zero or more.
+        dividends: Cash for each unit, on the first bar of each ex-date, 0 on others, on the prices' basis for
+            splits; empty where none is known.
     """
 
     symbol: str
@@ -40,10 +42,18 @@ class Prices:
     low: Floats
     close: Floats
     volume: Floats
+    dividends: Floats = field(default_factory=lambda: np.empty(0))
     _table: list[Table] = field(default_factory=list[Table], init=False, repr=False)
 
     @classmethod
-    def from_frame(cls, symbol: str, frame: pl.DataFrame, time: str = "event_time") -> "Prices":
+    def from_frame(
+        cls,
+        symbol: str,
+        frame: pl.DataFrame,
+        time: str = "event_time",
+        *,
+        dividends: Floats | None = None,
+    ) -> "Prices":
         """Takes a frame with a datetime column and open, high, low, close, volume.
 
         Raises:
@@ -61,7 +71,8 @@ class Prices:
         columns = {
             name: np.array(frame[name].cast(pl.Float64).to_numpy(), dtype=np.float64) for name in VALUES
         }
-        prices = cls(symbol=symbol, times=np.array(times), **columns)
+        paid = np.empty(0) if dividends is None or not dividends.any() else np.array(dividends)
+        prices = cls(symbol=symbol, times=np.array(times), **columns, dividends=paid)
         prices._check()
         return prices
 
@@ -78,7 +89,7 @@ class Prices:
         return Prices(
             self.symbol,
             self.times[:count].copy(),
-            *(getattr(self, name)[:count].copy() for name in VALUES),
+            *(getattr(self, name)[:count].copy() for name in (*VALUES, "dividends")),
         )
 
     def tail(self, count: int) -> "Prices":
@@ -86,22 +97,27 @@ class Prices:
         return Prices(
             self.symbol,
             self.times[-count:].copy(),
-            *(getattr(self, name)[-count:].copy() for name in VALUES),
+            *(getattr(self, name)[-count:].copy() for name in (*VALUES, "dividends")),
         )
 
     def frame(self) -> pl.DataFrame:
-        """Returns the bars as strategies see them: time, open, high, low, close, volume."""
+        """Returns the bars as strategies see them: time, open … volume, and dividend where it is paid."""
         return pl.DataFrame(
             {
                 "time": pl.Series(self.times).cast(pl.Datetime("us", "UTC")),
                 **{name: getattr(self, name) for name in VALUES},
+                **({"dividend": self.dividends} if len(self.dividends) else {}),
             }
         )
 
     def table(self) -> Table:
         """Returns the frame as tables enter a sandbox: written once, for every run over these bars."""
         if not self._table:
-            self._table.append(Table(self.frame().write_ipc_stream))
+            times = self.times.view("datetime64[us]")
+            values = {name: getattr(self, name) for name in VALUES}
+            if len(self.dividends):
+                values["dividend"] = self.dividends
+            self._table.append(Table.of_columns({"time": times, **values}))
         return self._table[0]
 
     def digest(self) -> str:
@@ -111,6 +127,7 @@ class Prices:
         hasher.update(self.times.astype("<i8").tobytes())
         for name in VALUES:
             hasher.update(getattr(self, name).astype("<f8").tobytes())
+        hasher.update(self.dividends.astype("<f8").tobytes())  # nothing, where none are paid
         return hasher.hexdigest()
 
     def _check(self) -> None:

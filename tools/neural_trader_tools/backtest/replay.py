@@ -22,7 +22,7 @@ class SymbolReplay:
 
     Attributes:
         prices: The bars.
-        commands: The order stream, (rows, 11).
+        commands: The order stream, (rows, 14).
         states: What became of each row, see `orders.STATES`.
         fills: (fills, 7), see `orders.FILL_COLUMNS`.
         trades: (trades, 9), see `trades.TRADE_COLUMNS`.
@@ -48,7 +48,7 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
 
     Args:
         kind: `signals` or `orders`.
-        stream: Targets, (bars,), or commands, (rows, 11), as `read_stream` returned them.
+        stream: Targets, (bars,), or commands, (rows, 14), as `read_stream` returned them.
         prices: The bars.
         settings: Costs and rules.
         cash: Cash of this symbol at the start.
@@ -62,12 +62,14 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
 
     commands = kernel.target_changes(stream) if kind == "signals" else stream
     account = np.zeros(kernel.ACCOUNT_SIZE)
-    fills = np.zeros((2 * len(commands) + 1, len(o.FILL_COLUMNS)))
+    limits = rules(settings.model_dump(mode="python"))
+    fills = np.empty((kernel.fills_max(len(commands), len(prices), limits), len(o.FILL_COLUMNS)))
     equity, positions = np.empty(len(prices)), np.empty(len(prices))
     states = np.zeros(len(commands), dtype=np.int64)
     kernel.play(
-        prices.open, prices.high, prices.low, prices.close, prices.days, commands, cash,
-        rules(settings.model_dump(mode="python")), account, fills, equity, positions, states,
+        prices.open, prices.high, prices.low, prices.close, prices.volume, prices.times,
+        prices.dividends, commands, cash,
+        limits, account, fills, equity, positions, states,
     )  # fmt: skip
     if account[kernel.OVERFLOW] != 0.0:
         raise StrategyError(

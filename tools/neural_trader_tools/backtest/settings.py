@@ -3,9 +3,9 @@
 import json
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Final, Literal, Self, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from neural_trader_governance.errors import InputError
 from neural_trader_governance.terms.clocks import UtcTime, parse_time
@@ -13,11 +13,25 @@ from neural_trader_governance.terms.market import Interval, interval_duration
 from neural_trader_governance.terms.money import MONEY_MAX, DecimalText, parse_decimal
 from neural_trader_tools.engine.faults import did_you_mean
 
+DividendRule = Literal["ignored", "paid"]
 FillRule = Literal["next_open", "close"]
 Lots = Literal["fractional", "whole"]
 SYMBOLS_MAX = 50
 SOURCE_MAX_BYTES = 128 * 1024
 BPS_MAX = 1_000.0
+BORROW_BPS_MAX = 100_000.0
+MARGIN_MIN = 0.01
+RULES: Final = (
+    "commission_per_unit",
+    "commission_min",
+    "spread_bps",
+    "borrow_bps_annual",
+    "margin",
+    "volume_cap",
+    "settlement_days",
+    "dividends",
+)
+"""The settings that tools take together as `rules`, and that digests name only where they are set."""
 SEED_MAX = 2**53
 PARAMS_MAX_BYTES = 64 * 1024
 PARAMS_MAX_DEPTH = 16
@@ -37,6 +51,49 @@ class Settings(BaseModel):
     fill: FillRule = Field(default="next_open", description="When a decision fills at the earliest")
     lots: Lots = Field(default="fractional", description="Whether quantities are cut to whole units")
     convention: Literal["default"] = Field(default="default", description="Whose definitions are used")
+    commission_per_unit: DecimalText = Field(
+        default=Decimal(0), ge=0, le=MONEY_MAX, description="In money, for each unit traded"
+    )
+    commission_min: DecimalText = Field(
+        default=Decimal(0), ge=0, le=MONEY_MAX, description="Least commission of a fill, in money"
+    )
+    spread_bps: float = Field(default=0.0, ge=0, le=BPS_MAX, description="Half worsens market and stop fills")
+    borrow_bps_annual: float = Field(
+        default=0.0, ge=0, le=BORROW_BPS_MAX, description="Of a short's value, by calendar time"
+    )
+    margin: float = Field(
+        default=1.0, ge=MARGIN_MIN, le=1, description="Part of a position that equity covers; 1: no leverage"
+    )
+    volume_cap: float | None = Field(
+        default=None, gt=0, le=1, description="Part of a bar's volume that may be traded; null: no cap"
+    )
+    settlement_days: Literal[0, 1, 2] = Field(
+        default=0, description="Sessions until the proceeds of a sale can pay for a purchase"
+    )
+    dividends: DividendRule = Field(default="ignored", description="Whether dividends are paid in cash")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.settlement_days and self.margin < 1:
+            raise ValueError(
+                "settlement_days needs margin 1: a margin account lends against what is unsettled"
+            )
+        return self
+
+    @property
+    def exposure_max(self) -> float:
+        """The largest target and fraction: 1 / margin."""
+        return 1.0 / self.margin
+
+    def for_digest(self) -> dict[str, Any]:
+        """Returns what digests say of the settings: of `RULES`, those that are set."""
+        said = self.model_dump(mode="json")
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in said.items()
+            if name not in RULES or getattr(self, name) != fields[name].default
+        }
 
 
 class BacktestRequest(BaseModel):
@@ -63,8 +120,9 @@ def read_settings(
     fill: str = "next_open",
     lots: str = "fractional",
     convention: str = "default",
+    rules: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Reads settings as an agent or a command line gives them.
+    """Reads settings as an agent or a command line gives them; `rules` holds those that `RULES` names.
 
     Raises:
         InputError: a value is not a finite number in its range, or a word is not one of the offered ones.
@@ -83,7 +141,42 @@ def read_settings(
         slippage_bps=float(number("slippage_bps", slippage_bps, least=Decimal(0), most=Decimal(1_000))),
         fill=cast(FillRule, fill),
         lots=cast(Lots, lots),
+        **_read_rules(rules or {}),
     )
+
+
+def _read_rules(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads the object `rules`: numbers in their ranges, words that are offered, names that exist."""
+    for name in rules:
+        if name not in RULES:
+            raise InputError(
+                "invalid_rules", f"there is no rule {str(name)!r:.40}", did_you_mean(str(name), RULES)
+            )
+    read: dict[str, Any] = {}
+    for name in ("commission_per_unit", "commission_min"):
+        read[name] = number(name, rules.get(name, 0), least=Decimal(0), most=MONEY_MAX)
+    for name, most in (("spread_bps", BPS_MAX), ("borrow_bps_annual", BORROW_BPS_MAX)):
+        read[name] = float(number(name, rules.get(name, 0), least=Decimal(0), most=Decimal(int(most))))
+    read["margin"] = float(
+        number("margin", rules.get("margin", 1), least=Decimal(str(MARGIN_MIN)), most=Decimal(1))
+    )
+    if rules.get("volume_cap") is not None:
+        read["volume_cap"] = float(
+            number("volume_cap", rules["volume_cap"], above=Decimal(0), most=Decimal(1))
+        )
+    days = number("settlement_days", rules.get("settlement_days", 0), least=Decimal(0), most=Decimal(2))
+    if days != int(days):
+        raise InputError("invalid_settlement_days", f"settlement_days {days} is no whole number", "0, 1 or 2")
+    if days and read["margin"] < 1:
+        raise InputError(
+            "invalid_rules",
+            f"settlement_days {days} with margin {read['margin']:g}: a margin account does not wait for cash",
+            "leave one of them out",
+        )
+    read["settlement_days"] = int(days)
+    choose("dividends", rules.get("dividends", "ignored"), ("ignored", "paid"))
+    read["dividends"] = rules.get("dividends", "ignored")
+    return read
 
 
 def read_params(params: Mapping[str, Any] | None) -> dict[str, JsonValue]:

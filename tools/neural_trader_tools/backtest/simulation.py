@@ -136,7 +136,7 @@ async def decide(
     result = await sandbox.run(job, limits)
     if result.status != "ok":
         raise_failure(result)
-    return read_stream(result.value, result.columns, len(bars))
+    return read_stream(result.value, result.columns, len(bars), request.settings.exposure_max)
 
 
 def raise_failure(result: SandboxResult) -> NoReturn:

@@ -96,19 +96,20 @@ class Account:
 
         self._kernel = kernel
         self._bars = bars
-        self._days = bars.days
+        self._dividends = bars.dividends
         self._rules = rules(settings.model_dump(mode="python"))
         self._account = np.zeros(kernel.ACCOUNT_SIZE)
         self._account[kernel.CASH] = cash
         self._book = np.empty((o.WORKING_MAX, kernel.BOOK_SIZE))
         self._fills = np.empty((129, len(o.FILL_COLUMNS)))
+        self._begins = kernel.needs_begin(self._rules, self._dividends)
         self._states = np.zeros(64, dtype=np.int64)
         self._rows: list[Floats] = []
         self._told = 0
 
     @property
     def commands(self) -> Floats:
-        """The order stream so far, shape (rows, 11)."""
+        """The order stream so far, shape (rows, 14)."""
         return np.array(self._rows, dtype=np.float64).reshape(-1, len(o.COLUMNS))
 
     def open_bar(self, bar: int) -> BarMessage:
@@ -117,9 +118,18 @@ class Account:
         open_, high, low, close, volume = (
             float(column[bar]) for column in (bars.open, bars.high, bars.low, bars.close, bars.volume)
         )
+        if self._begins:
+            before, paid = max(bar - 1, 0), self._dividends
+            kernel.begin(
+                bars.times[bar], bars.times[before], bars.close[before], paid[bar] if len(paid) else 0.0,
+                volume, self._rules, self._account,
+            )  # fmt: skip
+        room = int(self._account[kernel.FILLS]) + 2 * o.WORKING_MAX
+        if room > len(self._fills):
+            self._fills = np.concatenate([self._fills, np.empty((room, self._fills.shape[1]))])
         if self._account[kernel.BOOKED] > 0.0:
             kernel.match(
-                bar, open_, high, low, self._days, self._rules, self._account, self._book,
+                bar, open_, high, low, bars.times, self._rules, self._account, self._book,
                 self._fills, self._states,
             )  # fmt: skip
         book = self._book[: int(self._account[kernel.BOOKED])]
@@ -159,7 +169,15 @@ class Account:
                 self._fills = np.concatenate([self._fills, np.empty_like(self._fills)])
             self._rows.append(command)
             kernel.submit(
-                bar, row, command, close, self._days, self._rules, self._account, self._book, self._states
+                bar,
+                row,
+                command,
+                close,
+                self._bars.times,
+                self._rules,
+                self._account,
+                self._book,
+                self._states,
             )
         kernel.finish(bar, close, self._rules, self._account, self._book, self._fills, self._states)
         if self._account[kernel.OVERFLOW] != 0.0:

@@ -23,8 +23,8 @@ ACCOUNT_SIZE = 16
 # ELSEWHERE_GROSS the sum of their absolute values; both 0 where there is one symbol.
 # CAPACITY: units that may still be traded on this bar, where volume is capped.
 # UNSETTLED: proceeds of the last session's sales; UNSETTLED_BEFORE: of the session before it, with T+2.
-# BORROW_PAID, DIVIDENDS_PAID: sums so far, both already in cash. LIQUIDATIONS: margin calls.
-# OVERFLOW: 1 too many orders wait, 2 cash or position is too large for a float.
+# BORROW_PAID, DIVIDENDS_PAID: sums so far, both already in cash.
+# LIQUIDATIONS: margin calls and ruin. OVERFLOW: 1 where too many orders wait.
 
 # rules: constants of one run
 COMMISSION, SLIPPAGE, WHOLE_LOTS, FILL_AT_CLOSE = 0, 1, 2, 3
@@ -74,6 +74,11 @@ def make_rules(
     return rules
 
 
+def exposure_max(rules: Floats) -> float:
+    """Returns the largest target and fraction that these rules take: 1 / margin."""
+    return 1.0 / float(rules[MARGIN])
+
+
 def needs_begin(rules: Floats, dividends: Floats) -> bool:
     """Returns whether `begin` has anything to do under these rules."""
     return bool(
@@ -121,7 +126,7 @@ def begin(
 
 @compiled
 def fee(traded: float, price: float, rules: Floats) -> float:
-    """Returns the commission of a fill: a part of the notional and an amount for each unit, at least a minimum."""
+    """Returns the commission of a fill: by notional and by unit, at least the minimum."""
     return max(abs(traded) * price * rules[COMMISSION] + abs(traded) * rules[PER_UNIT], rules[COMMISSION_MIN])
 
 

@@ -63,7 +63,8 @@ def run_strategy(
         if isinstance(entry, Rule):
             return {"kind": "signals"}, {"target": call_rule(entry, frame, params, evaluator(arguments))}
         if not isinstance(entry, type):
-            return {"kind": "signals"}, {"target": call_signals(entry, frame, params)}
+            most = kernel.exposure_max(rules(arguments.get("settings", {})))
+            return {"kind": "signals"}, {"target": call_signals(entry, frame, params, most)}
         settings: Mapping[str, Any] = arguments["settings"]
         session = Session(frame, float(settings["cash"]), rules(settings), evaluator(arguments))
         session.run(configure(entry, params, session), surroundings, report)
@@ -121,14 +122,19 @@ def evaluator(arguments: Mapping[str, Any]) -> Evaluate:
 
 
 def rules(settings: Mapping[str, Any]) -> Floats:
-    """Returns the kernel's rules of the settings commission_bps, slippage_bps, lots and fill."""
-    return np.array(
-        [
-            float(settings["commission_bps"]) / 10_000.0,
-            float(settings["slippage_bps"]) / 10_000.0,
-            1.0 if settings["lots"] == "whole" else 0.0,
-            1.0 if settings["fill"] == "close" else 0.0,
-        ]
+    """Returns the kernel's rules of a run's settings; those that are absent have their defaults."""
+    return kernel.make_rules(
+        commission=float(settings.get("commission_bps", 0.0)) / 10_000.0,
+        slippage=float(settings.get("slippage_bps", 0.0)) / 10_000.0,
+        whole=settings.get("lots") == "whole",
+        at_close=settings.get("fill") == "close",
+        per_unit=float(settings.get("commission_per_unit", 0.0)),
+        commission_min=float(settings.get("commission_min", 0.0)),
+        spread=float(settings.get("spread_bps", 0.0)) / 10_000.0,
+        borrow=float(settings.get("borrow_bps_annual", 0.0)) / 10_000.0,
+        margin=float(settings.get("margin", 1.0)),
+        volume_cap=settings.get("volume_cap"),
+        settlement_days=int(settings.get("settlement_days", 0)),
     )
 
 
@@ -185,7 +191,9 @@ def find_entry(namespace: Mapping[str, Any]) -> Callable[..., Any] | type[Strate
     return entries[0]
 
 
-def call_signals(function: Callable[..., Any], frame: pl.DataFrame, params: Mapping[str, Any]) -> Floats:
+def call_signals(
+    function: Callable[..., Any], frame: pl.DataFrame, params: Mapping[str, Any], exposure_max: float = 1.0
+) -> Floats:
     """Returns the target exposures of a `signals` function, one a bar; null becomes NaN.
 
     Raises:
@@ -211,12 +219,12 @@ def call_signals(function: Callable[..., Any], frame: pl.DataFrame, params: Mapp
             f"signals returned shape {values.shape} for {frame.height} bars",
             "return one target exposure for each bar",
         )
-    outside = ~(np.isnan(values) | (np.abs(values) <= 1.0))
+    outside = ~(np.isnan(values) | (np.abs(values) <= exposure_max))
     if outside.any():
         bar = int(outside.argmax())
         raise StrategyFault(
             "target_out_of_range",
-            f"signals returned {values[bar]} on bar {bar}, outside -1 … 1",
+            f"signals returned {values[bar]} on bar {bar}, outside -{exposure_max:g} … {exposure_max:g}",
             "return a fraction of equity; NaN keeps the last target",
         )
     return values
@@ -237,16 +245,17 @@ def warm_up() -> None:
 
     Starts no threads, so that it may run in a process that forks.
     """
-    days = np.arange(3, dtype=np.int64)
-    limits, account = np.zeros(4), np.zeros(kernel.ACCOUNT_SIZE)
+    times = np.arange(3, dtype=np.int64)
+    limits, account = kernel.make_rules(), np.zeros(kernel.ACCOUNT_SIZE)
     account[kernel.CASH] = 1.0
     book, fills = np.empty((o.WORKING_MAX, kernel.BOOK_SIZE)), np.empty((3, len(o.FILL_COLUMNS)))
     states = np.zeros(1, dtype=np.int64)
     command = np.full(len(o.COLUMNS), np.nan)
     command[[o.BAR, o.ACTION, o.SIDE, o.SIZE, o.SIZED_BY, o.TIME_IN_FORCE]] = 0, o.TARGET, 0, 1, 0, o.GTC
-    kernel.submit(0, 0, command, 1.0, days, limits, account, book, states)
+    kernel.begin(times[0], times[0], 1.0, 0.0, 1.0, limits, account)
+    kernel.submit(0, 0, command, 1.0, times, limits, account, book, states)
     kernel.finish(0, 1.0, limits, account, book, fills, states)
-    kernel.match(1, 1.0, 1.0, 1.0, days, limits, account, book, fills, states)
+    kernel.match(1, 1.0, 1.0, 1.0, times, limits, account, book, fills, states)
 
 
 def _bad_signals(what: str) -> StrategyFault:

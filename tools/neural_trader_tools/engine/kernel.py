@@ -2,15 +2,17 @@
 
 Rules, in the order in which one bar is played:
 
-1. *Open.* Orders decided on earlier bars, in the order of submission: market orders and targets fill at
+1. *Before the open* (`account.begin`): proceeds settle, shorts pay for the borrowed shares by calendar time,
+   dividends of an ex-date are credited to longs and debited from shorts.
+2. *Open.* Orders decided on earlier bars, in the order of submission: market orders and targets fill at
    the open (`next_open`); a limit or stop that the open already passed fills at the open.
-2. *Stops.* Stops, trailing stops and stop-losses that the bar's range touches fill at their level.
+3. *Stops.* Stops, trailing stops and stop-losses that the bar's range touches fill at their level.
    A stop-limit fills at its stop if that is within its limit, else it waits as a limit from the next bar
    (from this bar if the open itself triggered it).
-3. *Limits.* Limits and take-profits that the range touches fill at their level. Stops come before
+4. *Limits.* Limits and take-profits that the range touches fill at their level. Stops come before
    limits because the path inside a bar is unknown and the worse one is assumed.
-4. *Decision* on this bar. With `fill="close"` market orders and targets now fill at this close.
-5. *Equity* is cash plus position at the close.
+5. *Decision* on this bar. With `fill="close"` market orders and targets now fill at this close.
+6. *Equity* is cash plus position at the close.
 
 So a buy limit fills at min(open, limit), a buy stop at max(open, stop), and a decision on bar i never
 fills before the open of bar i+1, or the close of bar i where that was asked for.
@@ -19,119 +21,213 @@ Brackets: a filled entry leaves a take-profit and a stop-loss on the position, o
 only reduce, and they end when the position is closed or reversed. A leg that the entry's
 own price is already beyond fills at that price, not at its level. In the entry's own bar the
 stop-loss counts as hit if the range touches it; a take-profit does not count after an entry by a limit
-inside the bar, because the favourable price may have come first.
-Trailing stops follow the extreme of *finished* bars, starting at the close of the deciding bar.
+inside the bar, because the favourable price may have come first. A partial fill of the entry is protected
+at once; when a leg fills, what is left of its entry is canceled.
+Trailing stops follow the extreme of *finished* bars, starting at the close of the deciding bar; a trailing
+stop-loss starts at the entry's price, and the bar of the entry counts if that was at its open.
+Of the orders of one `oco` group the first fill, even a partial one, cancels the others.
 Day orders end with the UTC day of the first bar on which they could fill.
 
-Costs: slippage worsens market, stop, trailing, stop-loss and target fills, never limits; commission is a
-part of the notional. Sizes: a target, like `fraction=`, is sized at the fill so that cost and commission
-together are target x equity, equity being marked at the fill's price. There is no leverage: a fill that
-leaves position and commission above equity is rejected. If equity is zero or below at a close, what is held
-is liquidated there and nothing trades any more.
+Volume: where it is capped, all fills of one bar together are at most that part of its volume. What is left of
+an order keeps waiting: a triggered stop for the next open, a target goes on towards its exposure.
+
+Costs: slippage and half of the spread worsen market, stop, trailing, stop-loss and target fills, never
+limits; commission is a part of the notional and an amount for each unit, at least a minimum for each fill.
+Sizes: a target, like `fraction=`, is sized at the fill so that cost and commission together are
+target x equity, equity being marked at the fill's price. A fill that enlarges or reverses the position is
+rejected if position x margin and commission are above equity; with margin 1 there is no leverage. With
+settlement, a purchase beyond covering a short is paid from settled cash: targets and fractions are cut down
+to it (a target keeps waiting), a quantity that it cannot pay is rejected. If equity is at or below
+maintenance x position at a close, what is held is liquidated there, whatever the volume, and orders are
+canceled; if it is zero or below, nothing trades any more.
 """
 
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from neural_trader_tools.engine import orders as o
-from neural_trader_tools.engine.compiled import compiled
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-# account: the running state of one symbol's play
-CASH, POSITION, BOOKED, FILLS, REJECTIONS, RUINED, OVERFLOW, ELSEWHERE = range(8)
-ACCOUNT_SIZE = 8
-# ELSEWHERE: what the same cash holds in other symbols, at their last prices; 0 where there is one symbol
-
-# rules: constants of one run
-COMMISSION, SLIPPAGE, WHOLE_LOTS, FILL_AT_CLOSE = 0, 1, 2, 3
-
-# book: one row for each waiting order or bracket leg
-ID, KIND, SIDE, SIZE, SIZED_BY, LIMIT, STOP, TRAIL, TAKE_PROFIT, STOP_LOSS, LAST_DAY, LEG, BORN, ORIGIN = (
-    range(14)
+from neural_trader_tools.engine.account import (
+    ACCOUNT_SIZE,
+    BOOKED,
+    BORROW,
+    BORROW_PAID,
+    CAPACITY,
+    CASH,
+    COMMISSION,
+    COMMISSION_MIN,
+    DAY_US,
+    DIVIDENDS_PAID,
+    ELSEWHERE,
+    ELSEWHERE_GROSS,
+    FILL_AT_CLOSE,
+    FILLS,
+    HALF_SPREAD,
+    LIQUIDATIONS,
+    MAINTENANCE,
+    MARGIN,
+    OVERFLOW,
+    PER_UNIT,
+    POSITION,
+    REJECTIONS,
+    RUINED,
+    RULES_SIZE,
+    SETTLEMENT,
+    SLIPPAGE,
+    UNSETTLED,
+    UNSETTLED_BEFORE,
+    VOLUME_CAP,
+    WHOLE_LOTS,
+    Floats,
+    Ints,
+    begin,
+    exposure_max,
+    fee,
+    make_rules,
+    needs_begin,
+    settled_cash,
 )
-BOOK_SIZE = 14
-DEAD = -1.0
-AT_OPEN, IN_STOPS, IN_LIMITS = 0, 1, 2
-TOLERANCE = 1e-9
+from neural_trader_tools.engine.book import (
+    AT_OPEN,
+    BOOK_SIZE,
+    BORN,
+    DEAD,
+    GROUP,
+    ID,
+    IN_LIMITS,
+    IN_STOPS,
+    KIND,
+    LAST_DAY,
+    LEG,
+    LIMIT,
+    NEVER,
+    ORIGIN,
+    SIDE,
+    SIZE,
+    SIZED_BY,
+    STOP,
+    STOP_LOSS,
+    TAKE_PROFIT,
+    TRAIL,
+    TRAIL_BY,
+    TRAIL_LOSS,
+    add_leg,
+    close_up,
+    kill,
+    quiet_range,
+    trailed,
+)
+from neural_trader_tools.engine.compiled import compiled
+from neural_trader_tools.engine.sizing import TOLERANCE, target_position, units_for
+
+__all__ = [
+    "ACCOUNT_SIZE",
+    "BOOKED",
+    "BOOK_SIZE",
+    "BORROW_PAID",
+    "CAPACITY",
+    "CASH",
+    "DIVIDENDS_PAID",
+    "ELSEWHERE",
+    "ELSEWHERE_GROSS",
+    "FILLS",
+    "ID",
+    "KIND",
+    "LEG",
+    "LIQUIDATIONS",
+    "OVERFLOW",
+    "POSITION",
+    "REJECTIONS",
+    "RUINED",
+    "RULES_SIZE",
+    "UNSETTLED",
+    "UNSETTLED_BEFORE",
+    "Floats",
+    "Ints",
+    "begin",
+    "exposure_max",
+    "fills_max",
+    "finish",
+    "make_rules",
+    "match",
+    "needs_begin",
+    "play",
+    "settled_cash",
+    "submit",
+    "target_changes",
+    "target_position",
+]  # fmt: skip
 
 _ORDER, _TARGET, _CANCEL, _FRACTION, _DAY = o.ORDER, o.TARGET, o.CANCEL, o.FRACTION, o.DAY
+_QUANTITY, _OCO = o.QUANTITY, o.OCO
 _MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAIL = o.BY_MARKET, o.BY_LIMIT, o.BY_STOP, o.BY_STOP_LIMIT, o.BY_TRAIL
 _PROFIT, _LOSS, _BY_TARGET, _LIQUIDATION = o.BY_TAKE_PROFIT, o.BY_STOP_LOSS, o.BY_TARGET, o.BY_LIQUIDATION
 _WORKING, _FILLED, _REJECTED, _CANCELED = o.WORKING, o.FILLED, o.REJECTED, o.CANCELED
 _EXPIRED, _DONE, _WORKING_MAX = o.EXPIRED, o.DONE, o.WORKING_MAX
 
 
-@compiled
-def target_position(
-    target: float, cash: float, position: float, market: float, rules: Floats
-) -> tuple[float, float]:
-    """Returns the position that a target exposure asks for, and the price at which it is reached.
-
-    With c the commission rate and p the fill price, increasing to q from h (both counted in the target's
-    direction) solves q p + (q - h) p c = |target| (cash + position p); decreasing has (h - q).
-    """
-    slippage = rules[SLIPPAGE]
-    commission = rules[COMMISSION]
-    if target == 0.0:
-        return 0.0, market * (1.0 - slippage) if position > 0.0 else market * (1.0 + slippage)
-    sign = 1.0 if target > 0.0 else -1.0
-    held = position * sign
-    price = market * (1.0 + sign * slippage)
-    wanted = abs(target) * (cash + position * price)
-    if wanted > held * price:
-        size = max((wanted + held * price * commission) / (price * (1.0 + commission)), held, 0.0)
-        if rules[WHOLE_LOTS] != 0.0:
-            size = max(np.floor(size + TOLERANCE), held, 0.0)
-        return sign * size, price
-    price = market * (1.0 - sign * slippage)
-    wanted = abs(target) * (cash + position * price)
-    size = min(max((wanted - held * price * commission) / (price * (1.0 - commission)), 0.0), held)
-    if rules[WHOLE_LOTS] != 0.0:
-        size = min(float(np.floor(size + TOLERANCE)), held)
-    return sign * size, price
+def fills_max(rows: int, bars: int, rules: Floats) -> int:
+    """Returns how many fills a stream can make: two for each row, and what volume and settlement cut."""
+    return 2 * rows + 1 + bars * (int(rules[VOLUME_CAP] > 0.0) + int(rules[SETTLEMENT] > 0.0))
 
 
 @compiled
-def _kill(book: Floats, row: int, state: int, states: Ints) -> None:
-    """Takes an order out of the book; a bracket leg has no state of its own."""
-    if book[row, LEG] == 0.0 and book[row, ID] >= 0.0:
-        states[int(book[row, ID])] = state
-    book[row, ID] = DEAD
-
-
-@compiled
-def _add_leg(
+def _write(
+    bar: int,
     order: float,
+    traded: float,
+    price: float,
+    cost: float,
     kind: int,
-    side: float,
-    size: float,
-    level: float,
-    born: float,
-    origin: float,
+    wanted: float,
     account: Floats,
-    book: Floats,
+    fills: Floats,
 ) -> None:
-    """Adds a take-profit or stop-loss; cells are set one by one because that compiles ten times faster."""
-    count = int(account[BOOKED])
-    if count >= book.shape[0]:
-        account[OVERFLOW] = 1.0
-        return
-    for column in range(BOOK_SIZE):
-        book[count, column] = np.nan
-    book[count, ID] = order
-    book[count, KIND] = kind
-    book[count, SIDE] = side
-    book[count, SIZE] = size
-    book[count, SIZED_BY] = 0.0
-    book[count, LIMIT if kind == _PROFIT else STOP] = level
-    book[count, LEG] = 1.0
-    book[count, BORN] = born
-    book[count, ORIGIN] = origin
-    account[BOOKED] = count + 1
+    """Books a fill: cash, position and one row of the record."""
+    account[CASH] = account[CASH] - traded * price - cost
+    account[POSITION] = wanted
+    count = int(account[FILLS])
+    fills[count, 0] = bar
+    fills[count, 1] = order
+    fills[count, 2] = traded
+    fills[count, 3] = price
+    fills[count, 4] = cost
+    fills[count, 5] = kind
+    fills[count, 6] = wanted
+    account[FILLS] = count + 1
+
+
+@compiled
+def _leave(row: int, kind: int, side: float, size: float, book: Floats) -> None:
+    """Leaves the rest of an order for later bars: a triggered stop is a market order from now on."""
+    book[row, SIZE] = size
+    if kind == _STOP_LIMIT:
+        book[row, STOP] = np.nan
+    elif kind in (_STOP, _TRAIL, _LOSS):
+        book[row, STOP] = -side * np.inf
+
+
+@compiled
+def _order_size(
+    row: int, price: float, funds: float, gross: float, held: float, rules: Floats, book: Floats
+) -> float:
+    """Returns the units that an order or a leg asks for at a price."""
+    size, side = book[row, SIZE], book[row, SIDE]
+    if book[row, SIZED_BY] == _FRACTION:
+        equity = funds + held * price
+        size = units_for(size * equity, price, rules)
+        margin = rules[MARGIN]
+        if margin < 1.0 or gross > 0.0:
+            free = equity - (gross + side * held * price) * margin
+            most = free / (price * (margin + rules[COMMISSION]) + rules[PER_UNIT])
+            if rules[COMMISSION_MIN] > 0.0:
+                most = min(most, (free - rules[COMMISSION_MIN]) / (price * margin))
+            size = max(min(size, most), 0.0)
+    if rules[WHOLE_LOTS] != 0.0:
+        size = float(np.floor(size + TOLERANCE))
+    if book[row, LEG] == 1.0:
+        size = min(size, max(-side * held, 0.0))
+    return size
 
 
 @compiled
@@ -146,27 +242,27 @@ def _fill(
     fills: Floats,
     states: Ints,
 ) -> None:
-    """Fills one order of the book at a market price, or rejects it; takes it out of the book either way."""
+    """Fills one order of the book at a market price, in part where it has to be, or rejects it."""
     order = book[row, ID]
     kind = int(book[row, KIND])
     side = book[row, SIDE]
-    size = book[row, SIZE]
+    is_leg = book[row, LEG] == 1.0
+    is_capped = rules[VOLUME_CAP] > 0.0
+    if is_capped and account[CAPACITY] <= 0.0:
+        _leave(row, kind, side, book[row, SIZE], book)
+        return
     funds = account[CASH] + account[ELSEWHERE]
     held = account[POSITION]
-    commission = rules[COMMISSION]
-    is_leg = book[row, LEG] == 1.0
+    gross = account[ELSEWHERE_GROSS]
+    size = 0.0
     if kind == _BY_TARGET:
-        wanted, price = target_position(size, funds, held, market, rules)
+        wanted, price = target_position(book[row, SIZE], funds, held, market, rules, gross)
         traded = wanted - held
     else:
-        slips = kind in (_MARKET, _STOP, _TRAIL, _LOSS)
-        price = market * (1.0 + side * rules[SLIPPAGE]) if slips else market
-        if book[row, SIZED_BY] == _FRACTION:
-            size = max(size * (funds + held * price) / (price * (1.0 + commission)), 0.0)
-        if rules[WHOLE_LOTS] != 0.0:
-            size = float(np.floor(size + TOLERANCE))
-        if is_leg:
-            size = min(size, max(-side * held, 0.0))
+        price = market
+        if kind in (_MARKET, _STOP, _TRAIL, _LOSS):
+            price = market * (1.0 + side * (rules[SLIPPAGE] + rules[HALF_SPREAD]))
+        size = _order_size(row, price, funds, gross, held, rules, book)
         traded = side * size
         wanted = held + traded
     if abs(wanted) <= 1e-12 * max(abs(held), abs(traded)):
@@ -174,42 +270,90 @@ def _fill(
         traded = -held
     if abs(traded) <= 1e-12 * max(abs(held), abs(wanted)):
         if kind == _BY_TARGET or is_leg:
-            _kill(book, row, _DONE, states)
+            kill(book, row, _DONE, states)
         else:
             account[REJECTIONS] += 1.0
-            _kill(book, row, _REJECTED, states)
+            kill(book, row, _REJECTED, states)
         return
-    cost = abs(traded) * price * commission
+    is_rest_left = False
+    if is_capped and abs(traded) > account[CAPACITY]:
+        most = account[CAPACITY]
+        if rules[WHOLE_LOTS] != 0.0:
+            most = float(np.floor(most))
+        if most <= 0.0:
+            _leave(row, kind, side, book[row, SIZE], book)
+            return
+        is_rest_left = True
+        traded = math.copysign(most, traded)
+        wanted = held + traded
+    if rules[SETTLEMENT] > 0.0 and traded > 0.0 and wanted > 0.0:
+        settled = settled_cash(account)
+        if traded * price + fee(traded, price, rules) > settled * (1.0 + TOLERANCE):
+            traded = max(units_for(settled, price, rules), -held)
+            if rules[WHOLE_LOTS] != 0.0:
+                traded = max(float(np.floor(traded + TOLERANCE)), -held)
+            is_fixed = kind != _BY_TARGET and book[row, SIZED_BY] == _QUANTITY
+            if is_fixed or traded <= 1e-12 * max(abs(held), 1e-12):
+                if kind != _BY_TARGET:
+                    account[REJECTIONS] += 1.0
+                    kill(book, row, _REJECTED, states)
+                return
+            wanted = held + traded
+            is_rest_left = kind == _BY_TARGET
+    cost = fee(traded, price, rules)
     grows = abs(wanted) > abs(held) or wanted * held < 0.0
-    if grows and abs(wanted) * price + cost > (funds + held * price) * (1.0 + TOLERANCE):
+    needed = (abs(wanted) * price + gross) * rules[MARGIN] + cost
+    if grows and needed > (funds + held * price) * (1.0 + TOLERANCE):
         account[REJECTIONS] += 1.0
-        _kill(book, row, _REJECTED, states)
+        kill(book, row, _REJECTED, states)
         return
-    account[CASH] = account[CASH] - traded * price - cost
-    account[POSITION] = wanted
-    count = int(account[FILLS])
-    fills[count, 0] = bar
-    fills[count, 1] = order
-    fills[count, 2] = traded
-    fills[count, 3] = price
-    fills[count, 4] = cost
-    fills[count, 5] = kind
-    fills[count, 6] = wanted
-    account[FILLS] = count + 1
-    _kill(book, row, _FILLED, states)
+    _write(bar, order, traded, price, cost, kind, wanted, account, fills)
+    account[CAPACITY] -= abs(traded)
+    if traded < 0.0 and rules[SETTLEMENT] > 0.0:
+        account[UNSETTLED] += max(-traded * price - cost, 0.0)
+    group = book[row, GROUP]
     ended = held != 0.0 and wanted * held <= 0.0
     for other in range(int(account[BOOKED])):
-        sibling = is_leg and book[other, ID] == order
-        if book[other, LEG] == 1.0 and (ended or sibling):
-            book[other, ID] = DEAD
+        if other == row or book[other, ID] == DEAD:
+            continue
+        if book[other, LEG] == 1.0:
+            if is_leg and is_rest_left and book[other, ID] == order:
+                book[other, SIZE] -= abs(traded)
+            elif ended or (is_leg and book[other, ID] == order):
+                book[other, ID] = DEAD
+        elif (is_leg and book[other, ID] == order) or (not is_leg and book[other, GROUP] == group):
+            kill(book, other, _CANCELED, states)
     if not is_leg and wanted * side > 0.0 and kind != _BY_TARGET:
-        size = min(abs(traded), abs(wanted))
+        part = min(abs(traded), abs(wanted))
         born = bar * 4.0 + phase
         stop_loss, take_profit = book[row, STOP_LOSS], book[row, TAKE_PROFIT]
-        if not math.isnan(stop_loss):
-            _add_leg(order, _LOSS, -side, size, stop_loss, born, market, account, book)
+        if not (math.isnan(stop_loss) and math.isnan(book[row, TRAIL_LOSS])):
+            add_leg(row, _LOSS, part, stop_loss, born, market, account, book)
         if not math.isnan(take_profit):
-            _add_leg(order, _PROFIT, -side, size, take_profit, born, market, account, book)
+            add_leg(row, _PROFIT, part, take_profit, born, market, account, book)
+    if not is_rest_left:
+        kill(book, row, _FILLED, states)
+    elif kind != _BY_TARGET:
+        book[row, SIZED_BY] = _QUANTITY
+        book[row, GROUP] = np.nan  # its group is over
+        _leave(row, kind, side, size - abs(traded), book)
+
+
+@compiled
+def _cancel(command: Floats, account: Floats, book: Floats, states: Ints) -> None:
+    """Takes an order, or the legs that it left, out of the book."""
+    for other in range(int(account[BOOKED])):
+        if book[other, ID] == command[o.SIZE]:
+            kill(book, other, _CANCELED, states)
+
+
+@compiled
+def _waits(group: float, account: Floats, book: Floats) -> bool:
+    """Returns whether the first order of a group still waits, and nothing of it has filled."""
+    for other in range(int(account[BOOKED])):
+        if book[other, ID] == group and book[other, LEG] == 0.0 and book[other, GROUP] == group:
+            return True
+    return False
 
 
 @compiled
@@ -218,30 +362,37 @@ def submit(
     row: int,
     command: Floats,
     close: float,
-    bar_days: Ints,
+    times: Ints,
     rules: Floats,
     account: Floats,
     book: Floats,
     states: Ints,
 ) -> None:
-    """Puts one row of the order stream, decided on `bar`, into the book (or carries out a cancellation)."""
+    """Puts one row of the order stream, decided on `bar`, into the book (or carries out a cancellation).
+
+    `times` are the opens of the bars, microseconds since 1970-01-01 UTC.
+    """
     action = int(command[o.ACTION])
     count = int(account[BOOKED])
     states[row] = _WORKING
     if action == _CANCEL:
         states[row] = _DONE
-        for other in range(count):
-            if book[other, ID] == command[o.SIZE]:
-                _kill(book, other, _CANCELED, states)
+        _cancel(command, account, book, states)
         return
     if account[RUINED] != 0.0:
         states[row] = _REJECTED
         account[REJECTIONS] += 1.0
         return
+    group = float(row)
     if action == _TARGET:
         for other in range(count):
             if book[other, ID] != DEAD and book[other, KIND] == _BY_TARGET:
-                _kill(book, other, _CANCELED, states)
+                kill(book, other, _CANCELED, states)
+    elif not math.isnan(command[_OCO]):
+        group = command[_OCO]
+        if not _waits(group, account, book):  # its first order has filled or ended: so has the group
+            states[row] = _CANCELED
+            return
     if count >= book.shape[0] - 2:
         account[OVERFLOW] = 1.0
         return
@@ -251,7 +402,7 @@ def submit(
         kind = _BY_TARGET
     elif not math.isnan(trail):
         kind = _TRAIL
-        stop = close + command[o.SIDE] * trail
+        stop = trailed(close, command[o.SIDE], trail, command[o.TRAIL_BY])
     elif not math.isnan(stop):
         kind = _STOP if math.isnan(limit) else _STOP_LIMIT
     elif not math.isnan(limit):
@@ -267,10 +418,13 @@ def submit(
     book[count, TAKE_PROFIT] = command[o.TAKE_PROFIT]
     book[count, STOP_LOSS] = command[o.STOP_LOSS]
     book[count, LAST_DAY] = np.nan
-    if command[o.TIME_IN_FORCE] == _DAY and bar + 1 < bar_days.shape[0]:
-        book[count, LAST_DAY] = bar_days[bar + 1]
+    if command[o.TIME_IN_FORCE] == _DAY and bar + 1 < times.shape[0]:
+        book[count, LAST_DAY] = times[bar + 1] // DAY_US
     book[count, LEG] = 0.0
     book[count, BORN] = -1.0
+    book[count, GROUP] = group
+    book[count, TRAIL_LOSS] = command[o.TRAIL_LOSS]
+    book[count, TRAIL_BY] = command[o.TRAIL_BY]
     account[BOOKED] = count + 1
 
 
@@ -280,23 +434,27 @@ def match(
     open_: float,
     high: float,
     low: float,
-    bar_days: Ints,
+    times: Ints,
     rules: Floats,
     account: Floats,
     book: Floats,
     fills: Floats,
     states: Ints,
 ) -> None:
-    """Plays the orders of earlier bars over one bar: its open, then stops, then limits."""
+    """Plays the orders of earlier bars over one bar: its open, then stops, then limits.
+
+    Where `account.needs_begin` says so, `account.begin` comes before it.
+    """
     first = int(account[BOOKED])
     if first == 0:
         return
-    day = bar_days[bar]
+    at_close = rules[FILL_AT_CLOSE] != 0.0
     for row in range(first):
         if book[row, ID] == DEAD:
             continue
-        if book[row, LAST_DAY] < day:  # false for NaN: good till canceled
-            _kill(book, row, _EXPIRED, states)
+        last_day = book[row, LAST_DAY]
+        if not math.isnan(last_day) and last_day < times[bar] // DAY_US:
+            kill(book, row, _EXPIRED, states)
             continue
         kind = int(book[row, KIND])
         side = book[row, SIDE]
@@ -307,7 +465,7 @@ def match(
         ):
             book[row, STOP] = np.nan  # triggered: a limit from here on
         if kind in (_MARKET, _BY_TARGET):
-            reached = True
+            reached = not at_close  # what a close left unfilled goes on at the next one
         elif kind in (_STOP, _LOSS, _TRAIL):
             reached = side * (open_ - book[row, STOP]) >= 0.0
         else:
@@ -355,20 +513,7 @@ def match(
                 _fill(bar, row, market, IN_LIMITS, rules, account, book, fills, states)
         row += 1
 
-    kept = 0
-    for row in range(int(account[BOOKED])):
-        if book[row, ID] == DEAD:
-            continue
-        if book[row, KIND] == _TRAIL:
-            if book[row, SIDE] < 0.0:
-                book[row, STOP] = max(book[row, STOP], high - book[row, TRAIL])
-            else:
-                book[row, STOP] = min(book[row, STOP], low + book[row, TRAIL])
-        if kept != row:
-            for column in range(BOOK_SIZE):
-                book[kept, column] = book[row, column]
-        kept += 1
-    account[BOOKED] = kept
+    close_up(bar, high, low, account, book)
 
 
 @compiled
@@ -381,31 +526,38 @@ def finish(
         for row in range(count):
             if book[row, ID] != DEAD and (book[row, KIND] == _MARKET or book[row, KIND] == _BY_TARGET):
                 _fill(bar, row, close, IN_LIMITS, rules, account, book, fills, states)
-    equity = account[CASH] + account[ELSEWHERE] + account[POSITION] * close
-    if (
-        equity <= 0.0 and account[RUINED] == 0.0
-    ):  # a stop that a gap jumped may have left no position, and debt
-        account[RUINED] = 1.0
-        position = account[POSITION]
+    position = account[POSITION]
+    equity = account[CASH] + account[ELSEWHERE] + position * close
+    gross = abs(position) * close + account[ELSEWHERE_GROSS]
+    if equity <= rules[MAINTENANCE] * gross and account[RUINED] == 0.0:
+        if equity <= 0.0:  # a stop that a gap jumped may have left no position, and debt
+            account[RUINED] = 1.0
         if position != 0.0:
-            cost = abs(position) * close * rules[COMMISSION]
-            account[CASH] += position * close - cost
-            account[POSITION] = 0.0
-            number = int(account[FILLS])
-            fills[number, 0] = bar
-            fills[number, 1] = -1.0
-            fills[number, 2] = -position
-            fills[number, 3] = close
-            fills[number, 4] = cost
-            fills[number, 5] = _LIQUIDATION
-            fills[number, 6] = 0.0
-            account[FILLS] = number + 1
+            cost = fee(position, close, rules)
+            _write(bar, -1.0, -position, close, cost, _LIQUIDATION, 0.0, account, fills)
+            account[LIQUIDATIONS] += 1.0
         for row in range(int(account[BOOKED])):
             if book[row, ID] != DEAD:
-                _kill(book, row, _CANCELED, states)
+                kill(book, row, _CANCELED, states)
         account[BOOKED] = 0
         equity = account[CASH] + account[ELSEWHERE]
+        if equity <= 0.0:
+            account[RUINED] = 1.0
     return equity
+
+
+@compiled
+def _hold(
+    cash: float, position: float, least: float, close: Floats, equity: Floats, positions: Floats
+) -> bool:
+    """Marks a stretch of bars on which nothing trades; returns whether equity stays above `least` x close."""
+    fell = 0
+    for bar in range(close.shape[0]):
+        value = cash + position * close[bar]
+        equity[bar] = value
+        positions[bar] = position
+        fell |= value <= least * close[bar]
+    return fell == 0
 
 
 @compiled
@@ -414,7 +566,9 @@ def play(
     high: Floats,
     low: Floats,
     close: Floats,
-    bar_days: Ints,
+    volume: Floats,
+    times: Ints,
+    dividends: Floats,
     commands: Floats,
     cash: float,
     rules: Floats,
@@ -431,12 +585,14 @@ def play(
         high: Highs.
         low: Lows.
         close: Closes.
-        bar_days: Days since 1970-01-01 (UTC) of each bar, for day orders.
-        commands: The order stream, shape (rows, 11), rows sorted by bar.
+        volume: Volumes in units; read only where volume is capped.
+        times: Opens of the bars, microseconds since 1970-01-01 UTC, rising.
+        dividends: Cash for each unit on its ex-bar and 0 on others; empty where none are paid.
+        commands: The order stream, shape (rows, 14), rows sorted by bar, see `orders.COLUMNS`.
         cash: Cash at the start.
-        rules: Commission rate, slippage rate, whole lots (0 or 1), fill at close (0 or 1).
-        account: Out, shape (8,): cash, position, booked, fills, rejections, ruined, overflow, elsewhere.
-        fills: Out, shape (2 rows + 1, 7), see `FILL_COLUMNS`; `account[FILLS]` rows are written.
+        rules: See `account.make_rules`.
+        account: Out, shape (16,), see `account`.
+        fills: Out, shape (`fills_max`, 7), see `orders.FILL_COLUMNS`; `account[FILLS]` rows are written.
         equity: Out: cash plus position at each close.
         positions: Out: units held at each close.
         states: Out: what became of each row, see `STATES`.
@@ -445,21 +601,61 @@ def play(
     for cell in range(ACCOUNT_SIZE):
         account[cell] = 0.0
     account[CASH] = cash
-    at_close = rules[FILL_AT_CLOSE] != 0.0
-    row = 0
-    for bar in range(close.shape[0]):
-        if account[BOOKED] > 0.0:
-            match(bar, open_[bar], high[bar], low[bar], bar_days, rules, account, book, fills, states)
-        while row < commands.shape[0] and commands[row, 0] == bar:
-            submit(bar, row, commands[row], close[bar], bar_days, rules, account, book, states)
+    bars, rows = close.shape[0], commands.shape[0]
+    at_close, maintenance = rules[FILL_AT_CLOSE] != 0.0, rules[MAINTENANCE]
+    borrows, settles, pays = rules[BORROW] > 0.0, rules[SETTLEMENT] > 0.0, dividends.shape[0] > 0
+    has_begin = borrows or settles or pays or rules[VOLUME_CAP] > 0.0
+    bar, row = 0, 0
+    fall, rise, expiry = -np.inf, np.inf, NEVER
+    while bar < bars:
+        until = int(commands[row, 0]) if row < rows else bars
+        position, funds = account[POSITION], account[CASH]
+        least = maintenance * abs(position)
+        # nothing that has to be done before the open of each bar: then quiet bars only need to be marked
+        if not (
+            (borrows and position < 0.0)
+            or (pays and position != 0.0)
+            or (settles and account[UNSETTLED] + account[UNSETTLED_BEFORE] != 0.0)
+        ):
+            if account[BOOKED] == 0.0:
+                if until > bar and _hold(
+                    funds, position, least, close[bar:until], equity[bar:until], positions[bar:until]
+                ):
+                    bar = until
+            else:
+                while bar < until and low[bar] > fall and high[bar] < rise and times[bar] < expiry:
+                    value = funds + position * close[bar]
+                    if value <= least * close[bar]:
+                        break
+                    equity[bar] = value
+                    positions[bar] = position
+                    bar += 1
+            if bar == bars:
+                return
+        if has_begin:
+            before = max(bar - 1, 0)
+            dividend = dividends[bar] if pays else 0.0
+            begin(times[bar], times[before], close[before], dividend, volume[bar], rules, account)
+        is_changed = False
+        if account[BOOKED] > 0.0 and not (low[bar] > fall and high[bar] < rise and times[bar] < expiry):
+            match(bar, open_[bar], high[bar], low[bar], times, rules, account, book, fills, states)
+            is_changed = True
+        while row < rows and commands[row, 0] == bar:
+            submit(bar, row, commands[row], close[bar], times, rules, account, book, states)
             row += 1
+            is_changed = True
         value = account[CASH] + account[POSITION] * close[bar]
-        if value <= 0.0 or (at_close and account[BOOKED] > 0.0):  # else there is nothing to finish
+        needed = maintenance * abs(account[POSITION]) * close[bar]
+        if value <= needed or (at_close and account[BOOKED] > 0.0):  # else there is nothing to finish
             value = finish(bar, close[bar], rules, account, book, fills, states)
+            is_changed = True
         equity[bar] = value
         positions[bar] = account[POSITION]
         if account[OVERFLOW] != 0.0:
             return
+        if is_changed and account[BOOKED] > 0.0:
+            fall, rise, expiry = quiet_range(account, book)
+        bar += 1
 
 
 @compiled
@@ -474,7 +670,7 @@ def target_changes(targets: Floats) -> Floats:
         if not math.isnan(targets[bar]) and targets[bar] != last:
             last = targets[bar]
             count += 1
-    commands = np.empty((count, 11))
+    commands = np.empty((count, 14))
     last = 0.0
     row = 0
     for bar in range(targets.shape[0]):
@@ -488,5 +684,8 @@ def target_changes(targets: Floats) -> Floats:
             for column in range(5, 10):
                 commands[row, column] = np.nan
             commands[row, 10] = 0.0
+            commands[row, 11] = np.nan
+            commands[row, 12] = np.nan
+            commands[row, 13] = 0.0
             row += 1
     return commands

@@ -28,6 +28,7 @@ Message = dict[str, Any]
 VALUES: Final = ("open", "high", "low", "close", "volume")
 ACTIONS: Final = ("order", "target", "cancel")
 PRICES: Final = o.COLUMNS[o.LIMIT : o.STOP_LOSS + 1]
+EXPOSURE_MAX: Final = 1.0
 
 
 class LiveSession:
@@ -59,6 +60,7 @@ class LiveSession:
         self._working: list[int] = []
         self._commands: list[Message] = []
         self._rows = 0
+        self.exposure_max = EXPOSURE_MAX
         self._is_open = False
 
     def answers_of(self, strategy: Strategy) -> Callable[[Message], Message]:
@@ -103,6 +105,12 @@ class LiveSession:
             said["time_in_force"] = "day" if command[o.TIME_IN_FORCE] == o.DAY else "gtc"
             prices = zip(PRICES, command[o.LIMIT : o.STOP_LOSS + 1].tolist(), strict=True)
             said |= {name: price for name, price in prices if not math.isnan(price)}
+            if not math.isnan(command[o.OCO]):
+                said["oco"] = int(command[o.OCO])
+            if not math.isnan(command[o.TRAIL_LOSS]):
+                said["trail_loss"] = float(command[o.TRAIL_LOSS])
+            if command[o.TRAIL_BY] == o.PART:
+                said["trail_by"] = "part"
             self._working.append(self._rows)
         elif action == o.CANCEL and int(size) in self._working:
             self._working.remove(int(size))

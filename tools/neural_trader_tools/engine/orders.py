@@ -6,7 +6,7 @@ the kernel plays it. Absent prices are NaN; every other cell is finite.
 
 from typing import Final
 
-ENGINE_VERSION: Final = "2"
+ENGINE_VERSION: Final = "3"
 """Part of every digest; changes whenever the same input may give another fill, trade or equity."""
 
 COLUMNS: Final = (
@@ -21,12 +21,19 @@ COLUMNS: Final = (
     "take_profit",
     "stop_loss",
     "time_in_force",
+    "oco",
+    "trail_loss",
+    "trail_by",
 )
 """bar: index of the bar on which it was decided. side: 1 buy, -1 sell, 0 for targets and cancellations.
 
 size: units, a fraction of equity, a target exposure, or the row of the order to cancel, as `action` and
-`sized_by` say. The others are prices (`trail` a price distance) and codes below.
+`sized_by` say. oco: row of an earlier order, the first of its group: one fills, the others are canceled; NaN
+where there is none. trail_loss: how far a stop-loss of the filled entry trails. trail and trail_loss are
+distances as `trail_by` says. The others are prices and codes below.
 """
+COLUMNS_BEFORE_3: Final = COLUMNS[:11]
+"""The columns of a stream that was written for engine 1 or 2; `backtest/stream.py` still takes them."""
 BAR: Final = 0
 ACTION: Final = 1
 SIDE: Final = 2
@@ -38,6 +45,9 @@ TRAIL: Final = 7
 TAKE_PROFIT: Final = 8
 STOP_LOSS: Final = 9
 TIME_IN_FORCE: Final = 10
+OCO: Final = 11
+TRAIL_LOSS: Final = 12
+TRAIL_BY: Final = 13
 
 # action
 ORDER: Final = 0
@@ -51,6 +61,11 @@ FRACTION: Final = 1
 # time_in_force
 GTC: Final = 0
 DAY: Final = 1
+
+# trail_by
+DISTANCE: Final = 0
+PART: Final = 1
+"""A part of the extreme price, such as 0.05, instead of a price distance."""
 
 REASONS: Final = (
     "market",

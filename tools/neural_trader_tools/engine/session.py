@@ -40,11 +40,16 @@ class Session:
     ) -> None:
         self._frame = frame
         self._columns = bar_columns(frame)
-        self._days = utc_days(self._columns["time"])
+        self._times: NDArray[np.int64] = self._columns["time"].astype(np.int64)
         self.bars = Bars(self._columns)
         self._evaluate = evaluate
         self._features: dict[str, Floats] = {}
         self._rules = rules
+        has_dividends = "dividend" in frame.columns
+        self._dividends: Floats = (
+            frame["dividend"].to_numpy().astype(np.float64) if has_dividends else np.empty(0)
+        )
+        self.exposure_max = kernel.exposure_max(rules)
         self._bar = -1
         self._rows = 0
         self._first_row = 0
@@ -58,7 +63,7 @@ class Session:
 
     @property
     def commands(self) -> Floats:
-        """The order stream so far, shape (rows, 11)."""
+        """The order stream so far, shape (rows, 14)."""
         return self._commands[: self._rows]
 
     @property
@@ -88,15 +93,30 @@ class Session:
         )
         strategy.on_start()
         seen = 0
-        days, rules, account, book = self._days, self._rules, self._account, self._book
+        opens, rules, account, book = self._times, self._rules, self._account, self._book
+        dividends = self._dividends
+        begins = kernel.needs_begin(rules, dividends)
         reported = 0
         for bar in range(len(times)):
             if bar == reported:
                 report(bar / len(times))
                 reported += REPORT_BARS
+            if begins:
+                before, dividend = max(bar - 1, 0), dividends[bar] if len(dividends) else 0.0
+                kernel.begin(opens[bar], opens[before], close[before], dividend, volume[bar], rules, account)
+                self._make_room(0)
             if account[kernel.BOOKED] > 0.0:
                 kernel.match(
-                    bar, open_[bar], high[bar], low[bar], days, rules, account, book, self.fills, self._states
+                    bar,
+                    open_[bar],
+                    high[bar],
+                    low[bar],
+                    opens,
+                    rules,
+                    account,
+                    book,
+                    self.fills,
+                    self._states,
                 )
             self._bar = bar
             if surroundings is not None:
@@ -124,18 +144,24 @@ class Session:
         if self._rows == len(self._commands):
             self._commands = np.concatenate([self._commands, np.empty_like(self._commands)])
             self._states = np.concatenate([self._states, np.zeros_like(self._states)])
-            self.fills = np.concatenate([self.fills, np.empty_like(self.fills)])
+            self._make_room(len(self._states))
         row = self._rows
         command[o.BAR] = self._bar
         self._commands[row] = command
         self._rows += 1
         close = float(self._columns["close"][self._bar])
         kernel.submit(
-            self._bar, row, command, close, self._days, self._rules, self._account, self._book, self._states
+            self._bar, row, command, close, self._times, self._rules, self._account, self._book, self._states
         )
         if self._account[kernel.OVERFLOW] != 0.0:
             raise too_many_working()
         return row
+
+    def _make_room(self, rows: int) -> None:
+        """Makes room for the fills of so many rows, and for what one bar cuts apart."""
+        needed = 2 * rows + 1 if rows else self.fill_count + 2 * o.WORKING_MAX
+        if needed > len(self.fills):
+            self.fills = np.concatenate([self.fills, np.empty((needed, self.fills.shape[1]))])
 
     def account(self) -> tuple[float, float, float]:
         """Returns cash, position and equity at the current bar's close."""

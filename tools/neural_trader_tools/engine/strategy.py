@@ -62,6 +62,7 @@ class Order:
     limit: float | None
     stop: float | None
     trail: float | None
+    group: int = -1
 
 
 class Bars:
@@ -109,6 +110,7 @@ class Desk(Protocol):
     """What a running strategy talks to; `session.Session` is the one there is."""
 
     bars: Bars
+    exposure_max: float
 
     def submit(self, command: Floats) -> int:
         """Puts a row into the order stream and returns its number."""
@@ -190,25 +192,36 @@ class Strategy:
         trail: float | None = None,
         take_profit: float | None = None,
         stop_loss: float | None = None,
+        trail_loss: float | None = None,
+        trail_by: str = "distance",
+        oco: Order | None = None,
         time_in_force: str = "gtc",
     ) -> Order:
         """Buys units (`quantity`) or a part of equity (`fraction`, 0 … 1, commission included).
 
         Args:
             quantity: Units, > 0.
-            fraction: Part of equity at the fill, in (0, 1].
+            fraction: Part of equity at the fill, in (0, 1]; up to 1 / margin where there is leverage.
             limit: Price not to exceed; fills at min(open, limit).
             stop: Price from which on to buy; with `limit` a stop-limit.
             trail: Distance of a trailing stop above the lowest price of finished bars; not with limit or
-                stop.
+                stop. To protect what this order buys, use trail_loss.
             take_profit: Price at which the filled position is closed with profit.
             stop_loss: Price at which the filled position is closed with loss.
+            trail_loss: Distance at which the stop-loss follows the highest price since the fill; together
+                with stop_loss the tighter of both counts.
+            trail_by: What trail and trail_loss are: a `distance` in price, or a `part` of it such as 0.05.
+            oco: An order that waits: as soon as a part of one of the two is filled, the other is canceled.
+                Further orders may join; they all cancel each other.
             time_in_force: `gtc`, or `day`: until the end of the first day on which it could fill.
 
         Raises:
             StrategyFault: `invalid_order`, `unsupported_order` or `too_many_orders`.
         """
-        return self._order(1.0, quantity, fraction, limit, stop, trail, take_profit, stop_loss, time_in_force)
+        return self._order(
+            1.0, quantity, fraction, (limit, stop, trail, take_profit, stop_loss, trail_loss), trail_by, oco,
+            time_in_force,
+        )  # fmt: skip
 
     def sell(
         self,
@@ -220,22 +233,30 @@ class Strategy:
         trail: float | None = None,
         take_profit: float | None = None,
         stop_loss: float | None = None,
+        trail_loss: float | None = None,
+        trail_by: str = "distance",
+        oco: Order | None = None,
         time_in_force: str = "gtc",
     ) -> Order:
         """Sells, and goes short beyond what is held; arguments as in `buy`, mirrored."""
         return self._order(
-            -1.0, quantity, fraction, limit, stop, trail, take_profit, stop_loss, time_in_force
-        )
+            -1.0, quantity, fraction, (limit, stop, trail, take_profit, stop_loss, trail_loss), trail_by, oco,
+            time_in_force,
+        )  # fmt: skip
 
     def target(self, exposure: float) -> None:
-        """Moves the position to `exposure` x equity, -1 … 1; NaN keeps. Trades when the target changes."""
+        """Moves the position to `exposure` x equity; NaN keeps. Trades when the target changes.
+
+        The range is -1 … 1; with leverage -1 / margin … 1 / margin.
+        """
         if math.isnan(exposure):
             return
-        if not -1.0 <= exposure <= 1.0:
+        most = self._desk.exposure_max
+        if not -most <= exposure <= most:
             raise StrategyFault(
                 "target_out_of_range",
-                f"target {exposure!r:.30} lies outside -1 … 1",
-                "leverage is not offered",
+                f"target {exposure!r:.30} lies outside -{most:g} … {most:g}",
+                "more needs a margin below 1",
             )
         exposure = 0.0 if abs(exposure) < o.SIZE_MIN else exposure
         if self._last_target is None or exposure != self._last_target:
@@ -257,20 +278,20 @@ class Strategy:
         side: float,
         quantity: float | None,
         fraction: float | None,
-        limit: float | None,
-        stop: float | None,
-        trail: float | None,
-        take_profit: float | None,
-        stop_loss: float | None,
+        levels_given: tuple[float | None, ...],
+        trail_by: str,
+        oco: Order | None,
         time_in_force: str,
     ) -> Order:
+        limit, stop, trail, take_profit, stop_loss, trail_loss = levels_given
         if (quantity is None) == (fraction is None):
             raise _invalid("give either quantity= (units) or fraction= (of equity)")
         size = _positive(
             "quantity" if fraction is None else "fraction", quantity if fraction is None else fraction
         )
-        if fraction is not None and size > 1.0:
-            raise _invalid(f"fraction {size} exceeds 1; leverage is not offered")
+        most = self._desk.exposure_max
+        if fraction is not None and size > most:
+            raise _invalid(f"fraction {size} exceeds {most:g}; leverage needs a margin below 1")
         if size > o.SIZE_MAX:
             raise _invalid(f"quantity {size:.6g} exceeds {o.SIZE_MAX:g}")
         if size < o.SIZE_MIN:
@@ -285,11 +306,16 @@ class Strategy:
                 ("stop_loss", stop_loss),
             )
         ]
+        distance = math.nan if trail_loss is None else _positive("trail_loss", trail_loss)
+        if trail_by not in ("distance", "part"):
+            raise _invalid(f"trail_by {trail_by!r:.20} is neither 'distance' nor 'part'")
+        if trail_by == "part" and max(trail or 0.0, trail_loss or 0.0) >= 1.0:
+            raise _invalid("with trail_by='part', trail and trail_loss are below 1, such as 0.05")
         if trail is not None and (limit is not None or stop is not None):
             raise StrategyFault(
                 "unsupported_order",
                 "trail= is a trailing stop by itself and takes no limit= or stop=",
-                "place two orders, or protect a position from on_fill with sell(quantity=…, trail=…)",
+                "protect what a limit or stop order buys with trail_loss=, or place two orders with oco=",
             )
         if time_in_force not in ("gtc", "day"):
             raise _invalid(f"time_in_force {time_in_force!r:.20} is neither 'gtc' nor 'day'")
@@ -302,9 +328,13 @@ class Strategy:
             sized_by=o.QUANTITY if fraction is None else o.FRACTION,
             time_in_force=o.DAY if time_in_force == "day" else o.GTC,
         )  # fmt: skip
+        row[o.TRAIL_LOSS], row[o.TRAIL_BY] = distance, o.PART if trail_by == "part" else o.DISTANCE
+        if oco is not None:
+            row[o.OCO] = oco.group
         self._last_target = None
         number = self._desk.submit(row)
-        order = Order(number, "buy" if side > 0 else "sell", quantity, fraction, limit, stop, trail)
+        group = number if oco is None else oco.group
+        order = Order(number, "buy" if side > 0 else "sell", quantity, fraction, limit, stop, trail, group)
         self._orders[number] = order
         return order
 
@@ -337,7 +367,7 @@ def _row(
 ) -> Floats:
     row = np.full(len(o.COLUMNS), np.nan)
     row[o.ACTION], row[o.SIDE], row[o.SIZE], row[o.SIZED_BY] = action, side, size, sized_by
-    row[o.TIME_IN_FORCE] = time_in_force
+    row[o.TIME_IN_FORCE], row[o.TRAIL_BY] = time_in_force, o.DISTANCE
     if prices is not None:
         row[o.LIMIT : o.STOP_LOSS + 1] = prices
     return row
