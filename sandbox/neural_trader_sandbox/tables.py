@@ -1,12 +1,18 @@
-"""Tables on their way to guests: Arrow IPC streams, written once, then sealed for everybody."""
+"""Tables on their way to guests: written once, then sealed for everybody."""
 
 import fcntl
+import io
 import os
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable
-from typing import IO
+from collections.abc import Callable, Mapping
+from typing import IO, TYPE_CHECKING, Any
+
+from neural_trader_sandbox.columns import Layout, frame_over, lay_out
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _SEALS = (
     fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
@@ -16,13 +22,17 @@ _SEALS = (
 
 
 class Table:
-    """An Arrow IPC stream in memory that nobody can change any more; any number of runs may read it.
+    """A table in memory that nobody can change any more; any number of runs may read it.
 
     On Linux it is a sealed memory file (memfd_create(2)): a guest of the local backend reads the very pages
-    that the host wrote, through a descriptor that can only read. ``bytes(table)`` is a copy.
+    that the host wrote, through a descriptor that can only read. It holds an Arrow IPC stream, or plain
+    columns (`of_columns`), which such a guest maps and does not even copy.
 
     Args:
-        write: Writes the stream into the file it is given.
+        write: Writes an Arrow IPC stream into the file it is given.
+
+    Attributes:
+        layout: How its columns lie in memory; None: it is an Arrow IPC stream.
     """
 
     def __init__(self, write: Callable[[IO[bytes]], object]) -> None:
@@ -31,6 +41,7 @@ class Table:
             file.flush()
             self._size = os.fstat(file.fileno()).st_size
             self._fd = _seal(file.fileno())
+        self.layout: Layout | None = None
         weakref.finalize(self, os.close, self._fd)
 
     @classmethod
@@ -38,10 +49,32 @@ class Table:
         """The table itself, or one that holds these bytes."""
         return table if isinstance(table, Table) else cls(lambda file: file.write(table))
 
+    @classmethod
+    def of_columns(cls, columns: "Mapping[str, NDArray[Any]]") -> "Table":
+        """A table of plain columns; see `columns.lay_out` for what they may be.
+
+        Raises:
+            ValueError: A column of another type, shape or length.
+        """
+        layout, parts = lay_out(columns)
+        table = cls(lambda file: [_write_all(file, part) for part in parts])
+        table.layout = layout
+        return table
+
     def __len__(self) -> int:
+        """Bytes of memory."""
         return self._size
 
     def __bytes__(self) -> bytes:
+        """The table as an Arrow IPC stream, a copy."""
+        data = self._content()
+        if self.layout is None:
+            return data
+        stream = io.BytesIO()
+        frame_over(data, self.layout).write_ipc_stream(stream)
+        return stream.getvalue()
+
+    def _content(self) -> bytes:
         parts: list[bytes] = []
         done = 0
         while done < self._size:
@@ -55,6 +88,11 @@ class Table:
         Never the same one for two guests: they would share its position.
         """
         return os.open(f"/proc/self/fd/{self._fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _write_all(file: IO[bytes], part: memoryview) -> None:
+    while part:  # one write takes less than 2 GiB
+        part = part[file.write(part) :]
 
 
 def _memory() -> IO[bytes]:

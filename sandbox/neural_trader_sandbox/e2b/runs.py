@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 import anyio
@@ -158,6 +159,7 @@ class E2BInstance:
                 "sandbox_instance_spent", "an instance runs one job only", "create another instance"
             )
         self._check_entry(job)
+        job = as_streams(job)
         message = pack_job(job, limits, watch=watch is not None)
         self._is_spent = True
         pieces = [message, *map(bytes, job.tables.values())]
@@ -237,6 +239,11 @@ class E2BStream:
     def take_charge_ms(self) -> float:
         """How long its sandbox lived since the last answer: the service charges for waiting too."""
         return self._conversation.box.take_charge_ms()
+
+
+def as_streams(job: Job) -> Job:
+    """The job with its tables as Arrow IPC streams: nothing of this machine's memory can be shared there."""
+    return replace(job, tables={name: bytes(table) for name, table in job.tables.items()})
 
 
 def _pack(message: JsonValue, limits: Limits) -> bytes:

@@ -21,7 +21,7 @@ from neural_trader_sandbox.e2b import probe
 from neural_trader_sandbox.e2b.boxes import Box, own_boot_id
 from neural_trader_sandbox.e2b.bundle import Bundle, bundle
 from neural_trader_sandbox.e2b.failures import asking
-from neural_trader_sandbox.e2b.runs import Conversation, E2BInstance, E2BStream
+from neural_trader_sandbox.e2b.runs import Conversation, E2BInstance, E2BStream, as_streams
 from neural_trader_sandbox.e2b.settings import E2BSettings
 from neural_trader_sandbox.local.instances import pack_job
 from neural_trader_sandbox.local.sandbox import check_limits
@@ -129,6 +129,7 @@ class E2BSandbox:
         """
         self._check_entry(job)
         check_limits(limits)
+        job = as_streams(job)
         message = pack_job(job, limits, stream=True)
         box = await self._take()
         stream = E2BStream(Conversation(box, limits, self._discard, self._agreed))

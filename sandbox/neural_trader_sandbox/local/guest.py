@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NoReturn, cast
 
 from neural_trader_sandbox import frames
+from neural_trader_sandbox.columns import Layout, frame_over
 from neural_trader_sandbox.local import kernel, landlock, seccomp
 from neural_trader_sandbox.local.captured import Captured
 from neural_trader_sandbox.local.conversation import converse
@@ -139,20 +140,21 @@ def _limit(limits: dict[str, int]) -> None:
         kernel.set_limit(which, value)
 
 
-Tables = Callable[[socket.socket, list[tuple[str, int]]], dict[str, BinaryIO]]
+Heads = list[tuple[str, int, Layout | None]]
+Tables = Callable[[socket.socket, Heads], dict[str, BinaryIO]]
 
 
-def _descriptors(wire: socket.socket, tables: list[tuple[str, int]]) -> dict[str, BinaryIO]:
+def _descriptors(wire: socket.socket, tables: Heads) -> dict[str, BinaryIO]:
     """The host passes a descriptor for each table, beside one byte."""
     if not tables:
         return {}
     _, fds, _, _ = socket.recv_fds(wire, 1, len(tables), socket.MSG_CMSG_CLOEXEC)
-    return {name: os.fdopen(fd, "rb", buffering=0) for (name, _), fd in zip(tables, fds, strict=True)}
+    return {name: os.fdopen(fd, "rb", buffering=0) for (name, *_), fd in zip(tables, fds, strict=True)}
 
 
-def in_line(wire: socket.socket, tables: list[tuple[str, int]]) -> dict[str, BinaryIO]:
+def in_line(wire: socket.socket, tables: Heads) -> dict[str, BinaryIO]:
     """The tables' bytes follow the job, for a guest that shares no kernel with the host."""
-    return {name: io.BytesIO(frames.read_exact(wire, length)) for name, length in tables}
+    return {name: io.BytesIO(frames.read_exact(wire, size)) for name, size, _ in tables}
 
 
 def serve(wire: socket.socket, limits: dict[str, int], receive: Tables) -> None:
@@ -173,7 +175,7 @@ def serve(wire: socket.socket, limits: dict[str, int], receive: Tables) -> None:
     err = Captured(wire, frames.STDERR, job["output_bytes"], lock)
     sys.stdout, sys.stderr = out, err
     try:
-        tables = _tables(received)
+        tables = _tables(job["tables"], received)
         entry = _entry(job["entry"])
         more = reporting(entry, Report(wire, lock)) if job["watch"] else _NOTHING
         returned = entry(job["arguments"], tables, **more)
@@ -202,14 +204,15 @@ def _entry(name: str) -> Callable[..., Any]:
     return cast("Callable[..., Any]", getattr(sys.modules[module], function))
 
 
-def _tables(streams: dict[str, BinaryIO]) -> dict[str, Any]:
-    if not streams:
-        return {}
-    polars = importlib.import_module("polars")
+def _tables(heads: Heads, streams: dict[str, BinaryIO]) -> dict[str, Any]:
+    """Data frames by name; no descriptor stays open."""
     tables: dict[str, Any] = {}
-    for name, stream in streams.items():
-        with stream:
-            tables[name] = polars.read_ipc_stream(stream)
+    for name, size, layout in heads:
+        with streams[name] as stream:
+            if layout is None:
+                tables[name] = importlib.import_module("polars").read_ipc_stream(stream)
+            else:
+                tables[name] = frame_over(kernel.map_private(stream.fileno(), size), layout)
     return tables
 
 

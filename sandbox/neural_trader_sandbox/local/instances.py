@@ -127,7 +127,10 @@ def pack_job(job: Job, limits: Limits, *, stream: bool = False, watch: bool = Fa
     Raises:
         InputError: It is not JSON, too deep or too large.
     """
-    tables = [[name, len(data)] for name, data in job.tables.items()]
+    tables = [
+        [name, len(data), data.layout if isinstance(data, Table) else None]
+        for name, data in job.tables.items()
+    ]
     head = {
         "entry": job.entry,
         "arguments": job.arguments,

@@ -30,6 +30,7 @@ _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC, _MOVE_MOUNT_F_EMPTY_PATH = 1, os.O_CLOEXEC
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP = 1, 4, 24
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
+_PROT_READ_WRITE, _MAP_PRIVATE, _MAP_FAILED = 3, 2, (1 << 64) - 1
 
 _NUMBERS = {
     "x86_64": {"pivot_root": 155, "seccomp": 317},
@@ -105,6 +106,24 @@ def call(name: str, *arguments: object) -> int:
         number = _NUMBERS[architecture()][name]
     passed = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
     return _checked(name, int(_libc().syscall(ctypes.c_long(number), *passed)))
+
+
+def map_private(fd: int, size: int) -> "ctypes.Array[ctypes.c_char]":
+    """The file's pages as this process's memory, until it ends; what is written there changes no file.
+
+    Not `mmap.mmap`, which would keep a copy of the descriptor.
+
+    Raises:
+        DeniedError: The kernel refused, as where the limit of address space is reached.
+    """
+    if not size:
+        return (ctypes.c_char * 0)()
+    libc = _libc()
+    libc.mmap.restype = ctypes.c_void_p
+    passed = (None, ctypes.c_size_t(size), _PROT_READ_WRITE, _MAP_PRIVATE, fd, ctypes.c_long(0))
+    address = libc.mmap(*passed)
+    _checked("mmap", -1 if address == _MAP_FAILED else 0)
+    return (ctypes.c_char * size).from_address(address)
 
 
 def unshare(flags: int) -> None:
