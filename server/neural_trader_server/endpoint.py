@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from neural_trader_server.asking import ask, waits_for_a_person
 from neural_trader_server.faults import explain, refuse, unknown_arguments
 from neural_trader_server.gate import Gate
+from neural_trader_tools.telling import Tell, telling
 
 INSTRUCTIONS = """\
 A governed trading desk; the money is paper unless status_get says live.
@@ -23,6 +24,19 @@ backtest_get. Trade: orders_preview judges an order against the policy and says 
 preview_id. Some orders wait for a person's signature: approval_required is no failure, ask the person, then
 submit again. Errors read `code: what happened; next step`: do the next step. Bulk results come as handles
 for artifact_read."""
+
+
+def _notifying(context: Context[None, Any]) -> Tell:
+    """Returns what notifies a client that asked for it of progress, each time of more."""
+    told = -1.0
+
+    async def notify(fraction: float) -> None:
+        nonlocal told
+        if fraction > told:
+            told = fraction
+            await context.report_progress(fraction, 1.0)
+
+    return notify
 
 
 class Endpoint(MCPServer[None]):
@@ -84,7 +98,10 @@ class Endpoint(MCPServer[None]):
         if misspelled is not None:
             return refuse(misspelled)
         try:
-            return await super().call_tool(name, arguments, context)
+            if context is None:
+                return await super().call_tool(name, arguments, context)
+            with telling(_notifying(context)):
+                return await super().call_tool(name, arguments, context)
         except ToolError as error:
             return refuse(explain(error, name, properties))
 

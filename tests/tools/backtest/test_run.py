@@ -13,18 +13,20 @@ import pytest
 from neural_trader_governance.errors import InputError, NeuralTraderError, RiskError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.terms.clocks import SimulatedClock
+from neural_trader_governance.untrusted.readings import Source, collecting
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_tools.artifacts import Artifacts
 from neural_trader_tools.backtest import digest
 from neural_trader_tools.backtest.cancel import backtest_cancel
 from neural_trader_tools.backtest.get import backtest_get
 from neural_trader_tools.backtest.ledger import BacktestRecord, RunLedger
-from neural_trader_tools.backtest.run import Backtests
+from neural_trader_tools.backtest.run import Backtests, last_lines
 from neural_trader_tools.backtest.settings import BacktestRequest
 from neural_trader_tools.backtest.start import backtest_start
 from neural_trader_tools.backtest.verify import backtest_verify
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.strategies.registry import StrategyRegistry
+from neural_trader_tools.telling import telling
 
 pytestmark = pytest.mark.anyio
 
@@ -109,6 +111,62 @@ async def test_verifying_a_run_of_an_older_engine_says_so(
     assert again.digest != same.digest
     assert again.metrics["trials"] == 2  # same and chance: what a newer engine tries again is no new trial
     assert (await backtest_verify(backtests, run_id=again.run_id)).detail == ""
+
+
+SPINS = """
+class Spins(Strategy):
+    def on_bar(self, bar):
+        if bar.number == 40:
+            print("line one\\x1b[31m")
+            print("see bar", bar.number)
+        while bar.number == 100:
+            pass
+"""
+
+
+async def test_a_running_backtest_shows_how_far_it_is_and_what_it_printed(backtests: Backtests) -> None:
+    """The strategy spins on bar 100 for ever, so that all that is shown is shown before its end."""
+    started = await backtest_start(backtests, CALLER, symbols=["MSFT"], source=SPINS)
+    told: list[float] = []
+    with anyio.fail_after(30), anyio.CancelScope() as scope:
+
+        async def listen(fraction: float) -> None:
+            told.append(fraction)
+            if fraction > 0.0 and (await backtests.get(started.run_id)).output:
+                scope.cancel()
+
+        with telling(listen):
+            await backtest_get(backtests, CALLER, run_id=started.run_id, wait_s=60)
+    assert told == sorted(told)
+    with collecting() as readings:
+        shown = await backtest_get(backtests, CALLER, run_id=started.run_id)
+    assert (shown.state, shown.output) == ("running", "line one\nsee bar 40\n")
+    assert 0.0 < shown.progress < 0.1
+    assert [(reading.source, reading.text) for reading in readings] == [(Source.SANDBOX, shown.output)]
+    with collecting() as readings:
+        brief = await backtest_get(backtests, CALLER, run_id=started.run_id, format="brief")
+    assert (brief.output, readings) == ("", [])
+    canceled = await backtest_cancel(backtests, CALLER, run_id=started.run_id)
+    assert canceled.state == "canceled"
+    ended = await backtest_get(backtests, CALLER, run_id=started.run_id)
+    assert (ended.progress, ended.output) == (shown.progress, shown.output)
+
+
+async def test_the_last_lines_of_a_talkative_strategy_are_kept(backtests: Backtests) -> None:
+    source = "for n in range(3000): print('line', n)\n" + CROSS
+    done = await finish(backtests, source=source)
+    assert done.state == "completed"
+    assert len(done.output) <= 2000
+    assert done.output.startswith("line 2")
+    assert done.output.endswith("\nline 2999\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("a\nb\n", "a\nb\n"), ("x" * 2500, "x" * 2000), ("x" * 2500 + "\n", "x" * 1999 + "\n")],
+)
+def test_at_least_the_end_of_the_last_line_is_kept(text: str, kept: str) -> None:
+    assert last_lines(text) == kept
 
 
 async def test_a_failing_strategy_fails_its_run_with_the_reason(backtests: Backtests) -> None:

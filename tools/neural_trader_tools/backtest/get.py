@@ -36,6 +36,7 @@ class BacktestStatus(BaseModel):
     strategy_id: str | None = None
     params: dict[str, object]
     settings: Settings
+    output: str = Field(default="", description="Last lines it printed; absent in brief")
     error: str | None = None
 
 
@@ -52,6 +53,8 @@ async def backtest_get(
     record = await backtests.get(run_id, wait_s)
     if record.error is not None and speaks_for_guest(record.error):
         expose(Source.SANDBOX, record.error)
+    if format == "full" and record.output:
+        expose(Source.SANDBOX, record.output)
     if record.agent != caller.agent and any(_has_words(value) for value in record.request.params.values()):
         expose(Source.AGENT, _PARAMS.dump_json(dict(record.request.params)).decode())
     return status_of(record, brief=format == "brief")
@@ -87,5 +90,6 @@ def status_of(record: BacktestRecord, *, brief: bool = False) -> BacktestStatus:
         strategy_id=request.strategy_id,
         params=dict(request.params),
         settings=request.settings,
+        output="" if brief else record.output,
         error=record.error,
     )

@@ -71,6 +71,7 @@ class BacktestRecord(BaseModel):
     metrics: dict[str, float | int | tuple[float, float] | None] | None = None
     warnings: tuple[str, ...] = ()
     handles: Handles | None = None
+    output: str = Field(default="", description="The last that the strategy printed: a stranger's text")
     error: str | None = Field(default=None, description="`code: what; next step` of a failed run")
 
 

@@ -22,6 +22,7 @@ from neural_trader_tools.backtest.settings import BacktestRequest
 from neural_trader_tools.engine.orders import ENGINE_VERSION
 from neural_trader_tools.strategies.outline import check_parameters
 from neural_trader_tools.strategies.registry import StrategyRegistry, check_source
+from neural_trader_tools.telling import tell
 
 if TYPE_CHECKING:  # they import polars and numpy; the server's start does not pay for that
     from neural_trader_tools.backtest.prices import Prices
@@ -32,6 +33,8 @@ _log = structlog.get_logger(__name__)
 AT_ONCE: Final = 2
 OPEN_MAX: Final = 32
 WAIT_MAX_S: Final = 60.0
+OUTPUT_MAX: Final = 2000
+_TELL_EACH_S = 0.25
 FEATURES: Final = "neural_trader_tools.features.catalogue"
 
 
@@ -159,6 +162,8 @@ class Backtests:
     async def get(self, run_id: str, wait_s: float = 0.0) -> BacktestRecord:
         """Returns a run, after waiting for its end for at most `wait_s` seconds (60 at most).
 
+        Whoever listens (`telling`) is told how far it is in the meantime.
+
         Raises:
             InputError: there is no such run, or the time is not a number of 0 … 60.
         """
@@ -169,7 +174,10 @@ class Backtests:
         ended = self._ended.get(run_id)
         if ended is not None and wait_s > 0.0:
             with anyio.move_on_after(wait_s):
-                await ended.wait()
+                while run_id in self._open:
+                    await tell(self._open[run_id].progress)
+                    with anyio.move_on_after(_TELL_EACH_S):
+                        await ended.wait()
         if run_id in self._open:
             return self._open[run_id]
         return await anyio.to_thread.run_sync(self._ledger.get, run_id)
@@ -236,6 +244,7 @@ class Backtests:
         record: BacktestRecord,
         prices: "list[Prices]",
         progress: Callable[[float], None] | None = None,
+        printed: Callable[[str], None] | None = None,
         disturbance: int | None = None,
     ) -> "Simulation":
         from neural_trader_tools.backtest.simulation import simulate
@@ -246,19 +255,21 @@ class Backtests:
             prices,
             features=self.features,
             progress=progress,
+            printed=printed,
             disturbance=disturbance,
         )
 
     async def _run(self, run_id: str, prices: "list[Prices]") -> None:
-        record = self._open[run_id].model_copy(
-            update={"state": "canceled", "error": "canceled: it was canceled; start it again"}
-        )
+        record: BacktestRecord | None = None
         try:
             with self._scopes[run_id]:
                 async with self._slots:
                     record = await self._carry_out(run_id, prices)
         finally:
             with anyio.CancelScope(shield=True):
+                if record is None:
+                    canceled = {"state": "canceled", "error": "canceled: it was canceled; start it again"}
+                    record = self._open[run_id].model_copy(update=canceled)
                 record = record.model_copy(update={"finished_time": self._clock.now()})
                 await anyio.to_thread.run_sync(self._ledger.put, record)
                 self._open.pop(run_id, None)
@@ -274,20 +285,24 @@ class Backtests:
         def report(part: float) -> None:
             self._open[run_id] = self._open[run_id].model_copy(update={"progress": round(part * 0.95, 4)})
 
+        def keep(text: str) -> None:
+            output = last_lines(self._open[run_id].output + text)
+            self._open[run_id] = self._open[run_id].model_copy(update={"output": output})
+
         self._open[run_id] = self._open[run_id].model_copy(update={"state": "running"})
         await anyio.to_thread.run_sync(self._ledger.put, self._open[run_id])
         record = self._open[run_id]
         try:
-            simulation = await self._simulate(record, prices, report)
-            return await anyio.to_thread.run_sync(self._conclude, record, simulation)
+            simulation = await self._simulate(record, prices, report, keep)
+            return await anyio.to_thread.run_sync(self._conclude, self._open[run_id], simulation)
         except NeuralTraderError as error:
-            return record.model_copy(update={"state": "failed", "error": str(error)})
+            return self._open[run_id].model_copy(update={"state": "failed", "error": str(error)})
         except Exception as error:  # a task that dies silently would leave its run open for ever
             _log.exception("backtest_failed", run_id=run_id)
             text = (
                 f"internal_error: {type(error).__name__}: {str(error)[:200]}; report it with the server's log"
             )
-            return record.model_copy(update={"state": "failed", "error": text})
+            return self._open[run_id].model_copy(update={"state": "failed", "error": text})
 
     def _conclude(self, record: BacktestRecord, simulation: "Simulation") -> BacktestRecord:
         from neural_trader_tools.backtest.digest import config_digest
@@ -318,6 +333,14 @@ class Backtests:
                 ),
             }
         )
+
+
+def last_lines(text: str) -> str:
+    """Returns the last whole lines of a text that fit into `OUTPUT_MAX` characters; at least its end."""
+    if len(text) <= OUTPUT_MAX:
+        return text
+    text = text[-OUTPUT_MAX:]
+    return text[text.find("\n", 0, -1) + 1 :]
 
 
 def _compare(record: BacktestRecord, prices: "list[Prices]", simulation: "Simulation") -> Verification:

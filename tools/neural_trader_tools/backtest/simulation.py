@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from neural_trader_governance.errors import HostError, StrategyError
 from neural_trader_governance.untrusted.readings import OUTSIDE, Source
-from neural_trader_sandbox.port import Job, Limits, Sandbox, SandboxResult
+from neural_trader_sandbox.port import Job, Limits, Progress, Sandbox, SandboxResult, Watch
 from neural_trader_tools.backtest.digest import run_digest
 from neural_trader_tools.backtest.metrics import (
     Metrics,
@@ -29,6 +29,7 @@ from neural_trader_tools.engine.faults import CODES
 ENTRY: Final = "neural_trader_tools.engine.guest:run_strategy"
 FEATURES: Final = "neural_trader_tools.features.catalogue"
 LIMITS: Final = Limits(wall_time_s=60.0, cpu_time_s=60)
+_GUEST_PART = 0.9  # of a symbol's work; the rest is its replay
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +55,7 @@ async def simulate(
     limits: Limits = LIMITS,
     features: str = FEATURES,
     progress: Callable[[float], None] | None = None,
+    printed: Callable[[str], None] | None = None,
     disturbance: int | None = None,
 ) -> Simulation:
     """Runs a backtest.
@@ -64,7 +66,8 @@ async def simulate(
         prices: Bars of the request's symbols, in their order.
         limits: Of each child.
         features: Module whose `evaluate(expression, bars)` strategies reach through `self.feature`.
-        progress: Called with the finished part, 0 … 1.
+        progress: Called with the finished part, 0 … 1. Inside a symbol it is what the guest claims.
+        printed: Called with what the strategy prints, as it comes; a stranger's text.
         disturbance: See `decide`.
 
     Raises:
@@ -82,6 +85,7 @@ async def simulate(
             limits=limits,
             features=features,
             disturbance=disturbance,
+            watch=_watching(len(replays), len(prices), progress, printed),
         )
         replays.append(
             await anyio.to_thread.run_sync(
@@ -102,6 +106,7 @@ async def decide(
     limits: Limits = LIMITS,
     features: str = FEATURES,
     disturbance: int | None = None,
+    watch: Watch | None = None,
 ) -> tuple[str, NDArray[np.float64]]:
     """Runs the strategy over one symbol in the sandbox and returns its checked decisions.
 
@@ -113,6 +118,7 @@ async def decide(
         limits: See sandbox.
         features: See sandbox.
         disturbance: Moves the addresses of the guest's objects; decisions must not depend on it.
+        watch: Told of progress and prints while the guest runs.
 
     Returns:
         `("signals", targets)` or `("orders", commands)`, see `read_stream`.
@@ -133,10 +139,27 @@ async def decide(
         },
         tables={"bars": await anyio.to_thread.run_sync(bars.table)},
     )
-    result = await sandbox.run(job, limits)
+    result = await sandbox.run(job, limits, watch=watch)
     if result.status != "ok":
         raise_failure(result)
     return read_stream(result.value, result.columns, len(bars), request.settings.exposure_max)
+
+
+def _watching(
+    done: int, count: int, progress: Callable[[float], None] | None, printed: Callable[[str], None] | None
+) -> Watch | None:
+    """Returns the watch over one of `count` symbols, of which `done` are finished."""
+    if progress is None and printed is None:
+        return None
+
+    def watch(news: Progress) -> None:
+        if news.fraction is None:
+            if printed is not None:
+                printed(news.text)
+        elif progress is not None:
+            progress((done + news.fraction * _GUEST_PART) / count)
+
+    return watch
 
 
 def raise_failure(result: SandboxResult) -> NoReturn:
