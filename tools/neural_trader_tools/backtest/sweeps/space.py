@@ -1,0 +1,215 @@
+"""The space of a sweep: which values each parameter takes, and which combinations are tried.
+
+A combination is a number: mixed radix over the axes in the order given, the last axis fastest. So a
+million of them need no memory, and a sweep that was interrupted knows what is left.
+"""
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from neural_trader_governance.errors import InputError
+from neural_trader_tools.backtest.settings import SEED_MAX
+
+Value = bool | int | float | str
+Method = Literal["grid", "random", "bayesian"]
+COMBINATIONS_MAX: Final = 1_000_000
+AXES_MAX: Final = 16
+BAYESIAN_MAX: Final = 2_000
+SAMPLES_DEFAULT: Final = 100
+_FORMS: Final = "write a list of values, 'first:last', or 'first:last:step' (last included)"
+
+
+class Axis(BaseModel):
+    """One varied parameter: a list of values, or an interval of real numbers to draw from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: str = Field(min_length=1, max_length=100)
+    values: tuple[Value, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> "Axis":
+        if bool(self.values) == (self.low is not None and self.high is not None):
+            raise ValueError("an axis has values, or a low and a high end")
+        return self
+
+
+class Space(BaseModel):
+    """All axes of a sweep, and how combinations are chosen from them.
+
+    Attributes:
+        axes: The varied parameters.
+        method: grid: all; random: `samples` different ones; bayesian: `samples`, each batch chosen by the
+            results of those before it.
+        samples: How many, for random and bayesian.
+        seed: Of the choice.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    axes: tuple[Axis, ...]
+    method: Method = "grid"
+    samples: int | None = None
+    seed: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many combinations the lists of values span; 0 where an axis is an interval."""
+        return math.prod(len(axis.values) for axis in self.axes)
+
+    @property
+    def count(self) -> int:
+        """How many combinations will be tried."""
+        if self.method == "grid":
+            return self.size
+        samples = self.samples or SAMPLES_DEFAULT
+        return min(samples, self.size) if self.method == "random" and self.size else samples
+
+    def combination(self, place: int) -> dict[str, Value]:
+        """Returns the combination at a place of the full grid."""
+        found: dict[str, Value] = {}
+        for axis in reversed(self.axes):
+            place, digit = divmod(place, len(axis.values))
+            found[axis.name] = axis.values[digit]
+        return {axis.name: found[axis.name] for axis in self.axes}
+
+    def combinations(self, first: int, last: int) -> list[dict[str, Value]]:
+        """Returns the tries numbered `first` to `last`, the last one excluded; not for `bayesian`."""
+        if self.method == "grid":
+            return [self.combination(number) for number in range(first, last)]
+        if self.size:
+            places = random.Random(self.seed).sample(range(self.size), self.count)  # noqa: S311  # it must repeat
+            return [self.combination(place) for place in places[first:last]]
+        return [self._drawn(number) for number in range(first, last)]
+
+    def _drawn(self, number: int) -> dict[str, Value]:
+        """Returns a random combination that depends on the seed and its number alone."""
+        chance = random.Random(f"{self.seed}/{number}")  # noqa: S311  # it must repeat
+        return {
+            axis.name: chance.choice(axis.values)
+            if axis.values
+            else chance.uniform(axis.low or 0.0, axis.high or 0.0)
+            for axis in self.axes
+        }
+
+
+def read_space(grid: Mapping[str, Any], method: str, samples: int | None, seed: int) -> Space:
+    """Reads a grid as an agent or a command line gives it.
+
+    Args:
+        grid: By parameter: a list of values, or text, see `read_axis`.
+        method: grid, random or bayesian.
+        samples: Combinations to try, for random and bayesian.
+        seed: Of the choice.
+
+    Raises:
+        InputError: `invalid_grid`, or `too_many_combinations`.
+    """
+    if not grid or len(grid) > AXES_MAX:
+        raise InputError(
+            "invalid_grid", f"{len(grid)} parameters given", f"vary 1 to {AXES_MAX}, such as fast=5:50:5"
+        )
+    space = Space(
+        axes=tuple(read_axis(name, values, method) for name, values in grid.items()),
+        method=method,  # pyright: ignore[reportArgumentType]  # pydantic checks it
+        samples=samples,
+        seed=seed,
+    )
+    most = BAYESIAN_MAX if method == "bayesian" else COMBINATIONS_MAX
+    if method == "grid" and samples is not None:
+        raise InputError(
+            "invalid_samples", "a grid tries every combination", "use method=random with samples"
+        )
+    if samples is not None and samples < 1:
+        raise InputError("invalid_samples", f"samples {samples} is below 1", f"give 1 to {most:,}")
+    if space.count > most:
+        raise InputError(
+            "too_many_combinations",
+            f"{method} would try {space.count:,} combinations; at most {most:,} are allowed",
+            "use fewer values or a larger step, or method=random with samples",
+        )
+    return space
+
+
+def read_axis(name: str, given: Any, method: str) -> Axis:
+    """Reads one parameter's values: a list, one value, `first:last[:step]`, or text separated by commas.
+
+    `first:last` is every whole number, or, where an end has a point and the method draws, the interval.
+
+    Raises:
+        InputError: `invalid_grid`.
+    """
+    if isinstance(given, str) and ":" in given:
+        parts = given.split(":")
+        try:
+            numbers = [_number(part) for part in parts]
+        except ValueError:
+            raise _bad(name, given, _FORMS) from None
+        if len(numbers) not in (2, 3) or not all(math.isfinite(number) for number in numbers):
+            raise _bad(name, given, _FORMS)
+        if numbers[1] < numbers[0] or (len(numbers) == 3 and numbers[2] <= 0):
+            raise _bad(name, given, "let first be below last and the step above 0")
+        if len(numbers) == 2 and not all(isinstance(number, int) for number in numbers):
+            if method == "grid":
+                raise _bad(name, given, "give a step for a grid, such as 0.1:0.9:0.1")
+            return Axis(name=name, low=float(numbers[0]), high=float(numbers[1]))
+        return Axis(name=name, values=_stepped(name, given, numbers))
+    values: Sequence[Any] = given if isinstance(given, list | tuple) else [given]
+    if isinstance(given, str):
+        values = [_word(part.strip()) for part in given.split(",")]
+    if not values or not all(isinstance(value, Value) for value in values):
+        raise _bad(name, given, _FORMS)
+    if any(isinstance(value, float) and not math.isfinite(value) for value in values):
+        raise _bad(name, given, "use finite numbers")
+    if any(isinstance(value, int) and abs(value) >= 2**63 for value in values):
+        raise _bad(name, given, "use whole numbers of 64 bits")
+    kinds = {type(value) for value in values}
+    if kinds == {int, float}:
+        values = [float(value) for value in values]
+    elif len(kinds) > 1:
+        raise _bad(name, given, "give values of one kind: numbers, truth values or text")
+    if len(set(values)) < len(values):
+        raise _bad(name, given, "name each value once")
+    return Axis(name=name, values=tuple(values))
+
+
+def seed_of(seed: int, params: Mapping[str, JsonValue]) -> int:
+    """Returns a combination's own seed, from the sweep's and the parameters: its order does not matter."""
+    text = json.dumps([seed, params], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % SEED_MAX
+
+
+def _stepped(name: str, given: str, numbers: Sequence[int | float]) -> tuple[Value, ...]:
+    first, last, step = (*numbers, 1)[:3]
+    count = math.floor((last - first) / step + 1e-9) + 1
+    if count > COMBINATIONS_MAX:
+        raise _bad(name, given, f"take a larger step: {count:,} values, at most {COMBINATIONS_MAX:,}")
+    if all(isinstance(number, int) for number in (first, step)):
+        return tuple(first + step * place for place in range(count))
+    return tuple(round(first + step * place, 12) for place in range(count))
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
+
+
+def _word(text: str) -> Value:
+    try:
+        return _number(text)
+    except ValueError:
+        return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _bad(name: str, given: Any, next_step: str) -> InputError:
+    return InputError("invalid_grid", f"the values of {name[:60]!r} are {given!r:.80}", next_step)
