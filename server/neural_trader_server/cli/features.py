@@ -15,7 +15,7 @@ def list_features(
     json_output: Json = False,
 ) -> None:
     """Show the features that can be computed, with their parameters and sources."""
-    result = call_tool("features_search", query=query)
+    result = call_tool("features_search", query=query, limit=200)
     if json_output:
         emit(result)
         return

@@ -11,7 +11,7 @@ from neural_trader_governance.errors import DataError, InputError
 from neural_trader_tools.artifacts import Artifacts
 from neural_trader_tools.features import catalogue
 from neural_trader_tools.features.compute import features_compute
-from neural_trader_tools.features.definitions import DEFINITIONS
+from neural_trader_tools.features.definitions import DEFINITIONS, USUAL
 from neural_trader_tools.features.search import features_search
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
@@ -105,9 +105,14 @@ async def test_wrong_arguments_end_in_an_error_that_says_what_to_do(
 
 
 async def test_search_lists_all_and_finds_by_words_and_typos() -> None:
-    everything = await features_search()
-    assert [one.name for one in everything.features] == list(DEFINITIONS)
-    assert len(everything.model_dump_json()) < 8 << 10
+    usual = await features_search()
+    assert {one.name for one in usual.features} >= set(USUAL)
+    assert usual.note is not None
+    assert all(name in usual.note for name in set(DEFINITIONS) - {one.name for one in usual.features})
+    assert len(usual.model_dump_json()) < 9 << 10
+    everything = await features_search(limit=200)
+    assert {one.name for one in everything.features} == set(DEFINITIONS)
+    assert len(everything.features) >= 60
     assert (await features_search(query="volatilty")).features[0].name == "volatility"
     assert "bbands" in [one.name for one in (await features_search(query="bollinger")).features]
     nothing = await features_search(query="zzz")

@@ -12,7 +12,7 @@ import difflib
 import importlib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,9 +20,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from neural_trader_tools.features.definitions import DEFINITIONS, Definition, Parameter
+from neural_trader_tools.features.arena import ARENA
+from neural_trader_tools.features.definition import Definition, Parameter
+from neural_trader_tools.features.definitions import DEFINITIONS, USUAL
 
-KERNELS: Final = "neural_trader_tools.features.kernels"
+Floats = NDArray[np.float64]
+
+COMPILED: Final = "neural_trader_tools.features.compiled"
+TIMES: Final = ("time", "event_time")
+"""What the column with the bars' opens is called: by strategies, and by the archive."""
+
 EXPRESSION_LENGTH_MAX = 100
 EXPRESSION = re.compile(
     r"^\s*(?P<name>[A-Za-z_]\w*)\s*(?:\((?P<arguments>[^()]*)\))?\s*(?:\.\s*(?P<output>\w+))?\s*$", re.ASCII
@@ -50,16 +57,14 @@ class Feature:
         """How many bars come before the first that has a value."""
         return self.definition.lookback_bars(*self.arguments)
 
-    def compute(self, bars: pl.DataFrame) -> NDArray[np.float64]:
+    def compute(self, bars: pl.DataFrame) -> Floats:
         """Returns the feature's values, one per bar, NaN where undefined.
 
         Raises:
             ValueError: `missing_column`, the bars lack an input.
         """
-        inputs = [_column(bars, name, self.definition) for name in self.definition.inputs]
-        kernel: Callable[..., Any] = getattr(importlib.import_module(KERNELS), self.definition.name)
-        result = kernel(*inputs, *self.arguments)
-        return result[self.output] if len(self.definition.outputs) > 1 else result
+        columns = [_column(bars, name, self.definition) for name in self.definition.inputs]
+        return outputs(self.definition, self.arguments, columns)[self.output]
 
 
 def parse(expression: str) -> Feature:
@@ -93,12 +98,13 @@ def parse(expression: str) -> Feature:
     return Feature(definition, arguments, definition.outputs.index(output))
 
 
-def evaluate(expression: str, bars: pl.DataFrame) -> NDArray[np.float64]:
+def evaluate(expression: str, bars: pl.DataFrame) -> Floats:
     """Returns the values of a feature expression over bars.
 
     Args:
         expression: Such as `rsi(14)`.
-        bars: Columns `open, high, low, close, volume` as far as the feature reads them, ascending in time.
+        bars: Columns `open, high, low, close, volume` (and `time` or `event_time` for the calendar) as far
+            as the feature reads them, ascending in time.
 
     Returns:
         float64, one per bar, NaN until warmed up and where undefined.
@@ -109,9 +115,47 @@ def evaluate(expression: str, bars: pl.DataFrame) -> NDArray[np.float64]:
     return parse(expression).compute(bars)
 
 
-def warm_up() -> None:
-    """Loads every kernel's machine code: what a sandbox does before it forks its children."""
-    importlib.import_module(KERNELS).warm_up()
+def outputs(
+    definition: Definition,
+    arguments: Sequence[int | float],
+    columns: Sequence[Floats],
+    segments: Iterable[tuple[int, int]] | None = None,
+) -> Floats:
+    """Runs a feature's kernel over columns.
+
+    Args:
+        definition: Of the feature.
+        arguments: Its parameters, in order, within their bounds.
+        columns: Its inputs, in order, of one length, C-contiguous.
+        segments: Ranges of bars that know nothing of each other (symbols), which together are all bars;
+            None: one range.
+
+    Returns:
+        (outputs, bars), NaN where undefined. The memory comes from the arena.
+    """
+    machine: Any = importlib.import_module(COMPILED).machine(
+        definition.kernels, definition.name, len(definition.inputs)
+    )
+    size = columns[0].size
+    out = ARENA.floats(len(definition.outputs), size)
+    params = np.array([*arguments, 0.0], dtype=np.float64)
+    state = np.empty(definition.state_floats(*arguments))
+    for start, stop in ((0, size),) if segments is None else segments:
+        state.fill(0.0)
+        machine.run(start, stop, columns, params, state, out)
+    return out
+
+
+def warm_up(names: Iterable[str] = USUAL) -> None:
+    """Loads kernels' machine code, compiling what is not in the cache: what a sandbox does before it forks.
+
+    By default only the usual ones: a kernel that is not warm costs its first user 0.1 to 0.5 s to compile, 10 ms
+    to load; all of them cost everybody 15 s and 1 s.
+    """
+    compiled: Any = importlib.import_module(COMPILED)
+    for name in names:
+        definition = DEFINITIONS[name]
+        compiled.machine(definition.kernels, name, len(definition.inputs))
 
 
 def _bound(definition: Definition, text: str) -> tuple[int | float, ...]:
@@ -153,7 +197,9 @@ def _number(definition: Definition, parameter: Parameter, text: str) -> int | fl
     return value
 
 
-def _column(bars: pl.DataFrame, name: str, definition: Definition) -> NDArray[np.float64]:
+def _column(bars: pl.DataFrame, name: str, definition: Definition) -> Floats:
+    if name == "time":
+        return _times(bars, definition)
     if name not in bars.columns:
         raise ValueError(
             f"missing_column: {definition.name} reads {name}, which the bars lack;"
@@ -162,9 +208,25 @@ def _column(bars: pl.DataFrame, name: str, definition: Definition) -> NDArray[np
     column = bars.get_column(name)
     if not column.dtype.is_numeric():
         raise ValueError(f"missing_column: column {name} is {column.dtype}, not a number; cast it to Float64")
-    return column.cast(pl.Float64).fill_null(math.nan).to_numpy()
+    column = column if column.dtype == pl.Float64 else column.cast(pl.Float64)
+    column = column.fill_null(math.nan) if column.null_count() else column
+    return np.ascontiguousarray(column.to_numpy())
+
+
+def _times(bars: pl.DataFrame, definition: Definition) -> Floats:
+    """The bars' opens in seconds since 1970."""
+    name = next((name for name in TIMES if name in bars.columns), None)
+    column = bars.get_column(name) if name else pl.Series(dtype=pl.Null)
+    if not isinstance(column.dtype, pl.Datetime) or column.null_count():
+        raise ValueError(
+            f"missing_column: {definition.name} reads the bars' times, which they lack;"
+            " pass bars with a column time or event_time of dates and times, none of them null"
+        )
+    return column.dt.epoch("us").cast(pl.Float64).to_numpy() / 1e6
 
 
 def _nearest(name: str, names: Mapping[str, Definition]) -> str:
-    near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(sorted(names))}"
+    near = difflib.get_close_matches(name, list(names), n=3, cutoff=0.6)
+    return (
+        f"did you mean {' or '.join(near)}?" if near else f"use one of the {len(names)}, such as rsi or sma"
+    )

@@ -1,14 +1,31 @@
-"""How kernels are compiled and called: machine code, cached on disk, without the GIL, on checked input.
+"""How kernels are compiled and called: one machine code for whole columns and for single bars.
+
+A kernel is a plain function
+
+    def ema(start, stop, size, price, params, state, out): ...
+
+that goes through the bars `start … stop - 1` of its inputs, continues from the numbers in `state` (zeros at
+first) and leaves there what the next call needs. A whole column is one call; a new bar is a call with
+`stop = start + 1`. So the two can only give the same values, bit for bit, and where a column is cut makes no
+difference. Inputs may be read up to `Definition.reach_bars` before `start`, never after the current bar.
+Output k of bar i is `out[k * size + i]`.
+
+Kernels are typed as arrays and compiled for bare addresses: a call costs no conversion, neither from Python
+nor from other machine code. Nothing checks bounds there, so callers do. Compiled on the first call and
+cached on disk; without the GIL.
 
 Runs inside the sandbox too: standard library, numpy, numba and the engine only.
 """
 
+import ctypes
 import functools
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core.ccallback import CFunc
 from numpy.typing import NDArray
 
 from neural_trader_tools.engine.compiled import freshen
@@ -17,50 +34,54 @@ Floats = NDArray[np.float64]
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
+OPTIONS = {"nopython": True, "error_model": "numpy"}
+
 
 def jit(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Compiles on the first call, or loads what an earlier process compiled; releases the GIL."""
+    """Compiles what kernels call. It becomes part of their machine code, and is cached with it."""
     # numba ships no stubs; a compiled function is called like the plain one.
-    compiler: Any = cast(Any, numba).njit(cache=True, nogil=True, error_model="numpy")
-    machine = compiler(function)
-    freshen(machine, function)
-    return cast("Callable[Parameters, Result]", machine)
+    compiler: Any = cast(Any, numba).njit(nogil=True, error_model="numpy")
+    return cast("Callable[Parameters, Result]", compiler(function))
 
 
-def kernel(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Compiles a kernel and guards it: machine code does not check bounds, so the caller's arrays are.
+class Machine:
+    """A kernel's machine code.
 
-    Arrays are converted to contiguous float64 and must be of one length; integers (windows) must be
-    positive. One array type means one compiled version of each kernel.
-
-    Raises (the decorated function):
-        ValueError: `unequal_lengths` or `invalid_window`.
+    Attributes:
+        address: Where it starts, for other machine code: `void(int64 x 3, float64* x (inputs + 3))`.
     """
-    machine: Callable[..., Any] = jit(cast("Callable[..., Any]", function))
 
-    @functools.wraps(function)
-    def call(*arguments: Parameters.args, **named: Parameters.kwargs) -> Result:
-        ready = tuple(_ready(argument) for argument in (*arguments, *named.values()))
-        if len({argument.size for argument in ready if isinstance(argument, np.ndarray)}) > 1:
-            raise ValueError(
-                f"unequal_lengths: {function.__name__} got arrays of different lengths;"
-                " pass columns of the same bars"
-            )
-        return cast("Result", machine(*ready))
+    def __init__(self, function: Callable[..., Any], inputs: int) -> None:
+        numba_types: Any = cast(Any, numba).types
+        pointer = numba_types.CPointer(numba_types.float64)
+        signature = ((*[numba_types.int64] * 3, *[pointer] * (inputs + 3)), numba_types.void)
+        self._code: Any = _compiled(function, signature)
+        self.address: int = self._code.address
+        prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * (inputs + 3))
+        self._call: Callable[..., None] = prototype(self.address)
 
-    call.machine = machine  # type: ignore[attr-defined] (for tests and for callers inside numba)
-    return call
+    def run(
+        self, start: int, stop: int, inputs: Sequence[Floats], params: Floats, state: Floats, out: Floats
+    ) -> None:
+        """Goes through the bars `start … stop - 1`; `out` is (outputs, bars), all C-contiguous float64."""
+        columns = [column.ctypes.data for column in inputs]
+        self._call(
+            start, stop, out.shape[-1], *columns, params.ctypes.data, state.ctypes.data, out.ctypes.data
+        )
 
 
-def _ready(argument: object) -> Floats | int | float:
-    if isinstance(argument, bool | np.bool_):
-        raise ValueError("invalid_window: a truth value is no number; give an integer window")
-    if isinstance(argument, int | np.integer):
-        if argument < 1:
-            raise ValueError(f"invalid_window: window {argument} is below 1; give a positive number of bars")
-        return int(cast("int", argument))
-    if isinstance(argument, float | np.floating):
-        return float(cast("float", argument))
-    array = np.ascontiguousarray(np.asarray(argument, dtype=np.float64)).reshape(-1).view()
-    array.flags.writeable = False
-    return array
+@functools.cache
+def machine(module: str, name: str, inputs: int) -> Machine:
+    """Returns a kernel's machine code: loaded from numba's cache, or compiled (0.1 to 0.5 s)."""
+    return Machine(getattr(importlib.import_module(module), name), inputs)
+
+
+def _compiled(function: Callable[..., Any], signature: Any) -> Any:
+    code: Any = CFunc(function, signature, locals={}, options=OPTIONS)
+    try:
+        code.enable_caching()
+        freshen(code, function)
+    except RuntimeError:  # "no locator available for file": nowhere to write the cache
+        code = CFunc(function, signature, locals={}, options=OPTIONS)
+    code.compile()
+    return code

@@ -7,9 +7,12 @@ from pydantic import Field
 
 from neural_trader_governance.errors import InputError
 from neural_trader_governance.terms.term import Term
-from neural_trader_tools.features.definitions import DEFINITIONS, Definition
+from neural_trader_tools.features.definition import Definition
+from neural_trader_tools.features.definitions import DEFINITIONS, USUAL
+from neural_trader_tools.market.windows import checked_limit
 
 QUERY_LENGTH_MAX = 100
+LIMIT_MAX = 200
 SCORE_MIN = 0.6
 
 
@@ -35,25 +38,30 @@ class FeaturesResult(Term):
 
 
 async def features_search(
-    *, query: Annotated[str, Field(description="Name or words such as volatility; empty lists all")] = ""
+    *,
+    query: Annotated[str, Field(description="Name or words such as volatility; empty lists all")] = "",
+    limit: Annotated[int, Field(description="How many entries, 1-200; the others are named in note")] = 20,
 ) -> FeaturesResult:
     """Lists technical features that features_compute and strategies can use: parameters, formula, source."""
     if len(query) > QUERY_LENGTH_MAX:
         raise InputError("query_too_long", f"the query has {len(query)} characters", "give at most 100")
+    limit = checked_limit(limit, LIMIT_MAX)
     wanted = query.casefold().strip()
     scored = [(_score(wanted, definition), definition) for definition in DEFINITIONS.values()]
     hits = sorted((hit for hit in scored if hit[0] >= SCORE_MIN), key=lambda hit: -hit[0])
-    names = ", ".join(DEFINITIONS)
-    return FeaturesResult(
-        features=[_entry(definition) for _, definition in hits],
-        note=None if hits else f"nothing matches; there are {names}",
-    )
+    if not wanted:
+        hits.sort(key=lambda hit: hit[1].name not in USUAL)
+    note = None if hits else f"nothing matches; there are {', '.join(DEFINITIONS)}"
+    if more := [definition.name for _, definition in hits[limit:]]:
+        note = f"{len(more)} more: {', '.join(more)}; query a name, or raise limit"
+    return FeaturesResult(features=[_entry(definition) for _, definition in hits[:limit]], note=note)
 
 
 def _score(wanted: str, definition: Definition) -> float:
     if not wanted or wanted == definition.name:
         return 3.0
-    text = f"{definition.name} {definition.title} {definition.formula}".casefold()
+    text = f"{definition.name} {definition.title} {definition.family} {definition.formula}".casefold()
+    text = f"{text} {definition.convention}".casefold()
     if wanted in text:
         return 2.0
     words = [definition.name, *definition.title.casefold().replace(",", " ").split()]
@@ -70,5 +78,7 @@ def _entry(definition: Definition) -> FeatureEntry:
         outputs=list(definition.outputs),
         lookback_bars=definition.lookback_bars(),
         formula=definition.formula,
-        source=definition.source,
+        source=f"{definition.source}; TA-Lib: {definition.convention}"
+        if definition.convention
+        else definition.source,
     )

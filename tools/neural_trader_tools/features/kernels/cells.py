@@ -1,0 +1,268 @@
+"""Cells: the small pieces of rolling state that kernels are made of.
+
+A cell keeps its numbers in `state` from the index `at` on and takes one value a bar. It returns NaN until
+its window is full; a value that is not finite empties it, so that no gap is ever bridged. How many slots a
+cell takes is said with it. All are O(1) a bar (`highest` amortised: once a window it costs a window).
+"""
+
+import math
+
+import numpy as np
+
+from neural_trader_tools.features.compiled import Floats, jit
+
+REFRESH = 1024
+"""Sliding sums are summed anew this often, so that rounding never accumulates."""
+
+SMOOTH = 3
+WILDER = 2
+SLIDING = 3
+"""Slots of a cell, without its ring of `window` values."""
+
+
+@jit
+def smooth(state: Floats, at: int, x: float, window: int) -> float:
+    """Exponential average, 2 / (window + 1), from the first window's mean; `SMOOTH` slots."""
+    if not math.isfinite(x):
+        state[at] = 0.0
+        state[at + 1] = 0.0
+        return np.nan
+    run = state[at] + 1.0
+    state[at] = run
+    if run <= window:
+        state[at + 1] += x
+        average = state[at + 1] / window
+    else:
+        average = state[at + 2] + (x - state[at + 2]) * (2.0 / (window + 1))
+    state[at + 2] = average
+    return average if run >= window else np.nan
+
+
+@jit
+def wilder(state: Floats, at: int, x: float, window: int) -> float:
+    """Wilder's average, 1 / window, from the first window's mean; `WILDER` slots."""
+    if not math.isfinite(x):
+        state[at] = 0.0
+        state[at + 1] = 0.0
+        return np.nan
+    run = state[at] + 1.0
+    state[at] = run
+    if run <= window:
+        state[at + 1] += x / window
+    else:
+        state[at + 1] = (state[at + 1] * (window - 1) + x) / window
+    return state[at + 1] if run >= window else np.nan
+
+
+@jit
+def mean(state: Floats, at: int, x: float, window: int) -> float:
+    """Mean of the last `window` values; `SLIDING + window` slots (run, total, place, ring)."""
+    if not math.isfinite(x):
+        state[at] = 0.0
+        state[at + 1] = 0.0
+        state[at + 2] = 0.0
+        return np.nan
+    run = int(state[at]) + 1
+    place = int(state[at + 2])
+    total = state[at + 1] + x
+    ring = at + 3
+    if run > window:
+        total -= state[ring + place]
+    state[ring + place] = x
+    place = place + 1 if place + 1 < window else 0
+    if run > window and run % REFRESH == 0:
+        total = 0.0
+        for j in range(place, window):
+            total += state[ring + j]
+        for j in range(place):
+            total += state[ring + j]
+    state[at] = run
+    state[at + 1] = total
+    state[at + 2] = place
+    return total / window if run >= window else np.nan
+
+
+@jit
+def weighted(state: Floats, at: int, x: float, window: int) -> float:
+    """Linearly weighted mean, the newest weighing `window`; `SLIDING + 1 + window` slots."""
+    if not math.isfinite(x):
+        for slot in range(4):
+            state[at + slot] = 0.0
+        return np.nan
+    run = int(state[at]) + 1
+    place = int(state[at + 2])
+    total = state[at + 1]
+    rising = state[at + 3]
+    ring = at + 4
+    if run <= window:
+        rising += run * x
+        total += x
+    else:
+        rising += window * x - total
+        total += x - state[ring + place]
+    state[ring + place] = x
+    place = place + 1 if place + 1 < window else 0
+    if run > window and run % REFRESH == 0:
+        total = 0.0
+        rising = 0.0
+        for j in range(window):
+            old = state[ring + (place + j) % window]
+            total += old
+            rising += (j + 1) * old
+    state[at] = run
+    state[at + 1] = total
+    state[at + 2] = place
+    state[at + 3] = rising
+    return rising / (0.5 * window * (window + 1)) if run >= window else np.nan
+
+
+@jit
+def before(state: Floats, at: int, x: float, window: int) -> float:
+    """The value `window` bars back; `SLIDING + window` slots."""
+    if not math.isfinite(x):
+        state[at] = 0.0
+        return np.nan
+    run = int(state[at]) + 1
+    slot = at + 1 + (run - 1) % window
+    old = state[slot] if run > window else np.nan
+    state[slot] = x
+    state[at] = run
+    return old
+
+
+@jit
+def highest(state: Floats, at: int, x: float, window: int) -> float:
+    """Maximum of the last `window` values; `SLIDING + window` slots.
+
+    van Herk's and Gil's and Werman's blocks: the maximum of a window is that of the tail of one block of
+    `window` values and of the head of the next. Tails are known when a block ends, heads as it goes.
+    """
+    if not math.isfinite(x):
+        state[at] = 0.0
+        return np.nan
+    run = int(state[at])
+    place = int(state[at + 2]) if run > 0 else 0
+    ring = at + 3
+    head = x if place == 0 or x > state[at + 1] else state[at + 1]
+    state[at + 1] = head
+    state[ring + place] = x
+    if place + 1 < window:
+        tail = state[ring + place + 1]
+        result = tail if run >= window and tail > head else head
+        state[at + 2] = place + 1
+    else:
+        result = head
+        for j in range(window - 2, -1, -1):
+            if state[ring + j + 1] > state[ring + j]:
+                state[ring + j] = state[ring + j + 1]
+        state[at + 2] = 0.0
+    state[at] = run + 1
+    return result if run + 1 >= window else np.nan
+
+
+@jit
+def highest_age(state: Floats, at: int, x: float, window: int) -> float:
+    """How many bars ago the last `window` values had their (latest) maximum; `SLIDING + 1 + 2 window`."""
+    if not math.isfinite(x):
+        state[at] = 0.0
+        return np.nan
+    run = int(state[at])
+    place = run % window
+    tops = at + 4
+    times = tops + window
+    if place == 0 or x >= state[at + 1]:
+        state[at + 1] = x
+        state[at + 2] = run
+    state[tops + place] = x
+    state[times + place] = run
+    born = state[at + 2]
+    if place + 1 < window:
+        if run >= window and state[tops + place + 1] > state[at + 1]:
+            born = state[times + place + 1]
+    else:
+        for j in range(window - 2, -1, -1):
+            if state[tops + j + 1] >= state[tops + j]:
+                state[tops + j] = state[tops + j + 1]
+                state[times + j] = state[times + j + 1]
+    state[at] = run + 1
+    return run - born if run + 1 >= window else np.nan
+
+
+@jit
+def moments(state: Floats, at: int, x: float, window: int) -> tuple[float, float]:
+    """Mean and sum of squared deviations of the last `window` values; `5 + window` slots.
+
+    See `slide`, which does the same over a column.
+    """
+    if not math.isfinite(x):
+        state[at] = 0.0
+        return np.nan, np.nan
+    run = int(state[at]) + 1
+    ring = at + 5
+    place = (run - 1) % window
+    old = state[ring + place]
+    state[ring + place] = x
+    state[at] = run
+    if run < window:
+        return np.nan, np.nan
+    average = state[at + 1]
+    spread = state[at + 2]
+    peak = state[at + 3]
+    if run > window:
+        former = average
+        average += (x - old) / window
+        spread += (x - old) * (x - average + old - former)
+        peak = max(peak, spread)
+    if run == window or run % REFRESH == 0 or spread < 1e-4 * peak:
+        average = 0.0
+        for j in range(window):
+            average += state[ring + (place + 1 + j) % window]
+        average /= window
+        spread = 0.0
+        for j in range(window):
+            spread += (state[ring + (place + 1 + j) % window] - average) ** 2
+        peak = spread
+    state[at + 1] = average
+    state[at + 2] = spread
+    state[at + 3] = peak
+    return average, spread if spread > window * (1e-14 * average) ** 2 else 0.0
+
+
+@jit
+def slide(
+    values: Floats, i: int, window: int, run: int, average: float, spread: float, peak: float
+) -> tuple[float, float, float]:
+    """Moves the mean and the sum of squared deviations of a window to the bar `i`.
+
+    Both slide by Welford's update. Where the rounding of former, larger sums could show (the sum fell to
+    a ten-thousandth of its peak, or 1,024 bars have passed), the window itself is summed anew.
+    """
+    if run > window:
+        x = values[i]
+        old = values[i - window]
+        former = average
+        average += (x - old) / window
+        spread += (x - old) * (x - average + old - former)
+        peak = max(peak, spread)
+    if run == window or run % REFRESH == 0 or spread < 1e-4 * peak:
+        average = 0.0
+        for j in range(i - window + 1, i + 1):
+            average += values[j]
+        average /= window
+        spread = 0.0
+        for j in range(i - window + 1, i + 1):
+            spread += (values[j] - average) ** 2
+        peak = spread
+    return average, spread, peak
+
+
+@jit
+def settled(average: float, spread: float, window: int) -> float:
+    """The sum of squared deviations, 0 where it is below what a double resolves."""
+    return spread if spread > window * (1e-14 * average) ** 2 else 0.0
+
+
+@jit
+def true_range(high: float, low: float, before: float) -> float:
+    """Wilder's true range of a bar, given the former close."""
+    return max(high - low, max(abs(high - before), abs(low - before)))

@@ -1,0 +1,397 @@
+"""Oscillators: how strongly, and how far from its recent range, a price moved."""
+
+import math
+
+import numpy as np
+
+from neural_trader_tools.features.compiled import Floats, jit
+from neural_trader_tools.features.kernels.cells import (
+    SLIDING,
+    SMOOTH,
+    highest,
+    highest_age,
+    mean,
+    smooth,
+    true_range,
+)
+
+
+@jit
+def _gains(price: Floats, i: int, window: int, state: Floats) -> tuple[float, float]:
+    """Wilder's averages of gains and losses, NaN until `window` changes are in; three slots of state."""
+    if not math.isfinite(price[i]):
+        state[0] = 0.0
+        return np.nan, np.nan
+    run = int(state[0]) + 1
+    state[0] = run
+    if run == 1:
+        state[1] = 0.0
+        state[2] = 0.0
+        return np.nan, np.nan
+    change = price[i] - price[i - 1]
+    up = max(change, 0.0)
+    down = max(-change, 0.0)
+    if run <= window + 1:
+        gain = state[1] + up / window
+        loss = state[2] + down / window
+    else:
+        gain = (state[1] * (window - 1) + up) / window
+        loss = (state[2] * (window - 1) + down) / window
+    state[1] = gain
+    state[2] = loss
+    if run <= window:
+        return np.nan, np.nan
+    return gain, loss
+
+
+def rsi(start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats) -> None:
+    """Wilder's relative strength index, 0 … 100; 50 where the price stood still over all its history."""
+    window = int(params[0])
+    for i in range(start, stop):
+        gain, loss = _gains(price, i, window, state)
+        both = gain + loss
+        out[i] = 50.0 if both == 0.0 else 100.0 * gain / both
+
+
+def cmo(start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats) -> None:
+    """Chande's momentum oscillator with Wilder's averages, -100 … 100; 0 where the price stood still."""
+    window = int(params[0])
+    for i in range(start, stop):
+        gain, loss = _gains(price, i, window, state)
+        both = gain + loss
+        out[i] = 0.0 if both == 0.0 else 100.0 * (gain - loss) / both
+
+
+def macd(start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats) -> None:
+    """Line, signal and histogram, all from the same bar on.
+
+    Both averages start where the slow one has its first window, the fast one from the mean of the last
+    `fast` prices there (TA-Lib's rule).
+    """
+    fast = int(params[0])
+    slow = int(params[1])
+    signal = int(params[2])
+    run = int(state[0])
+    quick = state[1]
+    sluggish = state[2]
+    average = state[3]
+    total = state[4]
+    for i in range(start, stop):
+        x = price[i]
+        out[i] = np.nan
+        out[size + i] = np.nan
+        out[2 * size + i] = np.nan
+        if not math.isfinite(x):
+            run = 0
+            continue
+        run += 1
+        if run < slow:
+            continue
+        if run == slow:
+            sluggish = 0.0
+            quick = 0.0
+            total = 0.0
+            for j in range(i - slow + 1, i + 1):
+                sluggish += price[j]
+            for j in range(i - fast + 1, i + 1):
+                quick += price[j]
+            sluggish /= slow
+            quick /= fast
+        else:
+            quick += (x - quick) * 2.0 / (fast + 1)
+            sluggish += (x - sluggish) * 2.0 / (slow + 1)
+        difference = quick - sluggish
+        if run < slow + signal:
+            total += difference
+            average = total / signal
+        else:
+            average += (difference - average) * 2.0 / (signal + 1)
+        if run >= slow + signal - 1:
+            out[i] = difference
+            out[size + i] = average
+            out[2 * size + i] = difference - average
+    state[0] = run
+    state[1] = quick
+    state[2] = sluggish
+    state[3] = average
+    state[4] = total
+
+
+@jit
+def _averages_apart(price: Floats, i: int, fast: int, slow: int, state: Floats) -> tuple[float, float]:
+    """A fast and a slow exponential average, started together as in MACD; three slots of state."""
+    x = price[i]
+    run = int(state[0]) + 1 if math.isfinite(x) else 0
+    state[0] = run
+    if run < slow:
+        return np.nan, np.nan
+    if run == slow:
+        quick = 0.0
+        sluggish = 0.0
+        for j in range(i - slow + 1, i + 1):
+            sluggish += price[j]
+        for j in range(i - fast + 1, i + 1):
+            quick += price[j]
+        sluggish /= slow
+        quick /= fast
+    else:
+        quick = state[1] + (x - state[1]) * (2.0 / (fast + 1))
+        sluggish = state[2] + (x - state[2]) * (2.0 / (slow + 1))
+    state[1] = quick
+    state[2] = sluggish
+    return quick, sluggish
+
+
+def apo(start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats) -> None:
+    """Difference of a fast and a slow exponential average."""
+    for i in range(start, stop):
+        quick, sluggish = _averages_apart(price, i, int(params[0]), int(params[1]), state)
+        out[i] = quick - sluggish
+
+
+def ppo(start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats) -> None:
+    """Difference of the two averages in percent of the slow one; NaN where that is 0."""
+    for i in range(start, stop):
+        quick, sluggish = _averages_apart(price, i, int(params[0]), int(params[1]), state)
+        out[i] = 100.0 * (quick - sluggish) / sluggish if sluggish != 0.0 else np.nan
+
+
+def trix(start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats) -> None:
+    """Change in percent of a triple exponential average."""
+    window = int(params[0])
+    for i in range(start, stop):
+        once = smooth(state, 0, price[i], window)
+        twice = smooth(state, SMOOTH, once, window)
+        former = state[2 * SMOOTH + 2]
+        counted = state[2 * SMOOTH]
+        thrice = smooth(state, 2 * SMOOTH, twice, window)
+        out[i] = (thrice / former - 1.0) * 100.0 if counted >= window and former != 0.0 else np.nan
+
+
+def stochastic(
+    start: int,
+    stop: int,
+    size: int,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    """Lane's slow stochastic: %K, smoothed, and its average %D; NaN where the range is empty."""
+    window = int(params[0])
+    smoothing = int(params[1])
+    signal = int(params[2])
+    second = SLIDING + window
+    third = second + SLIDING + window
+    fourth = third + SLIDING + smoothing
+    for i in range(start, stop):
+        upper = highest(state, 0, high[i], window)
+        lower = -highest(state, second, -low[i], window)
+        raw = 100.0 * (close[i] - lower) / (upper - lower) if upper > lower else np.nan
+        k = mean(state, third, raw, smoothing)
+        out[i] = k
+        out[size + i] = mean(state, fourth, k, signal)
+
+
+def stochastic_fast(
+    start: int,
+    stop: int,
+    size: int,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    """Lane's fast stochastic: %K unsmoothed, and its average %D."""
+    window = int(params[0])
+    signal = int(params[1])
+    second = SLIDING + window
+    third = second + SLIDING + window
+    for i in range(start, stop):
+        upper = highest(state, 0, high[i], window)
+        lower = -highest(state, second, -low[i], window)
+        raw = 100.0 * (close[i] - lower) / (upper - lower) if upper > lower else np.nan
+        out[i] = raw + 0.0
+        out[size + i] = mean(state, third, raw, signal)
+
+
+def stochastic_rsi(
+    start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats
+) -> None:
+    """Where the RSI stands in its own range (%K), and its average %D; NaN where that range is empty."""
+    window = int(params[0])
+    reach = int(params[1])
+    signal = int(params[2])
+    first = 3
+    second = first + SLIDING + reach
+    third = second + SLIDING + reach
+    for i in range(start, stop):
+        gain, loss = _gains(price, i, window, state)
+        both = gain + loss
+        strength = 50.0 if both == 0.0 else 100.0 * gain / both
+        upper = highest(state, first, strength, reach)
+        lower = -highest(state, second, -strength, reach)
+        raw = 100.0 * (strength - lower) / (upper - lower) if upper > lower else np.nan
+        out[i] = raw
+        out[size + i] = mean(state, third, raw, signal)
+
+
+def williams_r(
+    start: int,
+    stop: int,
+    size: int,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    """Williams' %R, -100 … 0; NaN where the range is empty."""
+    window = int(params[0])
+    for i in range(start, stop):
+        upper = highest(state, 0, high[i], window)
+        lower = -highest(state, SLIDING + window, -low[i], window)
+        out[i] = -100.0 * (upper - close[i]) / (upper - lower) if upper > lower else np.nan
+
+
+def cci(
+    start: int,
+    stop: int,
+    size: int,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    """Lambert's commodity channel index; NaN where nothing varies. It costs a window a bar by nature."""
+    window = int(params[0])
+    ring = 2
+    run = int(state[0])
+    place = int(state[1])
+    for i in range(start, stop):
+        typical = (high[i] + low[i] + close[i]) / 3.0
+        if not math.isfinite(typical):
+            run = 0
+            place = 0
+            out[i] = np.nan
+            continue
+        run += 1
+        state[ring + place] = typical
+        place = place + 1 if place + 1 < window else 0
+        if run < window:
+            out[i] = np.nan
+            continue
+        s0 = s1 = s2 = s3 = 0.0
+        whole = window - window % 4
+        for j in range(0, whole, 4):
+            s0 += state[ring + j]
+            s1 += state[ring + j + 1]
+            s2 += state[ring + j + 2]
+            s3 += state[ring + j + 3]
+        for j in range(whole, window):
+            s0 += state[ring + j]
+        average = (s0 + s1 + s2 + s3) / window
+        s0 = s1 = s2 = s3 = 0.0
+        for j in range(0, whole, 4):
+            s0 += abs(state[ring + j] - average)
+            s1 += abs(state[ring + j + 1] - average)
+            s2 += abs(state[ring + j + 2] - average)
+            s3 += abs(state[ring + j + 3] - average)
+        for j in range(whole, window):
+            s0 += abs(state[ring + j] - average)
+        deviation = (s0 + s1 + s2 + s3) / window
+        out[i] = (typical - average) / (0.015 * deviation) if deviation > 1e-14 * abs(average) else np.nan
+    state[0] = run
+    state[1] = place
+
+
+def ultimate_oscillator(
+    start: int,
+    stop: int,
+    size: int,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    """Williams' ultimate oscillator over three windows, 0 … 100; NaN where there was no range."""
+    w1 = int(params[0])
+    w2 = int(params[1])
+    w3 = int(params[2])
+    run = int(state[0])
+    a1 = 1
+    a2 = a1 + SLIDING + w1
+    a3 = a2 + SLIDING + w2
+    b1 = a3 + SLIDING + w3
+    b2 = b1 + SLIDING + w1
+    b3 = b2 + SLIDING + w2
+    for i in range(start, stop):
+        run = run + 1 if math.isfinite(high[i] + low[i] + close[i]) else 0
+        pressure = np.nan
+        reach = np.nan
+        if run > 1:
+            pressure = close[i] - min(low[i], close[i - 1])
+            reach = true_range(high[i], low[i], close[i - 1])
+        p1 = mean(state, a1, pressure, w1)
+        p2 = mean(state, a2, pressure, w2)
+        p3 = mean(state, a3, pressure, w3)
+        r1 = mean(state, b1, reach, w1)
+        r2 = mean(state, b2, reach, w2)
+        r3 = mean(state, b3, reach, w3)
+        if r1 > 0.0 and r2 > 0.0 and r3 > 0.0:
+            out[i] = 100.0 * (4.0 * p1 / r1 + 2.0 * p2 / r2 + p3 / r3) / 7.0
+        else:
+            out[i] = np.nan
+    state[0] = run
+
+
+def balance_of_power(
+    start: int,
+    stop: int,
+    size: int,
+    opening: Floats,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    """(close - open) / (high - low) of each bar; NaN where the bar has no range."""
+    for i in range(start, stop):
+        reach = high[i] - low[i]
+        value = (close[i] - opening[i]) / reach if reach > 0.0 else np.nan
+        out[i] = value if math.isfinite(value) else np.nan
+
+
+def aroon(
+    start: int,
+    stop: int,
+    size: int,
+    high: Floats,
+    low: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    """Chande's Aroon: how recent the highest high and the lowest low of window + 1 bars are."""
+    window = int(params[0])
+    second = SLIDING + 1 + 2 * (window + 1)
+    for i in range(start, stop):
+        x = high[i] + low[i]
+        is_bar = math.isfinite(x)
+        up = 100.0 * (window - highest_age(state, 0, high[i] if is_bar else np.nan, window + 1)) / window
+        age = highest_age(state, second, -low[i] if is_bar else np.nan, window + 1)
+        down = 100.0 * (window - age) / window
+        out[i] = up
+        out[size + i] = down
+        out[2 * size + i] = up - down
