@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from neural_trader_governance.errors import StrategyError
+from neural_trader_tools.backtest.cautions import find_warnings
 from neural_trader_tools.backtest.digest import run_digest
-from neural_trader_tools.backtest.metrics import compute_metrics, find_warnings
+from neural_trader_tools.backtest.metrics import compute_metrics
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.replay import Replay, SymbolReplay, replay_symbol
 from neural_trader_tools.backtest.settings import BacktestRequest, Settings

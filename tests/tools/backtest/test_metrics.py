@@ -1,13 +1,14 @@
 """Metrics against closed forms and hand-made equity curves."""
 
 import math
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import pytest
 
 from neural_trader_tools.backtest import metrics as m
+from neural_trader_tools.backtest.cautions import find_warnings
+from neural_trader_tools.backtest.curve import drawdowns
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.replay import Replay, replay_symbol
 from neural_trader_tools.backtest.settings import Settings
@@ -43,10 +44,10 @@ def test_trade_statistics_of_one_gain_and_one_loss() -> None:
 
 
 def test_drawdown_is_a_positive_fraction_and_lasts_from_its_peak() -> None:
-    depth, duration = m.drawdowns(np.array([100.0, 120, 90, 110, 119, 121, 100]), 100.0)
+    depth, duration = drawdowns(np.array([100.0, 120, 90, 110, 119, 121, 100]), 100.0)
     assert depth == pytest.approx(0.25)
     assert duration == 3
-    assert m.drawdowns(np.array([90.0, 80.0]), 100.0)[0] == pytest.approx(0.2)
+    assert drawdowns(np.array([90.0, 80.0]), 100.0)[0] == pytest.approx(0.2)
 
 
 def test_ratios_follow_their_definitions() -> None:
@@ -62,49 +63,17 @@ def test_ratios_follow_their_definitions() -> None:
     assert result.calmar_ratio == pytest.approx(result.cagr / result.max_drawdown)
 
 
-def test_the_probabilistic_sharpe_ratio_is_the_closed_form() -> None:
-    returns = np.random.default_rng(1).normal(0.001, 0.01, 500)
-    sharpe = returns.mean() / returns.std(ddof=1)
-    z = (returns - returns.mean()) / returns.std()
-    skew, kurtosis = (z**3).mean(), (z**4).mean()
-    expected = NormalDist().cdf(
-        (sharpe - 0.02) * math.sqrt(499) / math.sqrt(1 - skew * sharpe + (kurtosis - 1) / 4 * sharpe**2)
-    )
-    assert m.probabilistic_sharpe_ratio(returns, 0.02) == pytest.approx(expected, rel=1e-12)
-
-
-def test_deflation_matches_the_example_of_the_paper() -> None:
-    # Bailey & Lopez de Prado (2014): N = 100 trials, V[SR] = 1/2 a year, T = 1250 days -> SR* = 0.1132 a day
-    spread = math.sqrt(0.5 / 250)
-    unit = np.array([-1.0, 1.0] * 50)
-    trials = [float(value) for value in unit / unit.std(ddof=1) * spread]
-    assert m.expected_best_sharpe(trials) == pytest.approx(0.1132, abs=5e-5)
-
-
-def test_the_deflated_sharpe_ratio_falls_with_every_trial() -> None:
-    returns = np.random.default_rng(2).normal(0.001, 0.01, 750)
-    own = m.sharpe_per_bar(returns)
-    trials: list[float | None] = [own]
-    values = [m.deflated_sharpe_ratio(returns, trials)]
-    assert values[0] == m.probabilistic_sharpe_ratio(returns, 0.0)
-    for count in (10, 100):
-        others = [0.03 * (-1) ** number for number in range(count)]
-        values.append(m.deflated_sharpe_ratio(returns, [own, *others]))
-    first, second, third = (value or 0.0 for value in values)
-    assert first > second > third > 0.0
-
-
 def test_what_is_undefined_is_null() -> None:
     run = replay([10, 10, 10], [0, 0, 0])
     result = m.compute_metrics(run, 252.0)
     assert result.sharpe_ratio is result.sortino_ratio is result.win_rate is result.profit_factor is None
     assert result.deflated_sharpe_ratio is result.sharpe_ci is result.sqn is result.kelly is None
-    assert any(warning.startswith("no_trades") for warning in m.find_warnings(run, result))
+    assert any(warning.startswith("no_trades") for warning in find_warnings(run, result))
 
 
 def test_few_trades_are_warned_of() -> None:
     run = replay([10, 10, 12, 12, 9, 9, 9], [1, 0, 0, 1, 0, 0, 0])
-    warnings = m.find_warnings(run, m.compute_metrics(run, 252.0))
+    warnings = find_warnings(run, m.compute_metrics(run, 252.0))
     assert any(warning.startswith("few_trades: 2 closed trades") for warning in warnings)
 
 

@@ -103,7 +103,7 @@ async def test_verifying_a_run_of_an_older_engine_says_so(
     verified = await backtest_verify(backtests, run_id=same.run_id)
     assert verified.identical
     assert verified.digest_recomputed == same.digest
-    assert verified.detail.startswith("Engine 1 made the run; engine 2, which is this one, makes the same")
+    assert verified.detail.startswith("Engine 1 made the run; engine 3, which is this one, makes the same")
     verified = await backtest_verify(backtests, run_id=chance.run_id)
     assert not verified.identical
     assert verified.detail.startswith("Engine 1 made the run, and this is engine 2")
@@ -225,7 +225,7 @@ async def test_unverifiable_chance_is_found_by_verify(backtests: Backtests) -> N
         ({"slippage_bps": float("inf")}, "invalid_slippage_bps"),
         ({"fill": "open"}, "invalid_fill"),
         ({"lots": "round"}, "invalid_lots"),
-        ({"convention": "vectorbt"}, "unsupported_convention"),
+        ({"convention": "vectorbot"}, "invalid_convention"),
         ({"seed": -1}, "invalid_seed"),
     ],
 )

@@ -2,12 +2,11 @@
 
 Returns are equity at a close over equity at the close before, minus 1; the first bar has none. The
 risk-free rate is 0. Trades are closed round trips, from flat to flat. Ratios are fractions,
-durations are in bars.
+durations are in bars. What says how far to trust the rest comes first.
 """
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -15,12 +14,20 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from neural_trader_governance.terms.market import interval_duration
+from neural_trader_tools.backtest.curve import drawdowns as drawdowns
+from neural_trader_tools.backtest.curve import read_curve
+from neural_trader_tools.backtest.luck.sharpe import (
+    Moments,
+    deflated_sharpe,
+    expected_best_sharpe,
+    probabilistic_sharpe,
+    sharpe_interval,
+    track_record_bars,
+)
 from neural_trader_tools.backtest.replay import Replay
 
 Floats = NDArray[np.float64]
-FEW_TRADES: Final = 30
-_EULER_MASCHERONI: Final = 0.5772156649015329
-_NORMAL: Final = NormalDist()
+_DAY_US: Final = 86_400_000_000
 
 
 class Metrics(BaseModel):
@@ -28,6 +35,23 @@ class Metrics(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    deflated_sharpe_ratio: float | None = Field(
+        description="Probability that the true Sharpe ratio exceeds what luck gives the best of `trials`"
+    )
+    probabilistic_sharpe_ratio: float | None = Field(description="Probability that it exceeds 0")
+    sharpe_ci: tuple[float, float] | None = Field(description="95 % interval of the default sharpe_ratio")
+    trials: int = Field(ge=1, description="Different backtests that saw some of this data, this one included")
+    sharpe_by_luck: float = Field(
+        description="Sharpe ratio a year expected of the best of `trials` without skill"
+    )
+    track_record_bars: float | None = Field(
+        description="Returns needed until the Sharpe ratio exceeds 0 with 95 %; null if it does not"
+    )
+    break_even_cost_bps: float | None = Field(
+        description="Further cost of each traded notional that eats the profit; negative if there is none"
+    )
+    sharpe_first_half: float | None = Field(description="Of the first half of the returns, a year")
+    sharpe_second_half: float | None = Field(description="Of the second half, a year")
     equity_final: float = Field(description="Equity at the last close, open positions marked there")
     return_total: float = Field(description="equity_final / cash - 1")
     cagr: float | None = Field(description="(equity_final / cash) ^ (periods a year / returns) - 1")
@@ -48,20 +72,12 @@ class Metrics(BaseModel):
     kelly: float | None = Field(description="win_rate - (1 - win_rate) / (mean gain / mean loss)")
     turnover: float | None = Field(description="Traded value a year / mean equity")
     commission_total: float = Field(description="Sum of the commissions")
-    probabilistic_sharpe_ratio: float | None = Field(
-        description="Probability that the true Sharpe ratio exceeds 0"
-    )
-    deflated_sharpe_ratio: float | None = Field(
-        description="Probability that it exceeds the best one expected of `trials` tries without skill"
-    )
-    sharpe_ci: tuple[float, float] | None = Field(description="95 % interval of sharpe_ratio")
-    trials: int = Field(ge=1, description="Different backtests on this data so far, this one included")
 
 
 def compute_metrics(
     replay: Replay, periods_per_year: float, trial_sharpes: Sequence[float | None] = ()
 ) -> Metrics:
-    """Returns the metrics of a replay.
+    """Returns the metrics of a replay, by the definitions of this module (`conventions` has others).
 
     Args:
         replay: The result of the trusted engine.
@@ -69,54 +85,86 @@ def compute_metrics(
         trial_sharpes: Sharpe ratio per bar of every *other* configuration tried on this data; None where
             undefined.
     """
-    equity, cash = replay.equity, replay.cash
-    final = float(equity[-1])
-    returns = bar_returns(equity)
-    sharpe = sharpe_per_bar(returns)
-    drawdown, duration = drawdowns(equity, cash)
-    cagr = None
-    if len(returns):
-        cagr = (final / cash) ** (periods_per_year / len(returns)) - 1.0 if final > 0.0 else -1.0
-    trades = np.concatenate([symbol.trades for symbol in replay.symbols])
-    closed = trades[~np.isnan(trades[:, 1])]
-    pnl, trade_returns = closed[:, 7], closed[:, 8]
+    cash = replay.cash
+    final = float(replay.equity[-1])
+    curve = read_curve(replay.equity, cash)
+    moments, root = curve.moments, math.sqrt(periods_per_year)
+    cagr = growth(final / cash, curve.returns / periods_per_year)
+    pnl, trade_returns = closed_trades(replay)
     gains, losses = pnl[pnl > 0.0], pnl[pnl < 0.0]
     win_rate = len(gains) / len(pnl) if len(pnl) else None
     fills = np.concatenate([symbol.fills for symbol in replay.symbols])
-    years = len(returns) / periods_per_year
-    mean_equity = float(equity.mean())
-    turnover = float(np.abs(fills[:, 2] * fills[:, 3]).sum())
-    root = math.sqrt(periods_per_year)
-    deviation = _deviation(returns)
-    downside = math.sqrt(float(np.mean(np.minimum(returns, 0.0) ** 2))) if len(returns) else 0.0
+    years = curve.returns / periods_per_year
+    traded = float(np.abs(fills[:, 2] * fills[:, 3]).sum())
+    sharpes = [*trial_sharpes, None if moments is None else moments.sharpe]
     return Metrics(
+        deflated_sharpe_ratio=None if moments is None else deflated_sharpe(moments, sharpes),
+        probabilistic_sharpe_ratio=None if moments is None else probabilistic_sharpe(moments),
+        sharpe_ci=None if moments is None else sharpe_interval(moments, periods_per_year),
+        trials=len(sharpes),
+        sharpe_by_luck=expected_best_sharpe(sharpes) * root,
+        track_record_bars=None if moments is None else track_record_bars(moments),
+        break_even_cost_bps=finite((final - cash) / traded * 1e4) if traded > 0.0 else None,
+        sharpe_first_half=None if curve.first is None else curve.first.sharpe * root,
+        sharpe_second_half=None if curve.second is None else curve.second.sharpe * root,
         equity_final=final,
         return_total=final / cash - 1.0,
-        cagr=_finite(cagr),
-        volatility_annual=None if deviation is None else deviation * root,
-        sharpe_ratio=None if sharpe is None else sharpe * root,
-        sortino_ratio=float(returns.mean()) / downside * root if downside > 0.0 else None,
-        calmar_ratio=_finite(cagr / drawdown) if cagr is not None and drawdown > 0.0 else None,
-        max_drawdown=drawdown,
-        max_drawdown_duration=duration,
-        exposure_time=float(replay.exposed.mean()),
-        trade_count=len(closed),
+        cagr=cagr,
+        volatility_annual=None if curve.deviation is None else curve.deviation * root,
+        sharpe_ratio=None if moments is None else moments.sharpe * root,
+        sortino_ratio=finite(curve.mean / curve.downside * root) if curve.downside > 0.0 else None,
+        calmar_ratio=finite(cagr / curve.drawdown) if cagr is not None and curve.drawdown > 0.0 else None,
+        max_drawdown=curve.drawdown,
+        max_drawdown_duration=curve.drawdown_bars,
+        exposure_time=np.count_nonzero(replay.exposed) / len(replay.exposed),
+        trade_count=len(pnl),
         win_rate=win_rate,
-        profit_factor=float(gains.sum() / -losses.sum()) if len(losses) else None,
+        profit_factor=finite(float(gains.sum() / -losses.sum())) if len(losses) else None,
         expectancy=float(trade_returns.mean()) if len(pnl) else None,
-        sqn=_sqn(pnl),
-        kelly=win_rate - (1.0 - win_rate) / float(gains.mean() / -losses.mean())
-        if win_rate is not None and len(gains) and len(losses)
-        else None,
-        turnover=turnover / mean_equity / years if mean_equity > 0.0 and years > 0.0 else None,
+        sqn=quality(pnl),
+        kelly=kelly(pnl),
+        turnover=finite(traded / curve.mean_equity / years) if curve.mean_equity > 0.0 < years else None,
         commission_total=float(fills[:, 4].sum()),
-        probabilistic_sharpe_ratio=None if sharpe is None else probabilistic_sharpe_ratio(returns, 0.0),
-        deflated_sharpe_ratio=None
-        if sharpe is None
-        else deflated_sharpe_ratio(returns, [*trial_sharpes, sharpe]),
-        sharpe_ci=None if sharpe is None else sharpe_interval(returns, periods_per_year),
-        trials=len(trial_sharpes) + 1,
     )
+
+
+def closed_trades(replay: Replay) -> tuple[Floats, Floats]:
+    """Returns pnl and return of every closed trade, symbol by symbol."""
+    trades = np.concatenate([symbol.trades for symbol in replay.symbols])
+    closed = trades[~np.isnan(trades[:, 1])]
+    return closed[:, 7], closed[:, 8]
+
+
+def growth(factor: float, years: float) -> float | None:
+    """Returns the yearly growth that multiplies by a factor; -1 after a total loss, None if beyond floats."""
+    if years <= 0.0:
+        return None
+    if factor <= 0.0:
+        return -1.0
+    exponent = math.log(factor) / years
+    return math.expm1(exponent) if exponent < 700.0 else None
+
+
+def quality(pnl: Floats, ddof: int = 1) -> float | None:
+    """Returns Van Tharp's system quality number of the trades."""
+    if len(pnl) < 2:
+        return None
+    deviation = float(pnl.std(ddof=ddof))
+    return finite(math.sqrt(len(pnl)) * float(pnl.mean()) / deviation) if deviation > 0.0 else None
+
+
+def kelly(gains_and_losses: Floats) -> float | None:
+    """Returns Kelly's fraction of gains and losses of which there are both."""
+    gains, losses = gains_and_losses[gains_and_losses > 0.0], gains_and_losses[gains_and_losses < 0.0]
+    if not len(gains) or not len(losses):
+        return None
+    rate = len(gains) / len(gains_and_losses)
+    return finite(rate - (1.0 - rate) / float(gains.mean() / -losses.mean()))
+
+
+def finite(value: float) -> float | None:
+    """Returns the value, or None where it overflowed."""
+    return value if math.isfinite(value) else None
 
 
 def periods_per_year(interval: str, times: NDArray[np.int64]) -> float:
@@ -126,8 +174,14 @@ def periods_per_year(interval: str, times: NDArray[np.int64]) -> float:
         return 52.0 * 7.0 / length.days
     if length.days >= 1:
         return 252.0 / length.days
-    days = len(np.unique(times // 86_400_000_000))
-    return 252.0 * len(times) / days
+    return 252.0 * len(times) / days_of(times)
+
+
+def days_of(times: NDArray[np.int64]) -> int:
+    """Returns on how many UTC days there are any of these sorted times (microseconds)."""
+    first, last = int(times[0]) // _DAY_US, int(times[-1]) // _DAY_US
+    midnights = np.arange(first, last + 2, dtype=np.int64) * _DAY_US
+    return int(np.count_nonzero(np.diff(np.searchsorted(times, midnights))))
 
 
 def bar_returns(equity: Floats) -> Floats:
@@ -139,121 +193,6 @@ def bar_returns(equity: Floats) -> Floats:
 
 
 def sharpe_per_bar(returns: Floats) -> float | None:
-    """Returns mean over standard deviation (n - 1) of returns; None where the deviation is zero."""
-    deviation = _deviation(returns)
-    return None if deviation is None else float(returns.mean()) / deviation
-
-
-def drawdowns(equity: Floats, cash: float) -> tuple[float, int]:
-    """Returns the largest fall from a peak (the start is one), and the longest time below a peak."""
-    peak = np.maximum.accumulate(np.maximum(equity, cash))
-    below = equity < peak
-    since_peak = np.arange(len(equity)) - np.maximum.accumulate(np.where(below, -1, np.arange(len(equity))))
-    return float((1.0 - equity / peak).max()), int(np.where(below, since_peak, 0).max())
-
-
-def probabilistic_sharpe_ratio(returns: Floats, benchmark: float) -> float | None:
-    """Returns the probability that the true Sharpe ratio per bar exceeds a benchmark.
-
-    Bailey & Lopez de Prado (2012), The Sharpe Ratio Efficient Frontier:
-    PSR = Phi((SR - SR*) sqrt(n - 1) / sqrt(1 - skew SR + (kurtosis - 1) / 4 SR^2)).
-    """
-    sharpe = sharpe_per_bar(returns)
-    error = sharpe_error(returns)
-    if sharpe is None or error is None:
-        return None
-    return _NORMAL.cdf((sharpe - benchmark) / error)
-
-
-def deflated_sharpe_ratio(returns: Floats, trial_sharpes: Sequence[float | None]) -> float | None:
-    """Returns the PSR against the best Sharpe ratio that N tries without skill would be expected to show.
-
-    Bailey & Lopez de Prado (2014), The Deflated Sharpe Ratio: SR* = sqrt(V) ((1 - g) Phi^-1(1 - 1/N)
-    + g Phi^-1(1 - 1/(N e))), V the variance of the tried Sharpe ratios, g the Euler-Mascheroni constant.
-
-    Args:
-        returns: Returns per bar of the chosen try.
-        trial_sharpes: Sharpe ratio per bar of every try, the chosen one included; None counts as a try.
-    """
-    return probabilistic_sharpe_ratio(returns, expected_best_sharpe(trial_sharpes))
-
-
-def expected_best_sharpe(trial_sharpes: Sequence[float | None]) -> float:
-    """Returns SR* of `deflated_sharpe_ratio`; 0 for a single try."""
-    count = len(trial_sharpes)
-    known = [sharpe for sharpe in trial_sharpes if sharpe is not None]
-    if count < 2 or len(known) < 2:
-        return 0.0
-    spread = float(np.std(known, ddof=1))
-    return spread * (
-        (1.0 - _EULER_MASCHERONI) * _NORMAL.inv_cdf(1.0 - 1.0 / count)
-        + _EULER_MASCHERONI * _NORMAL.inv_cdf(1.0 - 1.0 / (count * math.e))
-    )
-
-
-def sharpe_error(returns: Floats) -> float | None:
-    """Returns the standard error of the Sharpe ratio per bar, normal returns or not (Mertens 2002)."""
-    sharpe = sharpe_per_bar(returns)
-    if sharpe is None:
-        return None
-    centred = returns - returns.mean()
-    variance = float((centred**2).mean())
-    skew = float((centred**3).mean()) / variance**1.5
-    kurtosis = float((centred**4).mean()) / variance**2
-    inner = 1.0 - skew * sharpe + (kurtosis - 1.0) / 4.0 * sharpe**2
-    return math.sqrt(inner / (len(returns) - 1)) if inner > 0.0 else None
-
-
-def sharpe_interval(returns: Floats, periods: float, level: float = 0.95) -> tuple[float, float] | None:
-    """Returns the interval of the yearly Sharpe ratio by its standard error."""
-    sharpe, error = sharpe_per_bar(returns), sharpe_error(returns)
-    if sharpe is None or error is None:
-        return None
-    reach = _NORMAL.inv_cdf(0.5 + level / 2.0) * error
-    root = math.sqrt(periods)
-    return (sharpe - reach) * root, (sharpe + reach) * root
-
-
-def find_warnings(replay: Replay, metrics: Metrics) -> list[str]:
-    """Returns what a reader of the metrics has to know, the gravest first."""
-    warnings: list[str] = []
-    if any(symbol.ruined for symbol in replay.symbols):
-        warnings.append("ruined: equity fell to zero or below; what was held was liquidated, trading ended.")
-    if not any(len(symbol.fills) for symbol in replay.symbols):
-        warnings.append("no_trades: the strategy never traded, the ratios say nothing.")
-    elif metrics.trade_count < FEW_TRADES:
-        warnings.append(
-            f"few_trades: {metrics.trade_count} closed trades; below {FEW_TRADES} nothing is reliable."
-        )
-    if metrics.deflated_sharpe_ratio is not None and metrics.deflated_sharpe_ratio < 0.95:
-        warnings.append(
-            f"luck: the deflated Sharpe ratio is {metrics.deflated_sharpe_ratio:.2f} after "
-            f"{metrics.trials} trials; below 0.95 luck explains the result well enough."
-        )
-    rejected = sum(symbol.rejections for symbol in replay.symbols)
-    if rejected:
-        warnings.append(f"rejected: {rejected} orders: equity could not carry them, or they came to nothing.")
-    open_trades = sum(int(np.isnan(symbol.trades[:, 1]).sum()) for symbol in replay.symbols)
-    if open_trades:
-        warnings.append(
-            f"open_trades: {open_trades} positions are open at the end, marked at the last close."
-        )
-    return warnings
-
-
-def _deviation(returns: Floats) -> float | None:
-    if len(returns) < 2:
-        return None
-    deviation = float(returns.std(ddof=1))
-    return deviation if deviation > 1e-15 else None
-
-
-def _sqn(pnl: Floats) -> float | None:
-    if len(pnl) < 2:
-        return None
-    deviation = float(pnl.std(ddof=1))
-    return math.sqrt(len(pnl)) * float(pnl.mean()) / deviation if deviation > 0.0 else None
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    """Returns mean over standard deviation (n - 1) of the returns, not annualised."""
+    moments = Moments.of(returns)
+    return None if moments is None else moments.sharpe

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal, Self, cast
+from typing import Annotated, Any, Final, Literal, Self, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -13,6 +13,7 @@ from neural_trader_governance.terms.market import Interval, interval_duration
 from neural_trader_governance.terms.money import MONEY_MAX, DecimalText, parse_decimal
 from neural_trader_tools.engine.faults import did_you_mean
 
+Convention = Literal["default", "backtesting.py", "vectorbt", "backtrader", "empyrical", "quantstats"]
 DividendRule = Literal["ignored", "paid"]
 FillRule = Literal["next_open", "close"]
 Lots = Literal["fractional", "whole"]
@@ -50,7 +51,7 @@ class Settings(BaseModel):
     slippage_bps: float = Field(default=0.0, ge=0, le=BPS_MAX, description="Worsens market and stop fills")
     fill: FillRule = Field(default="next_open", description="When a decision fills at the earliest")
     lots: Lots = Field(default="fractional", description="Whether quantities are cut to whole units")
-    convention: Literal["default"] = Field(default="default", description="Whose definitions are used")
+    convention: Convention = Field(default="default", description="Whose definitions of metrics are used")
     commission_per_unit: DecimalText = Field(
         default=Decimal(0), ge=0, le=MONEY_MAX, description="In money, for each unit traded"
     )
@@ -129,18 +130,14 @@ def read_settings(
     """
     choose("fill", fill, ("next_open", "close"))
     choose("lots", lots, ("fractional", "whole"))
-    if convention != "default":
-        raise InputError(
-            "unsupported_convention",
-            f"convention {convention!r:.40} is not offered yet",
-            "leave it out: 'default' is the one there is, docs/backtest.md states its definitions",
-        )
+    choose("convention", convention, get_args(Convention))
     return Settings(
         cash=number("cash", DEFAULT_CASH if cash is None else cash, above=Decimal(0), most=MONEY_MAX),
         commission_bps=float(number("commission_bps", commission_bps, least=Decimal(0), most=Decimal(1_000))),
         slippage_bps=float(number("slippage_bps", slippage_bps, least=Decimal(0), most=Decimal(1_000))),
         fill=cast(FillRule, fill),
         lots=cast(Lots, lots),
+        convention=cast(Convention, convention),
         **_read_rules(rules or {}),
     )
 

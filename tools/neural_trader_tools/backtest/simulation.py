@@ -11,23 +11,25 @@ from numpy.typing import NDArray
 from neural_trader_governance.errors import HostError, StrategyError
 from neural_trader_governance.untrusted.readings import OUTSIDE, Source
 from neural_trader_sandbox.port import Job, Limits, Progress, Sandbox, SandboxResult, Watch
+from neural_trader_tools.backtest.cautions import find_warnings
+from neural_trader_tools.backtest.conventions import restate
 from neural_trader_tools.backtest.digest import run_digest
 from neural_trader_tools.backtest.metrics import (
     Metrics,
     bar_returns,
     compute_metrics,
-    find_warnings,
     periods_per_year,
     sharpe_per_bar,
 )
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.replay import Replay, SymbolReplay, replay_symbol
-from neural_trader_tools.backtest.settings import BacktestRequest
+from neural_trader_tools.backtest.settings import BacktestRequest, Settings
 from neural_trader_tools.backtest.stream import read_stream
 from neural_trader_tools.engine.faults import CODES
 
 ENTRY: Final = "neural_trader_tools.engine.guest:run_strategy"
 FEATURES: Final = "neural_trader_tools.features.catalogue"
+DEFAULTS: Final = Settings()
 LIMITS: Final = Limits(wall_time_s=60.0, cpu_time_s=60)
 _GUEST_PART = 0.9  # of a symbol's work; the rest is its replay
 
@@ -40,11 +42,14 @@ class Simulation:
     digest: str
     sharpe_per_bar: float | None
     periods_per_year: float
+    settings: Settings = DEFAULTS
+    interval: str = "1d"
 
     def metrics(self, trial_sharpes: Sequence[float | None] = ()) -> tuple[Metrics, list[str]]:
         """Returns the metrics and the warnings, given the Sharpe ratios of the other trials on this data."""
         metrics = compute_metrics(self.replay, self.periods_per_year, trial_sharpes)
-        return metrics, find_warnings(self.replay, metrics)
+        warnings = find_warnings(self.replay, metrics, self.settings, self.periods_per_year)
+        return restate(metrics, self.replay, self.settings.convention, self.interval), warnings
 
 
 async def simulate(
@@ -217,4 +222,6 @@ def _conclude(
         digest=run_digest(request, prices, replay),
         sharpe_per_bar=sharpe_per_bar(bar_returns(replay.equity)),
         periods_per_year=periods_per_year(request.interval, replay.times),
+        settings=request.settings,
+        interval=request.interval,
     )
