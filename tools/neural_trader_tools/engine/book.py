@@ -90,6 +90,13 @@ def add_leg(
 
 
 @compiled
+def _move(row: int, to: int, book: Floats) -> None:
+    if to != row:
+        for column in range(BOOK_SIZE):
+            book[to, column] = book[row, column]
+
+
+@compiled
 def close_up(bar: int, high: float, low: float, account: Floats, book: Floats) -> None:
     """Ends a bar's matching: trailing stops follow its extremes, and dead rows are taken out."""
     kept = 0
@@ -103,28 +110,33 @@ def close_up(bar: int, high: float, low: float, account: Floats, book: Floats) -
                 book[row, STOP] = max(stop, trailed(high, -1.0, trail, book[row, TRAIL_BY]))
             else:
                 book[row, STOP] = min(stop, trailed(low, 1.0, trail, book[row, TRAIL_BY]))
-        if kept != row:
-            for column in range(BOOK_SIZE):
-                book[kept, column] = book[row, column]
+        _move(row, kept, book)
         kept += 1
     account[BOOKED] = kept
 
 
 @compiled
 def quiet_range(account: Floats, book: Floats) -> tuple[float, float, int]:
-    """Returns the range of prices in which nothing in the book can happen, and until when.
+    """Takes dead rows out; returns the range of prices in which nothing in the book can happen.
+
+    To be called whenever something in the book changed: `match` tidies it too, but quiet bars skip that.
 
     Returns:
         A price, a price, a time: a bar whose low is above the first, whose high is below the second and that
         opens before the third changes neither an order nor a trailing level.
     """
     fall, rise, expiry = -np.inf, np.inf, NEVER
-    for row in range(int(account[BOOKED])):
-        if book[row, ID] == DEAD:
+    kept = 0
+    for found in range(int(account[BOOKED])):
+        if book[found, ID] == DEAD:
             continue
+        row = kept
+        _move(found, row, book)
+        kept += 1
         kind = book[row, KIND]
         if kind in (_MARKET, _BY_TARGET):
-            return np.inf, -np.inf, 0
+            fall, rise, expiry = np.inf, -np.inf, 0
+            continue
         last_day = book[row, LAST_DAY]
         if not math.isnan(last_day):
             expiry = min(expiry, (int(last_day) + 1) * DAY_US)
@@ -146,4 +158,5 @@ def quiet_range(account: Floats, book: Floats) -> tuple[float, float, int]:
                 fall = max(fall, extreme + 1e-12 * abs(extreme))
             else:
                 rise = min(rise, extreme - 1e-12 * abs(extreme))
+    account[BOOKED] = kept
     return fall, rise, expiry
