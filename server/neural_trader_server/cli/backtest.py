@@ -41,6 +41,13 @@ class Lots(StrEnum):
     WHOLE = "whole"
 
 
+class Dividends(StrEnum):
+    """What happens to dividends."""
+
+    IGNORED = "ignored"
+    PAID = "paid"
+
+
 @app.command()
 def run(
     file: Annotated[Path, typer.Argument(help="The strategy: one Python file.", exists=True, dir_okay=False)],
@@ -63,6 +70,14 @@ def run(
     fill: Annotated[Fill, typer.Option(help="When decisions are filled.")] = Fill.NEXT_OPEN,
     lots: Annotated[Lots, typer.Option(help="Quantities.")] = Lots.FRACTIONAL,
     convention: Annotated[str, typer.Option(help="Whose definitions of metrics.")] = "default",
+    commission_per_unit: Annotated[str, typer.Option(help="Commission for each unit, USD.")] = "0",
+    commission_min: Annotated[str, typer.Option(help="Least commission of a fill, USD.")] = "0",
+    spread_bps: Annotated[float, typer.Option(help="Half of it worsens market and stop fills.")] = 0.0,
+    borrow_bps_annual: Annotated[float, typer.Option(help="What a short costs a year.")] = 0.0,
+    margin: Annotated[float, typer.Option(help="Part of a position that equity covers.")] = 1.0,
+    volume_cap: Annotated[float | None, typer.Option(help="Part of a bar's volume to trade.")] = None,
+    settlement_days: Annotated[int, typer.Option(help="Sessions until proceeds settle: 0, 1, 2.")] = 0,
+    dividends: Annotated[Dividends, typer.Option(help="Whether they are paid.")] = Dividends.IGNORED,
     seed: Annotated[int, typer.Option(help="Seed of random numbers in the strategy.")] = 0,
     json_output: Json = False,
 ) -> None:
@@ -86,6 +101,16 @@ def run(
         "fill": fill.value,
         "lots": lots.value,
         "convention": convention,
+        "rules": {
+            "commission_per_unit": commission_per_unit,
+            "commission_min": commission_min,
+            "spread_bps": spread_bps,
+            "borrow_bps_annual": borrow_bps_annual,
+            "margin": margin,
+            "volume_cap": volume_cap,
+            "settlement_days": settlement_days,
+            "dividends": dividends.value,
+        },
         "seed": seed,
     }
 

@@ -215,26 +215,28 @@ class Backtests:
         return await anyio.to_thread.run_sync(_compare, record, prices, simulation)
 
     def read_prices(self, request: BacktestRequest, as_of: "BacktestRecord | None" = None) -> "list[Prices]":
-        """Reads the bars of a request, adjusted for splits, as known at the record's time."""
+        """Reads a request's bars, adjusted for splits, and what they pay, as known at the record's time."""
         from neural_trader_tools.backtest.prices import Prices
+        from neural_trader_tools.market.adjustment import dividends_paid
 
         moment = self._clock.now() if as_of is None else as_of.as_of
         for symbol in request.symbols:
             self.archive.instrument(symbol)
-        return [
-            Prices.from_frame(
+        read: list[Prices] = []
+        for symbol in request.symbols:
+            bars = self.archive.bars(
                 symbol,
-                self.archive.bars(
-                    symbol,
-                    request.interval,
-                    start=request.start,
-                    end=request.end,
-                    as_of=moment,
-                    adjust="splits",
-                ),
+                request.interval,
+                start=request.start,
+                end=request.end,
+                as_of=moment,
+                adjust="splits",
             )
-            for symbol in request.symbols
-        ]
+            paid = None
+            if request.settings.dividends == "paid":
+                paid = dividends_paid(bars["event_time"], self.archive.actions(symbol, moment))
+            read.append(Prices.from_frame(symbol, bars, dividends=paid))
+        return read
 
     def _prices(self, record: BacktestRecord) -> "list[Prices]":
         return self.read_prices(record.request, record)

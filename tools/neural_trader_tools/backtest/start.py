@@ -42,6 +42,13 @@ async def backtest_start(
     fill: Annotated[str, Field(description="next_open or close")] = "next_open",
     lots: Annotated[str, Field(description="fractional or whole")] = "fractional",
     convention: Annotated[str, Field(description="Whose definitions: default")] = "default",
+    rules: Annotated[
+        dict[str, Any] | None,
+        Field(
+            description="commission_per_unit, commission_min, spread_bps, borrow_bps_annual, margin, "
+            "volume_cap, settlement_days, dividends"
+        ),
+    ] = None,
     seed: Annotated[int, Field(description="For random numbers in the strategy")] = 0,
 ) -> BacktestStarted:
     """Starts a backtest of a strategy in the sandbox and returns its run_id for backtest_get."""
@@ -52,6 +59,7 @@ async def backtest_start(
         fill=fill,
         lots=lots,
         convention=convention,
+        rules=rules,
     )
     interval, first, last = read_period(interval, start, end)
     if not 1 <= len(symbols) <= SYMBOLS_MAX:

@@ -56,6 +56,24 @@ def dividend_factors(
     return _product_after(event_times, times.filter(pl.Series(priced)), close / (close + cash[priced]))
 
 
+def dividends_paid(event_times: pl.Series, actions: pl.DataFrame) -> NDArray[np.float64]:
+    """Returns per bar the cash that one of today's shares gets: on the first bar from an ex-date on.
+
+    Args:
+        event_times: Bars' event times, ascending. A dividend whose ex-date is on the first bar or before it is
+            left out, because whoever starts there did not hold over it; so is one that has no bar yet.
+        actions: Actions in force; dividends are raw, and brought to the basis of the splits after them.
+    """
+    dividends = actions.filter(pl.col("kind") == "dividend").sort("event_time")
+    times = dividends.get_column("event_time")
+    position = np.searchsorted(_micros(event_times), _micros(times), side="left")
+    cash = dividends.get_column("value").to_numpy() / split_factors(times, actions)
+    paid = np.zeros(len(event_times))
+    counts = (position > 0) & (position < len(event_times))
+    np.add.at(paid, position[counts], cash[counts])
+    return paid
+
+
 def adjusted(bars: pl.DataFrame, actions: pl.DataFrame, adjust: Adjust) -> pl.DataFrame:
     """Returns the bars on the basis that `adjust` names.
 
