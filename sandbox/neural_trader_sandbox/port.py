@@ -154,6 +154,7 @@ class SandboxResult:
         columns: One-dimensional float64 arrays by name; NaN is allowed here.
         charged_ms: Milliseconds that a service charges for, such as the whole life of a sandbox that was
             made for this run; 0 where nobody charges.
+        notes: What a person should know beside it, such as a template that should be built again.
     """
 
     status: Status
@@ -166,6 +167,7 @@ class SandboxResult:
     value: JsonValue = None
     columns: Mapping[str, NDArray[np.float64]] = field(default_factory=_no_columns)
     charged_ms: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

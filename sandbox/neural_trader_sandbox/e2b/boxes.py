@@ -5,7 +5,7 @@ import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import anyio
 import structlog
@@ -15,7 +15,7 @@ from neural_trader_governance.errors import ConfigurationError, NeuralTraderErro
 from neural_trader_sandbox import frames
 from neural_trader_sandbox.answers import ReadyFrame, RefusedFrame, plain_text, read
 from neural_trader_sandbox.e2b import recipe
-from neural_trader_sandbox.e2b.bundle import Bundle
+from neural_trader_sandbox.e2b.bundle import Bundle, python_arguments
 from neural_trader_sandbox.e2b.failures import BUILD, asking, translated
 from neural_trader_sandbox.e2b.pipes import Pipe
 from neural_trader_sandbox.e2b.runner import ENVIRONMENT
@@ -31,21 +31,41 @@ MICROVM: Final = "e2b:microvm"
 UNPROVEN: Final = "e2b:unproven"
 _KILL_ATTEMPTS = 3
 _READY_BYTES = 1 << 16
-_BOOTSTRAP = (
-    "import sys, zipfile; root = sys.argv.pop(1); zipfile.ZipFile(root + '.zip').extractall(root); "
-    "sys.path.insert(0, root); from neural_trader_sandbox.e2b import runner; runner.main()"
-)
+_BUNDLES_MAX = 64
 _CHECK = """
-import importlib.metadata as _m, json as _j, sys as _s, time as _t
+import hashlib as _h, importlib.metadata as _m, json as _j, os as _o, sys as _s, time as _t, zipfile as _zip
 def _v(name):
     try: return _m.version(name)
     except Exception: return ""
 def _b():
-    try: return open("/proc/sys/kernel/random/boot_id").read().strip()
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as file: return file.read().strip()
     except OSError: return ""
+def _d(folder):
+    try: names = [n for n in _o.listdir(folder) if len(n) == 68 and n.endswith(".zip")]
+    except OSError: return []
+    return [d for d in (_z(folder + "/" + n) for n in names[:MAX]) if d]
+def _z(path):
+    hasher = _h.sha256()
+    try:
+        with _zip.ZipFile(path) as file:
+            for name in sorted(file.namelist()):
+                data = file.read(name)
+                hasher.update(f"{name}\\0{len(data)}\\0".encode() + data)
+    except Exception: return ""
+    return hasher.hexdigest()
 print(_j.dumps({"python": _s.executable, "versions": {n: _v(n) for n in ("numpy", "polars", "numba")},
-                "boot_id": _b(), "time": _t.time()}))
+                "boot_id": _b(), "bundles": _d(FOLDER), "time": _t.time()}))
 """
+
+
+def check_in(folder: str) -> str:
+    """The source of the check, for what lies in our folder of a sandbox; it prints a `Greeting`."""
+    return _CHECK.replace("FOLDER", repr(folder)).replace("MAX", str(_BUNDLES_MAX))
+
+
+class _Ready(ReadyFrame):
+    kernels_compiled: int = Field(default=0, ge=0, lt=1 << 20)
 
 
 class Greeting(BaseModel):
@@ -55,6 +75,7 @@ class Greeting(BaseModel):
     python: str = Field(pattern=r"^/[^\x00-\x1f\x7f]{1,500}$")
     versions: dict[str, str]
     boot_id: str = Field(max_length=64)
+    bundles: list[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(max_length=_BUNDLES_MAX)
     time: float
 
 
@@ -72,6 +93,7 @@ class Box:
         greeting: What it said when it was checked.
         clock_skew_s: How far its clock is from ours, at least.
         layers: What isolates it.
+        notes: What a person should know about it.
         is_killed: The caller ended it.
         is_over: It is, or is being, killed.
     """
@@ -84,6 +106,7 @@ class Box:
         self.greeting: Greeting | None = None
         self.clock_skew_s = 0.0
         self.layers: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
         self.is_killed = self.is_over = False
         self._made_s = made_s
         self._until_s = made_s + settings.lifetime_s
@@ -135,7 +158,9 @@ class Box:
             )
         before = time.time()
         async with asking(settings, "checking a sandbox", settings.start_timeout_s):
-            execution = await self._sandbox.run_code(_CHECK, timeout=settings.start_timeout_s)
+            execution = await self._sandbox.run_code(
+                check_in(settings.folder), timeout=settings.start_timeout_s
+            )
         after = time.time()
         said = "".join(execution.logs.stdout).strip()
         try:
@@ -163,7 +188,10 @@ class Box:
         self.layers = (MICROVM if apart else UNPROVEN, "internet_off", "wall_clock")
 
     async def load(self, bundle: Bundle, preload: tuple[str, ...]) -> None:
-        """Upload our modules and start the runner, until it has imported them.
+        """Start the runner, until it has imported our modules; uploads them unless the template has them.
+
+        The sandbox says which it has, by the digest of their content, before a stranger's code was in it. One
+        that lies runs something else than we sent: then its answers are false, which they may always be.
 
         Raises:
             ConfigurationError: A module could not be imported there (`e2b_template_unfit`).
@@ -171,16 +199,18 @@ class Box:
         """
         settings, greeting = self._settings, self.greeting
         assert greeting is not None, "checked first"  # noqa: S101 - `E2BSandbox` calls in this order
-        root = f"{settings.folder}/{bundle.digest}"
-        async with asking(settings, "uploading our modules", settings.start_timeout_s):
-            await self._sandbox.files.write(f"{root}.zip", bundle.data)  # pyright: ignore[reportUnknownMemberType]  # IO[Unknown]
-        command = [greeting.python, "-s", "-P", "-B", "-c", _BOOTSTRAP, root, f"{settings.folder}/cache"]
+        is_there = bundle.digest in greeting.bundles
+        if not is_there:
+            path = f"{settings.folder}/{bundle.digest}.zip"
+            async with asking(settings, "uploading our modules", settings.start_timeout_s):
+                await self._sandbox.files.write(path, bundle.data)  # pyright: ignore[reportUnknownMemberType]  # IO[Unknown]
+        arguments = python_arguments("main", settings.folder, bundle.digest, preload)
         async with asking(settings, "starting the runner", settings.start_timeout_s):
-            await self.pipe.start([*command, *preload], ENVIRONMENT)
+            await self.pipe.start([greeting.python, *arguments], ENVIRONMENT)
             try:
                 kind, size = frames.HEADER.unpack(await self.pipe.read(frames.HEADER.size))
                 payload = await self.pipe.read(min(size, _READY_BYTES))
-                ready = read(ReadyFrame, payload, 4) if kind == frames.READY else None
+                ready = read(_Ready, payload, 4) if kind == frames.READY else None
                 reason = "" if ready is not None else read(RefusedFrame, payload, 4).reason
             except (EOFError, FrameError) as error:
                 ready, reason = None, self.pipe.complaint[-500:].strip() or str(error) or "it ended"
@@ -191,6 +221,12 @@ class Box:
                 BUILD,
             )
         self.layers += tuple(plain_text(layer) for layer in ready.layers)
+        if ready.kernels_compiled:
+            lacks = "kernels for another processor or numba" if is_there else "not the engine of this release"
+            self.notes = (
+                f"{ready.kernels_compiled} kernels were compiled before the run, which the service charges:"
+                f" the template {settings.template} has {lacks}; {BUILD}",
+            )
 
     async def begin(self, limits: Limits) -> None:
         """Say which limits the guest is to set, before its job."""

@@ -23,13 +23,21 @@ _GUEST = (
 _EPOCH = (2026, 1, 1, 0, 0, 0)  # the same files make the same bytes
 
 
+_START = (
+    "import sys, zipfile; root = sys.argv.pop(1); zipfile.ZipFile(root + '.zip').extractall(root); "
+    "sys.path.insert(0, root); from neural_trader_sandbox.e2b import runner; runner."
+)
+"""What runs are the contents of the zip whose digest was compared, also where it was unpacked before."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """What is uploaded once for each sandbox.
 
     Attributes:
         data: A zip with the modules' sources at their places.
-        digest: SHA-256 of the data, in hex.
+        digest: SHA-256 of the names and contents in it, in hex; not of the data, which another zlib
+            compresses differently.
         modules: Their names, sorted.
     """
 
@@ -66,13 +74,29 @@ def bundle(preload: Sequence[str]) -> Bundle:
         parents = (".".join(parts[:count]) for count in range(1, len(parts)))
         due += [parent for parent in parents if _source(parent)]  # a namespace package has no file
         due += [other for other in _mentioned(path, tops) if other not in found and _source(other)]
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+    archive, sources = io.BytesIO(), dict[str, bytes]()
+    with zipfile.ZipFile(archive, "w") as file:
         for name, path in sorted(found.items()):
             place = name.replace(".", "/") + ("/__init__.py" if path.name == "__init__.py" else ".py")
-            file.writestr(zipfile.ZipInfo(place, _EPOCH), path.read_bytes())
-    data = archive.getvalue()
-    return Bundle(data, hashlib.sha256(data).hexdigest(), tuple(sorted(found)))
+            sources[place] = path.read_bytes()
+            file.writestr(zipfile.ZipInfo(place, _EPOCH), sources[place], zipfile.ZIP_DEFLATED)
+    hasher = hashlib.sha256()
+    for place, source in sorted(sources.items()):
+        hasher.update(f"{place}\0{len(source)}\0".encode() + source)
+    return Bundle(archive.getvalue(), hasher.hexdigest(), tuple(sorted(found)))
+
+
+def python_arguments(function: str, folder: str, digest: str, preload: Sequence[str]) -> list[str]:
+    """The arguments that have an interpreter call a function of `runner` from a bundle that lies there.
+
+    Args:
+        function: Its name.
+        folder: Of ours, with `digest`.zip in it and the cache of compiled kernels.
+        digest: The bundle's.
+        preload: Modules to import.
+    """
+    code = f"{_START}{function}()"
+    return ["-s", "-P", "-B", "-c", code, f"{folder}/{digest}", f"{folder}/cache", *preload]
 
 
 def _is_foreign(name: str) -> bool:

@@ -9,7 +9,7 @@ from neural_trader_governance.errors import ConfigurationError, NetworkError, Ne
 from neural_trader_sandbox.answers import plain_text
 from neural_trader_sandbox.e2b.settings import E2BSettings
 
-BUILD = "build it: python -m neural_trader_sandbox.e2b.recipe (docs/sandbox.md, E2B)"
+BUILD = "build it: neural-trader sandbox template (docs/sandbox.md, E2B)"
 
 
 @asynccontextmanager

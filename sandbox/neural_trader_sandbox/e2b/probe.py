@@ -31,13 +31,14 @@ async def probe(sandbox: "E2BSandbox") -> SandboxReport:
     """Run every canary and judge every layer; what keeps us from it is a layer that does not hold."""
     charges_ms: list[float] = []
     try:
-        layers = await _probe(sandbox, charges_ms)
+        layers, notes = await _probe(sandbox, charges_ms)
     except NeuralTraderError as error:
+        notes = ()
         layers = (Layer("service", False, f"{error.code}: {error.what}", error.next_step),)
-    return SandboxReport("e2b", all(layer.holds for layer in layers), layers, charged_ms=sum(charges_ms))
+    return SandboxReport("e2b", all(layer.holds for layer in layers), layers, notes, sum(charges_ms))
 
 
-async def _probe(sandbox: "E2BSandbox", charges_ms: list[float]) -> tuple[Layer, ...]:
+async def _probe(sandbox: "E2BSandbox", charges_ms: list[float]) -> tuple[tuple[Layer, ...], tuple[str, ...]]:
     with tempfile.NamedTemporaryFile("w", suffix="-canary", encoding="utf-8") as file:
         content = uuid.uuid4().hex
         file.write(content)
@@ -59,7 +60,7 @@ async def _probe(sandbox: "E2BSandbox", charges_ms: list[float]) -> tuple[Layer,
     judged = [
         _judged(name, attacks, outcomes, unsaid, remedy) for name, (attacks, remedy) in _OF_LAYER.items()
     ]
-    return (*_greeted(box), *judged, _ended(spun))
+    return (*_greeted(box), *judged, _ended(spun)), box.notes
 
 
 def _greeted(box: Box) -> tuple[Layer, ...]:

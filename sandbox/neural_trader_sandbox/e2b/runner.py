@@ -22,6 +22,7 @@ ENVIRONMENT: Final = {
     "HOME": "/tmp",  # noqa: S108 - the sandbox's own
     "LANG": "C.UTF-8",
     "MKL_NUM_THREADS": "1",
+    "NUMBA_CPU_NAME": "generic",
     "NUMBA_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -33,7 +34,11 @@ ENVIRONMENT: Final = {
     "TZ": "UTC",
     "_RJEM_MALLOC_CONF": "background_thread:false",
 }
-"""All that a guest finds in `os.environ`, NUMBA_CACHE_DIR excepted."""
+"""All that a guest finds in `os.environ`, NUMBA_CACHE_DIR excepted.
+
+Kernels are compiled for any processor of the architecture: the machine that builds a template is another
+than those that run its sandboxes. They compute the same bits (docs/sandbox.md).
+"""
 
 _OWN = ("neural_trader_sandbox.script", "neural_trader_sandbox.e2b.canaries")
 PIECE_BYTES: Final = 24 << 10
@@ -90,15 +95,7 @@ def main() -> NoReturn:
     cache, *preload = sys.argv[1:]
     lines = Lines(*_own_streams())
     try:
-        os.environ.clear()
-        os.environ.update(ENVIRONMENT | {"NUMBA_CACHE_DIR": cache})
-        sys.argv[:] = ["<sandbox>"]
-        os.umask(0o077)
-        for name in (*_OWN, *preload):
-            module = importlib.import_module(name)
-            warm_up = getattr(module, "warm_up", None)
-            if callable(warm_up):
-                warm_up()
+        compiled = _prepare(cache, preload)
         from neural_trader_sandbox.local import guest
 
         layers = _layers()
@@ -106,7 +103,7 @@ def main() -> NoReturn:
         refusal = {"primitive": "preload", "reason": f"{type(error).__name__}: {error}"[:2000]}
         lines.sendall(frames.pack_json(frames.REFUSED, refusal))
         os._exit(1)
-    lines.sendall(frames.pack_json(frames.READY, {"layers": layers}))
+    lines.sendall(frames.pack_json(frames.READY, {"layers": layers, "kernels_compiled": compiled}))
     try:
         limits = lines.limits()
         if "limits" in layers:
@@ -115,6 +112,30 @@ def main() -> NoReturn:
     except BaseException:  # the host is gone or the guest broke the wire: either way the end
         os._exit(1)
     os._exit(0)
+
+
+def compile_kernels() -> None:
+    """Fill the cache of a template that is being built; says how many kernels. `sys.argv` as `main`."""
+    cache, *preload = sys.argv[1:]
+    sys.stdout.write(f"{_prepare(cache, preload)} kernels compiled\n")
+
+
+def _prepare(cache: str, preload: list[str]) -> int:
+    """Import and warm up under the guest's environment; returns how many kernels were not in the cache."""
+    os.environ.clear()
+    os.environ.update(ENVIRONMENT | {"NUMBA_CACHE_DIR": cache})
+    sys.argv[:] = ["<sandbox>"]
+    os.umask(0o077)
+    modules = [importlib.import_module(name) for name in (*_OWN, *preload)]
+    warming = [warm_up for module in modules if callable(warm_up := getattr(module, "warm_up", None))]
+    if "numba" not in sys.modules:
+        for warm_up in warming:
+            warm_up()
+        return 0
+    with importlib.import_module("numba.core.event").install_recorder("numba:compile") as recorder:
+        for warm_up in warming:
+            warm_up()
+    return sum(event.is_start for _, event in recorder.buffer)
 
 
 def _own_streams() -> tuple[BinaryIO, BinaryIO]:

@@ -77,6 +77,7 @@ class Conversation:
             value=answer.value if status == "ok" else None,
             columns=answer.columns if status == "ok" else {},
             charged_ms=self.box.take_charge_ms(),
+            notes=self.box.notes,
         )
 
     async def end(self) -> None:

@@ -11,6 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from neural_trader_governance.errors import ConfigurationError
 
 DOMAIN: Final = "e2b.app"
+FOLDER: Final = "/home/user/neural-trader"
+"""Numba's cache knows kernels by the path of their sources: the template and its sandboxes share this one."""
+
 _REDIRECTING = ("E2B_API_URL", "E2B_SANDBOX_URL", "E2B_DOMAIN", "E2B_DEBUG")
 
 
@@ -58,7 +61,7 @@ class E2BSettings(BaseModel):
         start_timeout_s: Our deadline for a sandbox to be made, checked and loaded.
         lifetime_s: After so many seconds the service itself ends a sandbox that we no longer hold on to.
         warm: Sandboxes kept loaded and waiting; each costs money while it waits.
-        folder: Of ours inside a sandbox.
+        folder: Of ours inside a sandbox; another than the default finds nothing of what the template brings.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,7 +76,7 @@ class E2BSettings(BaseModel):
     start_timeout_s: float = Field(default=180.0, ge=0.1, le=1800)
     lifetime_s: int = Field(default=300, ge=5, le=3600)
     warm: int = Field(default=0, ge=0, le=16)
-    folder: str = Field(default="/home/user/neural-trader", pattern=r"^/[A-Za-z0-9_./\-]{1,200}$")
+    folder: str = Field(default=FOLDER, pattern=r"^/[A-Za-z0-9_./\-]{1,200}$")
 
     @model_validator(mode="after")
     def _both_addresses(self) -> Self:

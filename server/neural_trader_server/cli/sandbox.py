@@ -70,7 +70,7 @@ def doctor(
     async def probe(sandbox: "Sandbox") -> "SandboxReport":
         return await sandbox.probe()
 
-    report = _within(backend, profile, probe)
+    report = _within(backend, profile, probe, engine=backend is Backend.E2B)
     if json_output:
         layers = [
             {"name": layer.name, "holds": layer.holds, "detail": layer.detail, "next_step": layer.next_step}
@@ -131,12 +131,15 @@ def run(
         "wall_ms": round(result.wall_ms, 3),
         "backend": result.backend,
         "layers": list(result.layers),
+        "notes": list(result.notes),
     }
     if json_output:
         emit(document)
     else:
         out().out(result.stdout, end="", highlight=False)
         err().out(result.stderr, end="", highlight=False)
+        for note in result.notes:
+            err().print(f"Note: {note}", markup=False, soft_wrap=True)
         where = f" in line {fault.line}" if fault and fault.line is not None else ""
         reason = f": {fault.type}: {fault.message}{where}" if fault else ""
         out().print(
@@ -144,6 +147,49 @@ def run(
         )
     if result.status != "ok":
         raise typer.Exit(HOST_LACKS if result.status == "refused" else FAILED)
+
+
+@app.command()
+def template(
+    folder: Annotated[
+        Path | None, typer.Option("--write", help="Write Dockerfile and files there; build nothing.")
+    ] = None,
+    json_output: Json = False,
+) -> None:
+    """Have the e2b service build the template that its sandboxes are made of, or write its Dockerfile.
+
+    It holds numpy, polars, numba, the engine's source files and its compiled kernels. Build it again after
+    each update: a sandbox of an older one is sent the engine and compiles it, which takes some seconds and
+    costs money.
+    Needs the API key, and sends nothing but those files.
+    """
+    import tempfile
+
+    from neural_trader_sandbox.e2b.recipe import build, recipe
+    from neural_trader_server.app import PRELOAD
+    from neural_trader_server.remote_sandbox import e2b_settings
+
+    made = recipe(PRELOAD)
+    if folder is not None:
+        made.write(folder)
+        told = {"template": None, "engine": made.bundle.digest, "folder": str(folder)}
+    else:
+
+        async def run(services: "Services") -> tuple[str, str]:
+            settings = e2b_settings(services.home, services.settings)
+            with tempfile.TemporaryDirectory() as place:
+                return settings.template, await build(
+                    made, settings.template, Path(place), settings.connection()
+                )
+
+        name, number = with_desk(run)
+        told = {"template": name, "id": number, "engine": made.bundle.digest}
+    if json_output:
+        emit(told)
+    elif folder is not None:
+        out().print(f"Written to {folder}: docker build -t {made.bundle.digest[:12]} {folder}", markup=False)
+    else:
+        out().print(f"Built {told['template']} ({told['id']}).", markup=False)
 
 
 @app.command()
@@ -205,9 +251,20 @@ def _ask(destination: str) -> None:
 
 
 def _within(
-    backend: Backend, profile: ProfileName, work: "Callable[[Sandbox], Awaitable[_Answer]]"
+    backend: Backend,
+    profile: ProfileName,
+    work: "Callable[[Sandbox], Awaitable[_Answer]]",
+    *,
+    engine: bool = False,
 ) -> "_Answer":
-    """Does the work in a sandbox of the backend, with the modules that a script may use."""
+    """Does the work in a sandbox of the backend, with the modules that a script may use.
+
+    Args:
+        backend: Which.
+        profile: Of the local backend.
+        work: What is done.
+        engine: Loaded as for strategies; tells whether a template has the engine and its kernels.
+    """
     import anyio
 
     if backend is not Backend.LOCAL and profile is not ProfileName.FULL:
@@ -236,7 +293,9 @@ def _within(
         if not remote_sandbox.is_consented(services, destination) and sys.stdin.isatty():
             _ask(destination)
             remote_sandbox.give_consent(services, destination)
-        sandbox = services.sandbox_with(modules)
+        from neural_trader_server.app import PRELOAD
+
+        sandbox = services.sandbox_with(PRELOAD if engine else modules)
         try:
             return await work(sandbox)
         finally:

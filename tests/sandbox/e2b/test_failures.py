@@ -54,7 +54,7 @@ async def test_a_wrong_key_and_a_missing_one_say_what_to_do(e2b_service: Service
 
 
 async def test_a_template_that_is_not_there_names_the_recipe(e2b_service: Service) -> None:
-    with pytest.raises(ConfigurationError, match=r"e2b_template_missing.*e2b\.recipe"):
+    with pytest.raises(ConfigurationError, match=r"e2b_template_missing.*neural-trader sandbox template"):
         await sandbox_at(e2b_service, template="no-such").run(script("1"))
 
 
@@ -62,7 +62,9 @@ async def test_a_template_with_other_versions_is_not_used_and_names_the_recipe(
     e2b_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(recipe.VERSIONS, "polars", frozenset({"0.1"}))
-    with pytest.raises(ConfigurationError, match=r"e2b_template_unfit.*polars .*needed: 0\.1.*e2b\.recipe"):
+    with pytest.raises(
+        ConfigurationError, match=r"e2b_template_unfit.*polars .*needed: 0\.1.*sandbox template"
+    ):
         await sandbox_at(e2b_service).run(script("1"))
     assert e2b_service.running() == []
 

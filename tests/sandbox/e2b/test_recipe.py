@@ -1,18 +1,22 @@
 """The template's recipe, the bundle and the settings: what is decided before anything is contacted."""
 
 import io
+import json
+import shlex
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from e2b import AsyncTemplate
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from neural_trader_governance.errors import ConfigurationError
-from neural_trader_sandbox.e2b import recipe
+from neural_trader_sandbox.e2b import boxes, recipe
 from neural_trader_sandbox.e2b.bundle import bundle
 from neural_trader_sandbox.e2b.settings import E2BSettings
 
+pytestmark = pytest.mark.anyio
 CONSTRAINTS = Path(__file__).parents[3] / "constraints.txt"
 ENGINE = ("numpy", "polars", "neural_trader_tools.engine.guest", "neural_trader_tools.features.catalogue")
 
@@ -23,11 +27,45 @@ def test_the_recipe_pins_what_this_release_pins() -> None:
     assert sorted(recipe.REQUIREMENTS) == sorted(pinned)
 
 
-def test_the_sdk_takes_the_recipe_and_the_dockerfile_says_the_same() -> None:
-    written = AsyncTemplate.to_json(recipe.template())
-    for line in recipe.REQUIREMENTS:
-        assert line in written
-        assert line in recipe.dockerfile()
+def test_the_sdk_takes_the_recipe_and_the_dockerfile_says_the_same(tmp_path: Path) -> None:
+    made = recipe.recipe(ENGINE)
+    made.write(tmp_path)
+    steps = json.loads(AsyncTemplate.to_json(made.template(tmp_path)))["steps"]
+    written = [" ".join(step["args"]) for step in steps]
+    dockerfile = (tmp_path / "Dockerfile").read_text(encoding="utf-8")
+    for line in (*recipe.REQUIREMENTS, f"{made.bundle.digest}.zip {made.path}", shlex.join(made.warming)):
+        assert any(line in step for step in written), line
+        assert line in dockerfile
+    assert (tmp_path / f"{made.bundle.digest}.zip").read_bytes() == made.bundle.data
+
+
+async def test_the_service_is_told_to_build_with_the_settings_key_and_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, object] = {}
+
+    async def built(template: object, name: str, **options: object) -> SimpleNamespace:
+        told.update(options, name=name)
+        return SimpleNamespace(template_id="tpl_1")
+
+    monkeypatch.setattr(AsyncTemplate, "build", built)
+    settings = E2BSettings(api_key=SecretStr("e2b_key"), api_url="https://a.example")
+    connection = settings.connection()
+    assert await recipe.build(recipe.recipe(()), "mine", tmp_path, connection) == "tpl_1"
+    assert (told["name"], told["api_key"], told["api_url"]) == ("mine", "e2b_key", "https://a.example")
+
+
+def test_a_sandbox_tells_the_digest_of_what_it_has_however_it_was_compressed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = bundle(())
+    repacked = tmp_path / f"{packed.digest}.zip"
+    with zipfile.ZipFile(io.BytesIO(packed.data)) as archive, zipfile.ZipFile(repacked, "w") as stored:
+        for name in reversed(archive.namelist()):
+            stored.writestr(name, archive.read(name))
+    assert repacked.stat().st_size > 2 * len(packed.data)
+    exec(boxes.check_in(str(tmp_path)), {})  # noqa: S102 - ours, as it is run in the sandbox
+    assert json.loads(capsys.readouterr().out)["bundles"] == [packed.digest]
 
 
 def test_the_bundle_holds_the_engine_and_is_the_same_twice() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from tests.sandbox.e2b.service.disk import Disk
 from tests.sandbox.e2b.service.machine import Machine
 
 if TYPE_CHECKING:
@@ -55,7 +56,11 @@ class Control:
                 429, f"you have reached the maximum number of concurrent sandboxes ({service.sandboxes_max})"
             )
         machine = Machine(
-            body, service.sandbox, service.envd_version, service.disk_bytes, service.clock_skew_s
+            body,
+            service.sandbox,
+            service.envd_version,
+            Disk(service.disk_bytes, service.templates[body["templateID"]]),
+            service.clock_skew_s,
         )
         service.machines[machine.sandbox_id] = machine
         return JSONResponse(_created(machine), 201)

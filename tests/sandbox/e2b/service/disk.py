@@ -30,14 +30,17 @@ class Disk:
 
     Args:
         size_bytes: Room for what is uploaded; what processes write is not counted.
+        image: What lies on it from the beginning; None: two empty folders.
     """
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, size_bytes: int, image: Path | None = None) -> None:
         self.size_bytes = size_bytes
         self.root = Path(tempfile.mkdtemp(prefix="e2b-test-"))
         self.metadata: dict[str, dict[str, str]] = {}
         for folder in (HOME, "/tmp"):  # noqa: S108 - of the test sandbox
             self.host_path(folder).mkdir(parents=True)
+        if image is not None:
+            shutil.copytree(image, self.root, dirs_exist_ok=True, symlinks=True)
 
     @staticmethod
     def path(path: str) -> str:

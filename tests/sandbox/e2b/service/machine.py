@@ -35,12 +35,12 @@ class Machine:
         order: The body of `POST /v2/sandboxes`.
         sandbox: The local backend, whose locked children are the kernels.
         envd_version: As the service announces it.
-        disk_bytes: Size of its disk.
+        disk: Its own.
         clock_skew_s: How far its clock is from the true time.
     """
 
     def __init__(
-        self, order: dict[str, Any], sandbox: Sandbox, envd_version: str, disk_bytes: int, clock_skew_s: float
+        self, order: dict[str, Any], sandbox: Sandbox, envd_version: str, disk: Disk, clock_skew_s: float
     ) -> None:
         network: dict[str, Any] = order.get("network") or {}
         self.sandbox_id = "i" + uuid.uuid4().hex[:19]
@@ -55,7 +55,7 @@ class Machine:
         self.envd_version = envd_version
         self.started = datetime.now(UTC)
         self.end = self.started
-        self.disk = Disk(disk_bytes)
+        self.disk = disk
         self.contexts: dict[str, Context] = {}
         self.processes: dict[int, Process] = {}
         self.is_paused = False

@@ -61,7 +61,7 @@ class Service:
     Attributes:
         url: Both `api_url` and `sandbox_url`.
         api_key: The only one it takes.
-        templates: Names it knows.
+        templates: Images by the names that it knows: a folder that is copied into each new sandbox's disk.
         faults: What goes wrong with the next requests; see `Fault`.
         wedged: Sandboxes whose code never ends.
         envd_version: What new sandboxes announce.
@@ -87,7 +87,9 @@ class Service:
 
     def reset(self) -> None:
         """Forget the log, the faults and every knob; running sandboxes are killed."""
-        self.templates = {"neural-trader", "code-interpreter-v1", "base"}
+        self.templates: dict[str, Path | None] = dict.fromkeys(
+            ("neural-trader", "code-interpreter-v1", "base")
+        )
         self.faults: list[Fault] = []
         self.wedged: set[str] = set()
         self.envd_version = "0.6.13"
