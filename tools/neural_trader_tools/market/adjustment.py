@@ -57,7 +57,7 @@ def dividend_factors(
 
 
 def dividends_paid(event_times: pl.Series, actions: pl.DataFrame) -> NDArray[np.float64]:
-    """Returns per bar the cash that one of today's shares gets: on the first bar from an ex-date on.
+    """Returns per bar the cash that one of today's shares gets: on the first bar of an ex-date.
 
     Args:
         event_times: Bars' event times, ascending. A dividend whose ex-date is on the first bar or before it is
