@@ -90,6 +90,9 @@ CATALOGUE = (
     ToolSpec(
         "backtest_start", "backtest.start", "backtest", "Start a backtest", read_only=False, idempotent=False
     ),
+    ToolSpec(
+        "backtest_sweep", "backtest.sweep", "backtest", "Sweep parameters", read_only=False, idempotent=False
+    ),
     ToolSpec("backtest_get", "backtest.get", "backtest", "Backtest result"),
     ToolSpec("backtest_verify", "backtest.verify", "backtest", "Verify a backtest"),
     ToolSpec(

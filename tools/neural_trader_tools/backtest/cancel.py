@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from neural_trader_governance.errors import RiskError
 from neural_trader_governance.identity import Caller
 from neural_trader_tools.backtest.run import Backtests
+from neural_trader_tools.backtest.sweeps.record import is_sweep
 
 
 class BacktestCanceled(BaseModel):
@@ -20,11 +21,12 @@ async def backtest_cancel(
     backtests: Backtests,
     caller: Caller,
     *,
-    run_id: Annotated[str, Field(description="From backtest_start")],
+    run_id: Annotated[str, Field(description="From backtest_start or backtest_sweep")],
 ) -> BacktestCanceled:
     """Cancels a running backtest; one that has ended stays as it is."""
-    owner = (await backtests.get(run_id)).agent
+    runs = backtests.sweeps if is_sweep(run_id) else backtests
+    owner = (await runs.get(run_id)).agent
     if not caller.is_person and owner != caller.agent:
         raise RiskError("run_not_yours", f"{run_id} belongs to the agent {owner}", "cancel your own runs")
-    record = await backtests.cancel(run_id)
+    record = await runs.cancel(run_id)
     return BacktestCanceled(run_id=run_id, state=record.state)

@@ -9,6 +9,7 @@ from neural_trader_governance.untrusted.readings import Source, expose
 from neural_trader_tools.backtest.ledger import BacktestRecord, Handles
 from neural_trader_tools.backtest.run import Backtests
 from neural_trader_tools.backtest.settings import Settings, choose
+from neural_trader_tools.backtest.sweeps.record import is_sweep
 from neural_trader_tools.engine.faults import CODES
 
 _PARAMS = TypeAdapter(dict[str, object])
@@ -44,12 +45,16 @@ async def backtest_get(
     backtests: Backtests,
     caller: Caller,
     *,
-    run_id: Annotated[str, Field(description="From backtest_start")],
+    run_id: Annotated[str, Field(description="From backtest_start or backtest_sweep")],
     wait_s: Annotated[float, Field(description="Wait for the end, at most 60")] = 0.0,
     format: Annotated[str, Field(description="full, or brief: ten metrics")] = "full",  # noqa: A002  # the contract's name
 ) -> BacktestStatus:
     """Returns a backtest's state, metrics, warnings and handles, waiting up to wait_s seconds for its end."""
     choose("format", format, ("full", "brief"))
+    if is_sweep(run_id):
+        from neural_trader_tools.backtest.sweep import sweep_get
+
+        return await sweep_get(backtests, caller, run_id, wait_s, brief=format == "brief")
     record = await backtests.get(run_id, wait_s)
     if record.error is not None and speaks_for_guest(record.error):
         expose(Source.SANDBOX, record.error)

@@ -19,6 +19,7 @@ from neural_trader_sandbox.port import Sandbox
 from neural_trader_tools.artifacts import Artifacts
 from neural_trader_tools.backtest.ledger import OPEN_STATES, BacktestRecord, Handles, RunLedger, data_key
 from neural_trader_tools.backtest.settings import BacktestRequest
+from neural_trader_tools.backtest.sweeps.service import Sweeps
 from neural_trader_tools.engine.orders import ENGINE_VERSION
 from neural_trader_tools.strategies.outline import check_parameters
 from neural_trader_tools.strategies.registry import StrategyRegistry, check_source
@@ -90,6 +91,7 @@ class Backtests:
         self._open: dict[str, BacktestRecord] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._ended: dict[str, anyio.Event] = {}
+        self.sweeps = Sweeps(self.read_prices, sandbox, artifacts, path, self._ledger, clock, features)
 
     async def __aenter__(self) -> Self:
         orphans = await anyio.to_thread.run_sync(self._ledger.interrupt_orphans, self._clock.now())
@@ -97,11 +99,13 @@ class Backtests:
             _log.info("backtests_interrupted", run_ids=orphans)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
+        await self.sweeps.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.sweeps.__aexit__(kind, error, trace)
         if self._tasks is not None:
             for scope in self._scopes.values():
                 scope.cancel()

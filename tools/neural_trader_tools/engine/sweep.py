@@ -261,7 +261,8 @@ def _play_rule(
     while done < len(values):
         before = done
         done = loop(
-            done, min(done + TOGETHER, len(values)), matrix, rows, *columns, exposure_max, counts, bars, targets, outside
+            done, min(done + TOGETHER, len(values)), matrix, rows, *columns, exposure_max, counts, bars,
+            targets, outside,
         )  # fmt: skip
         filled = int(counts[before:done].sum())
         answer.extend(counts[before:done].tolist(), np.column_stack([bars[:filled], targets[:filled]]))

@@ -5,6 +5,7 @@ combination. Target changes on one symbol take the compiled path; several symbol
 that only the whole engine knows are played by it, one combination after the other.
 """
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ from neural_trader_tools.engine.guest import rules
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _COMPILED = (
-    "cash", "commission_bps", "slippage_bps", "fill", "lots", "commission_per_unit", "commission_min", "spread_bps",
+    "cash", "commission_bps", "slippage_bps", "fill", "lots", "commission_per_unit", "commission_min",
+    "spread_bps", "convention",
 )  # fmt: skip
 _TINY = 1e-9
 
@@ -92,7 +94,7 @@ class Ground:
             slow = np.arange(count)
         if len(slow):
             with ThreadPoolExecutor(self.threads) as pool:
-                list(pool.map(lambda number: self._play_one(decisions, int(number), outcomes), slow))
+                list(pool.map(functools.partial(self._play_one, decisions, outcomes), slow.tolist()))
         for number, fault in enumerate(faults):
             if fault is not None:
                 outcomes.totals[number], outcomes.cells[number] = np.nan, np.nan
@@ -120,14 +122,14 @@ class Ground:
         def play(part: int) -> None:
             k.play_changes(
                 int(parts[part]), int(parts[part + 1]), prices.open, prices.close, decisions.offsets, bars,
-                targets, float(self.settings.cash), limits, self.edges, ranges.sums, ranges.ahead, ranges.behind,
-                ranges.blocks, outcomes.totals, outcomes.cells,
+                targets, float(self.settings.cash), limits, self.edges, ranges.sums, ranges.ahead,
+                ranges.behind, ranges.blocks, outcomes.totals, outcomes.cells,
             )  # fmt: skip
 
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(play, range(self.threads)))
 
-    def _play_one(self, decisions: Sequence[Decisions], number: int, outcomes: Outcomes) -> None:
+    def _play_one(self, decisions: Sequence[Decisions], outcomes: Outcomes, number: int) -> None:
         if outcomes.faults[number] is not None:
             return
         try:

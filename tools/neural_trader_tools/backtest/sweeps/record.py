@@ -23,10 +23,12 @@ from neural_trader_tools.backtest.ledger import OPEN_STATES, State, process_iden
 from neural_trader_tools.backtest.settings import BacktestRequest
 from neural_trader_tools.backtest.sweeps.space import Space
 from neural_trader_tools.backtest.sweeps.splits import Validation
+from neural_trader_tools.engine.orders import ENGINE_VERSION
 
 if TYPE_CHECKING:
     import polars as pl
 
+PREFIX: Final = "sw-"
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS backtest_sweeps (
     run_id TEXT PRIMARY KEY, owner TEXT NOT NULL, state TEXT NOT NULL,
@@ -66,6 +68,7 @@ class SweepRecord(BaseModel):
     created_time: UtcTime
     finished_time: UtcTime | None = None
     as_of: UtcTime = Field(description="Prices were read as known at this time")
+    engine: str = ENGINE_VERSION
     done: int = Field(default=0, description="Combinations finished, failed ones included")
     result: dict[str, Any] | None = Field(default=None, description="See conclusion.SweepResult")
     error: str | None = Field(default=None, description="`code: what; next step`")
@@ -200,23 +203,38 @@ class SweepStore:
     def parts(self, run_id: str) -> list[tuple[int, int, Path]]:
         """Returns (first, last, file) of every part, ascending; they do not overlap."""
         folder = self._folder / run_id
-        found: list[tuple[int, int, Path]] = []
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if match := _PART.match(path.name):
-                found.append((int(match[1]), int(match[2]), path))
-        return sorted(found)
+        named = [(_PART.match(path.name), path) for path in folder.iterdir()] if folder.is_dir() else []
+        return sorted((int(match[1]), int(match[2]), path) for match, path in named if match)
 
-    def frames(self, run_id: str, columns: Sequence[str] | None = None) -> "Generator[pl.DataFrame]":
+    def interrupted(self) -> list[str]:
+        """Returns the sweeps whose process ended before them, oldest first."""
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT run_id FROM backtest_sweeps WHERE state = 'interrupted' ORDER BY rowid"
+            ).fetchall()
+        return [row[0] for row in rows]
+
+    def frames(
+        self, run_id: str, columns: Sequence[str] | None = None, first: int = 0, last: int | None = None
+    ) -> "Generator[pl.DataFrame]":
         """Yields the results part by part, in the order of the combinations.
+
+        Args:
+            run_id: Of the sweep.
+            columns: To read; None: all.
+            first: Parts that end before this combination are left out.
+            last: And those that begin at this one or later.
 
         Raises:
             StorageError: a part cannot be read.
         """
         import polars as pl
 
-        for _, _, path in self.parts(run_id):
+        for begin, end, path in self.parts(run_id):
+            if end <= first or (last is not None and begin >= last):
+                continue
             try:
-                yield pl.read_ipc(path, columns=None if columns is None else list(columns), memory_map=False)
+                yield pl.read_ipc(path.read_bytes(), columns=None if columns is None else list(columns))
             except (OSError, pl.exceptions.PolarsError) as error:
                 raise StorageError(
                     "sweep_unreadable", f"{path.name} of {run_id}: {error}", "delete it and resume the sweep"
@@ -258,9 +276,14 @@ def interrupted(record: SweepRecord, moment: datetime) -> SweepRecord:
         update={
             "state": "interrupted",
             "finished_time": moment,
-            "error": f"interrupted: the process ended while this ran; resume {record.run_id} to go on where it was",
+            "error": f"interrupted: the process ended while this ran; resume {record.run_id} to go on",
         }
     )
+
+
+def is_sweep(run_id: str) -> bool:
+    """Tells a sweep's id from a backtest's."""
+    return run_id.startswith(PREFIX)
 
 
 def is_alive(owner: str) -> bool:

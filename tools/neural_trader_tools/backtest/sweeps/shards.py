@@ -5,7 +5,7 @@ asked for again in smaller groups, down to one, which then is.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio.to_thread
@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import JsonValue
 
 from neural_trader_governance.errors import StrategyError
-from neural_trader_sandbox.port import Job, Limits, Sandbox
+from neural_trader_sandbox.port import Job, Limits, Progress, Sandbox
 from neural_trader_sandbox.tables import Table
 from neural_trader_tools.backtest.settings import BacktestRequest
 from neural_trader_tools.backtest.simulation import raise_failure
@@ -27,7 +27,9 @@ ENTRY: Final = "neural_trader_tools.engine.sweep:run_sweep"
 BUDGET_S: Final = 2.0
 """After this a child returns what it has: progress moves, and a killed process loses no more than that."""
 LIMITS: Final = Limits(wall_time_s=60.0, cpu_time_s=60)
+SLOWEST_S: Final = 20.0
 GROUPS: Final = 8
+BEGUN: Final = "combinations_begun"
 _BLAMED: Final = frozenset({"strategy_timeout", "strategy_killed"})
 
 
@@ -52,7 +54,6 @@ class Shards:
     features: str
     limits: Limits = LIMITS
     budget_s: float = BUDGET_S
-    _blame: list[StrategyError] = field(default_factory=list[StrategyError], init=False, repr=False)
 
     async def run(self, combinations: Sequence[dict[str, Value]]) -> Outcomes:
         """Returns the outcomes of the first of these combinations, as many as the time allowed.
@@ -71,11 +72,24 @@ class Shards:
                     raise
                 if len(combinations) == 1:
                     return self._failed(error)
-                return await self.run(combinations[: max(1, len(combinations) // GROUPS)])
+                # the guest's own word for it; where that is false, smaller and smaller groups tell
+                begun = int(str(error.facts.get(BEGUN, 0)))
+                most = max(1, len(combinations) // GROUPS)
+                return await self.run(combinations[: begun if 0 < begun < len(combinations) else most])
             asked = asked[: len(found)]
             decisions.append(found)
         same = [head(each, len(asked)) for each in decisions]
         return await anyio.to_thread.run_sync(self.ground.play, same)
+
+    async def decide(self, combinations: Sequence[dict[str, Value]]) -> list[Decisions]:
+        """Returns the decisions of the first of these combinations, by symbol.
+
+        Raises:
+            StrategyError: as in `run`; and `strategy_timeout` or `strategy_killed`.
+            HostError: as in `run`.
+        """
+        found = [await self._decide(place, combinations) for place in range(len(self.ground.prices))]
+        return [head(each, min(map(len, found))) for each in found]
 
     async def _decide(self, place: int, combinations: Sequence[dict[str, Value]]) -> Decisions:
         prices = self.ground.prices[place]
@@ -99,11 +113,30 @@ class Shards:
                 ),
             },
         )
-        result = await self.sandbox.run(job, self.limits)
+        begun: list[float] = [0.0]
+        limits = self.limits
+        if len(combinations) > 1:  # one alone has all the time; several return when the budget is spent
+            wall_s = min(limits.wall_time_s, self.budget_s + SLOWEST_S)
+            limits = replace(limits, wall_time_s=wall_s)
+
+        def watch(progress: Progress) -> None:
+            if progress.fraction is not None:
+                begun[0] = progress.fraction
+
+        result = await self.sandbox.run(job, limits, watch=watch)
         if result.status != "ok":
-            raise_failure(result)
+            try:
+                raise_failure(result)
+            except StrategyError as error:
+                error.facts[BEGUN] = round(begun[0] * len(combinations))
+                raise
         return await anyio.to_thread.run_sync(
-            read_answer, result.value, result.columns, len(combinations), len(prices)
+            read_answer,
+            result.value,
+            result.columns,
+            len(combinations),
+            len(prices),
+            self.request.settings.exposure_max,
         )
 
     def _seeds(self, combinations: Sequence[dict[str, Value]]) -> list[int]:

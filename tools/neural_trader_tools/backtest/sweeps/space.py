@@ -4,12 +4,14 @@ A combination is a number: mixed radix over the axes in the order given, the las
 million of them need no memory, and a sweep that was interrupted knows what is left.
 """
 
+import functools
 import hashlib
 import json
 import math
 import random
+from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -86,8 +88,9 @@ class Space(BaseModel):
         if self.method == "grid":
             return [self.combination(number) for number in range(first, last)]
         if self.size:
-            places = random.Random(self.seed).sample(range(self.size), self.count)  # noqa: S311  # it must repeat
-            return [self.combination(place) for place in places[first:last]]
+            return [
+                self.combination(place) for place in _sampled(self.seed, self.size, self.count)[first:last]
+            ]
         return [self._drawn(number) for number in range(first, last)]
 
     def _drawn(self, number: int) -> dict[str, Value]:
@@ -99,6 +102,11 @@ class Space(BaseModel):
             else chance.uniform(axis.low or 0.0, axis.high or 0.0)
             for axis in self.axes
         }
+
+
+@functools.lru_cache(maxsize=2)
+def _sampled(seed: int, size: int, count: int) -> Sequence[int]:
+    return array("q", random.Random(seed).sample(range(size), count))  # noqa: S311  # it must repeat
 
 
 def read_space(grid: Mapping[str, Any], method: str, samples: int | None, seed: int) -> Space:
@@ -162,10 +170,11 @@ def read_axis(name: str, given: Any, method: str) -> Axis:
                 raise _bad(name, given, "give a step for a grid, such as 0.1:0.9:0.1")
             return Axis(name=name, low=float(numbers[0]), high=float(numbers[1]))
         return Axis(name=name, values=_stepped(name, given, numbers))
-    values: Sequence[Any] = given if isinstance(given, list | tuple) else [given]
+    listed: list[Any] = list(cast("list[Any]", given)) if isinstance(given, list | tuple) else [given]
     if isinstance(given, str):
-        values = [_word(part.strip()) for part in given.split(",")]
-    if not values or not all(isinstance(value, Value) for value in values):
+        listed = [_word(part.strip()) for part in given.split(",")]
+    values: list[Value] = [value for value in listed if isinstance(value, bool | int | float | str)]
+    if not values or len(values) < len(listed):
         raise _bad(name, given, _FORMS)
     if any(isinstance(value, float) and not math.isfinite(value) for value in values):
         raise _bad(name, given, "use finite numbers")
