@@ -135,7 +135,7 @@ def case(seed: int, symbols: int) -> tuple[list[Prices], NDArray[np.int64], Floa
         days = np.flatnonzero(rng.random(40) < 0.8)
         close = 50 * np.exp(np.cumsum(rng.normal(0, 0.03, len(days))))
         open_ = close * np.exp(rng.normal(0, 0.01, len(days)))
-        found.append(prices("ABCDE"[number], list(open_), list(close), list(days)))
+        found.append(prices("ABCDE"[number], list(open_), list(close), days.tolist()))
     count = len(np.unique(np.concatenate([one.times for one in found])))
     rows = np.flatnonzero(rng.random(count) < 0.3)
     weights = rng.dirichlet(np.ones(symbols), len(rows)) * rng.choice([1.0, -1.0], (len(rows), symbols))

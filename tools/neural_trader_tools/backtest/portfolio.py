@@ -103,7 +103,7 @@ def replay_portfolio(rows: Ints, weights: Floats, panel: Panel, settings: Settin
     events = fills[engine.EVENT].astype(np.int64)
     of_symbol = panel.symbols[events]
     decided = rows + (0 if settings.fill == "close" else 1)  # the first time at which a row can fill
-    when = np.searchsorted(panel.starts, events, side="right") - 1
+    when: Ints = np.asarray(np.searchsorted(panel.starts, events, side="right") - 1, dtype=np.int64)
     symbols: list[SymbolReplay] = []
     for number, prices in enumerate(panel.prices):
         asked = np.flatnonzero(~np.isnan(weights[:, number]))
@@ -143,10 +143,10 @@ def _symbol_replay(
     liquidated = fills[engine.REASON] == o.BY_LIQUIDATION
     held = np.cumsum(fills[engine.QUANTITY])
     held[np.abs(held) <= 1e-9 * np.abs(fills[engine.QUANTITY])] = 0.0
-    own = np.column_stack(
+    own: Floats = np.column_stack(
         [
-            bar,
-            np.where(liquidated, -1, row),
+            bar.astype(np.float64),
+            np.where(liquidated, -1.0, row.astype(np.float64)),
             fills[engine.QUANTITY],
             fills[engine.PRICE],
             fills[engine.FEE],
