@@ -2,18 +2,13 @@
 
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
 from decimal import Decimal
 from pathlib import Path
 
-import anyio
 import polars as pl
 import pytest
+from tests.sandbox.e2b.backend import command
 from tests.sandbox.e2b.service.server import Service
-from tests.sandbox.e2b.test_lifecycle import until_runner_starts
 
 from neural_trader_governance.terms.clocks import WallClock
 from neural_trader_sandbox.port import Job, Limits
@@ -29,25 +24,6 @@ import numpy as np
 def signals(bars, n=2):
     return np.sign(bars['close'].diff(n).fill_null(0).to_numpy())
 """
-
-
-def environment(service: Service, home: Path) -> dict[str, str]:
-    return {
-        "NEURAL_TRADER_HOME": str(home),
-        "NEURAL_TRADER_E2B_API_URL": service.url,
-        "NEURAL_TRADER_E2B_SANDBOX_URL": service.url,
-        "NEURAL_TRADER_E2B_PRICE_USD_PER_S": "2",
-        "E2B_API_KEY": service.api_key,
-    }
-
-
-async def command(service: Service, home: Path, *words: str) -> "subprocess.CompletedProcess[bytes]":
-    """Our command line, in a process of its own."""
-    return await anyio.run_process(
-        [sys.executable, "-m", "neural_trader_server", *words],
-        env=dict(os.environ) | environment(service, home),
-        check=False,
-    )
 
 
 async def test_from_consent_to_the_bill_on_the_command_line(e2b_service: Service, tmp_path: Path) -> None:
@@ -107,21 +83,3 @@ async def test_the_engine_decides_the_same_there_and_here(e2b_service: Service, 
     assert {name: column.tobytes() for name, column in remote.columns.items()} == {
         name: column.tobytes() for name, column in local.columns.items()
     }
-
-
-async def test_an_interrupted_command_leaves_no_sandbox_behind(e2b_service: Service, tmp_path: Path) -> None:
-    file = tmp_path / "script.py"
-    file.write_text("while True: pass", encoding="utf-8")
-    home = tmp_path / "home"
-    assert (await command(e2b_service, home, "sandbox", "consent", "e2b", "--yes")).returncode == 0
-    words = ("-m", "neural_trader_server", "sandbox", "run", str(file), "--backend", "e2b")
-    async with await anyio.open_process(
-        [sys.executable, *words], env=dict(os.environ) | environment(e2b_service, home)
-    ) as process:
-        await until_runner_starts(e2b_service)
-        assert len(e2b_service.running()) == 1
-        process.send_signal(signal.SIGINT)
-        with anyio.fail_after(60):
-            await process.wait()
-    assert process.returncode != 0
-    assert e2b_service.running() == []

@@ -1,17 +1,18 @@
 """Nothing outlives us at the service: signals to our process, ends in the middle of making, late answers."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import anyio.abc
 import pytest
-from tests.sandbox.e2b.backend import sandbox_at, script
+from tests.sandbox.e2b.backend import command, environment, sandbox_at, script
 from tests.sandbox.e2b.service.faults import Fault
 from tests.sandbox.e2b.service.server import Service
-from tests.sandbox.e2b.test_desk import command, environment
 from tests.sandbox.e2b.test_lifecycle import SPIN, until_runner_starts
 
 from neural_trader_governance.errors import ConfigurationError, NetworkError
@@ -20,6 +21,7 @@ from neural_trader_sandbox.port import Job, Limits
 
 pytestmark = pytest.mark.anyio
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CREATE = r"api POST /v2/sandboxes$"
 STREAM = Job("tests.sandbox.e2b.entries:doubling", {})
 
@@ -28,6 +30,19 @@ async def asked(service: Service, path: str) -> None:
     """Returns once something was posted to the path."""
     while not any(each.path.endswith(path) and each.method == "POST" for each in service.log):  # noqa: ASYNC110 - it has no event
         await anyio.sleep(0.01)
+
+
+def has_asked(service: Service, path: str, pid: int) -> bool:
+    """Whether this very process asked for a sandbox, or something of the one that was made for it."""
+    if path == "/v2/sandboxes":
+        bodies = [each.body for each in service.log if each.method == "POST" and each.path == path]
+        return any(body["metadata"]["neural-trader-process"] == str(pid) for body in bodies)
+    own = {
+        number
+        for number, machine in service.machines.items()
+        if machine.metadata["neural-trader-process"] == str(pid)
+    }
+    return any(each.sandbox_id in own and each.path.endswith(path) for each in service.log)
 
 
 async def made(service: Service, count: int = 1) -> None:
@@ -91,43 +106,49 @@ async def test_closing_in_the_middle_of_a_run_makes_no_warm_sandbox_after_it(e2b
     assert (len(e2b_service.machines), e2b_service.running()) == (1, [])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("phase", ["/v2/sandboxes", "/SendInput"])
 async def test_a_signal_to_a_command_leaves_no_sandbox_behind(
-    e2b_service: Service, tmp_path: Path, number: signal.Signals, phase: str
+    e2b_service: Service, tmp_path: Path, session_consent: Path, phase: str
 ) -> None:
+    """One command for each of Ctrl-C, the end of the host and a closed terminal, at the same time."""
     file = tmp_path / "script.py"
     file.write_text("while True: pass", encoding="utf-8")
-    home = tmp_path / "home"
-    assert (await command(e2b_service, home, "sandbox", "consent", "e2b", "--yes")).returncode == 0
-    e2b_service.faults = [Fault(CREATE, delay_s=0.7)]
+    e2b_service.faults = [Fault(CREATE, delay_s=0.7, times=len(SIGNALS))]
     words = ("-m", "neural_trader_server", "sandbox", "run", str(file), "--backend", "e2b")
-    async with await anyio.open_process(
-        [sys.executable, *words], env=dict(os.environ) | environment(e2b_service, home)
-    ) as process:
-        await asked(e2b_service, phase)
-        arguments = await anyio.Path(f"/proc/{process.pid}/cmdline").read_bytes()
-        process.send_signal(number)
-        with anyio.fail_after(60):
-            await process.wait()
-    assert process.returncode not in (0, None)
+    commands: list[anyio.abc.Process] = []
+    for number in SIGNALS:
+        home = shutil.copytree(session_consent, tmp_path / number.name)
+        environ = dict(os.environ) | environment(e2b_service, home)
+        commands.append(await anyio.open_process([sys.executable, *words], env=environ))
+    ended: set[str | None] = set()
+    while len(ended) < len(SIGNALS):
+        for number, process in zip(SIGNALS, commands, strict=True):
+            if number.name in ended or not has_asked(e2b_service, phase, process.pid):
+                continue
+            ended.add(number.name)
+            arguments = await anyio.Path(f"/proc/{process.pid}/cmdline").read_bytes()
+            assert e2b_service.api_key.encode() not in arguments
+            process.send_signal(number)
+        await anyio.sleep(0.01)
+    with anyio.fail_after(60):
+        for process in commands:
+            async with process:
+                await process.wait()
+            assert process.returncode not in (0, None)
     with anyio.fail_after(5):
-        await made(e2b_service)
+        await made(e2b_service, len(SIGNALS))
     assert e2b_service.running() == []
-    assert e2b_service.api_key.encode() not in arguments
 
 
 async def test_what_a_killed_process_left_ends_with_the_next_run_or_at_the_service(
-    e2b_service: Service, tmp_path: Path
+    e2b_service: Service, tmp_path: Path, agreed_home: Path
 ) -> None:
     file, honest = tmp_path / "script.py", tmp_path / "honest.py"
     file.write_text("while True: pass", encoding="utf-8")
     honest.write_text("print(1)", encoding="utf-8")
-    home = tmp_path / "home"
-    assert (await command(e2b_service, home, "sandbox", "consent", "e2b", "--yes")).returncode == 0
     words = ("-m", "neural_trader_server", "sandbox", "run", str(file), "--backend", "e2b")
     async with await anyio.open_process(
-        [sys.executable, *words], env=dict(os.environ) | environment(e2b_service, home)
+        [sys.executable, *words], env=dict(os.environ) | environment(e2b_service, agreed_home)
     ) as process:
         await until_runner_starts(e2b_service)
         process.kill()
@@ -136,7 +157,7 @@ async def test_what_a_killed_process_left_ends_with_the_next_run_or_at_the_servi
     (left,) = e2b_service.running()
     assert left.order["timeout"] == 300
     assert (
-        await command(e2b_service, home, "sandbox", "run", str(honest), "--backend", "e2b")
+        await command(e2b_service, agreed_home, "sandbox", "run", str(honest), "--backend", "e2b")
     ).returncode == 0
     assert e2b_service.running() == []
 

@@ -3,6 +3,7 @@
 import socket
 from typing import Any
 
+import anyio
 import pytest
 from tests.sandbox.e2b.backend import sandbox_at, script, settings_of
 from tests.sandbox.e2b.service.faults import Fault
@@ -73,10 +74,15 @@ async def test_nobody_listening_and_no_such_name_are_unreachable(e2b_service: Se
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        for address in (url, "https://no-such-host.invalid"):
+
+        async def ask(address: str) -> None:
             with pytest.raises(NetworkError) as failed:
                 await sandbox_at(e2b_service, api_url=address, sandbox_url=address).run(script("1"))
             assert failed.value.code in ("e2b_unreachable", "e2b_timeout"), failed.value
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, url)
+            group.start_soon(ask, "https://no-such-host.invalid")
 
 
 async def test_our_own_deadline_holds_where_the_service_is_slow(e2b_service: Service) -> None:

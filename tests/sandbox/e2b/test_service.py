@@ -332,14 +332,14 @@ async def test_a_wedged_kernel_never_ends_and_the_next_code_waits_too(
     e2b_service.wedged.add(box.sandbox_id)
     for _ in range(2):
         with pytest.raises(sdk.TimeoutException):
-            await box.run_code("1", timeout=1)
+            await box.run_code("1", timeout=0.2)
 
 
 async def test_code_that_timed_out_holds_its_kernel(box: AsyncSandbox) -> None:
     with pytest.raises(sdk.TimeoutException):
-        await box.run_code("import time; time.sleep(30)", timeout=1)
+        await box.run_code("import time; time.sleep(30)", timeout=0.2)
     with pytest.raises(sdk.TimeoutException):
-        await box.run_code("1", timeout=1)
+        await box.run_code("1", timeout=0.2)
 
 
 async def test_a_kernel_that_dies_is_replaced(box: AsyncSandbox) -> None:
