@@ -25,7 +25,7 @@ from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import SimulatedClock
 from neural_trader_governance.usage import Attribution, Bound, Costs, Prices, UsageLedger
-from neural_trader_sandbox.port import Job, Limits, Sandbox, SandboxReport, SandboxResult
+from neural_trader_sandbox.port import Job, Limits, Progress, Sandbox, SandboxReport, SandboxResult, Watch
 from neural_trader_server.catalogue import CATALOGUE
 from neural_trader_server.metering import DATA_TOOLS, NEVER_REFUSED, CallMeter, MeteredSandbox, strategy_of
 
@@ -47,8 +47,16 @@ class Shell:
         self.result = SandboxResult("ok", wall_ms=1_500.2)
         self.stalls = self.fails = False
 
-    async def run(self, _: Job, __: Limits = Limits()) -> SandboxResult:  # noqa: B008 - frozen
+    async def run(
+        self,
+        _: Job,
+        __: Limits = Limits(),  # noqa: B008 - frozen
+        *,
+        watch: Watch | None = None,
+    ) -> SandboxResult:
         self.ran += 1
+        if watch is not None:
+            watch(Progress(fraction=0.5))
         if self.stalls:
             await anyio.sleep_forever()
         return self.result
@@ -143,6 +151,12 @@ async def test_the_sandboxs_own_seconds_are_charged_to_the_strategy_that_ran(
     (row,) = desk.ledger.rows()
     assert (row.agent, row.strategy, row.sandbox_ms, row.calls) == ("agent-1", STRATEGY, 3_002, 1)
     assert row.cost_micros == 100 + 2 * 15_010
+
+
+async def test_a_metered_run_can_be_watched(scene: Callable[[], Scene]) -> None:
+    told: list[Progress] = []
+    await scene().sandbox.run(JOB, watch=told.append)
+    assert told == [Progress(fraction=0.5)]
 
 
 async def test_what_runs_on_after_its_call_is_charged_to_that_calls_agent(

@@ -17,6 +17,7 @@ from neural_trader_server.cli.terminal import (
     err,
     group,
     out,
+    progress_bar,
     show_table,
     with_desk,
 )
@@ -116,10 +117,16 @@ def run(
 
     async def work(services: "Services") -> dict[str, Any]:
         symbols = symbol or [await _import(services, data, interval)]
-        return await _finish(services, await services.call("backtest_start", symbols=symbols, **arguments))
+        started = await services.call("backtest_start", symbols=symbols, **arguments)
+        with progress_bar(f"{file.name} over {', '.join(symbols):.40}", quiet=json_output):
+            return await _finish(services, started)
 
-    with tempfile.TemporaryDirectory(prefix="neural-trader-backtest-") as folder:
-        result = with_desk(work, archive=Path(folder) if data else None)
+    try:
+        with tempfile.TemporaryDirectory(prefix="neural-trader-backtest-") as folder:
+            result = with_desk(work, archive=Path(folder) if data else None)
+    except KeyboardInterrupt:
+        err().print("Interrupted: the run was canceled, its guest ended.")
+        raise
     if json_output:
         emit(result)
     else:

@@ -108,20 +108,30 @@ def run(
     consent (sandbox consent e2b) and an API key, and costs money.
     Example: neural-trader sandbox run script.py --timeout-s 5 --json
 
+    What it prints is shown as it comes, whole lines at a time; with --json at the end. Ctrl-C ends it.
     Prints {status, stdout, stderr, error, wall_ms}; status is ok, error, timeout, killed or refused.
     Exits 0 if it is ok, 3 if it was refused because this host lacks a layer, else 1.
     """
-    from neural_trader_sandbox.port import Job, Limits
+    from neural_trader_sandbox.port import Job, Limits, Progress
 
     try:
         source = file.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise typer.BadParameter(f"{file} is not a text file in UTF-8.", param_hint="FILE") from None
 
-    async def run_file(sandbox: "Sandbox") -> "SandboxResult":
-        return await sandbox.run(Job(SCRIPT, {"source": source}), Limits(wall_time_s=timeout_s))
+    def show(progress: Progress) -> None:
+        if progress.stream is not None:
+            (out if progress.stream == "stdout" else err)().out(progress.text, end="", highlight=False)
 
-    result = _within(backend, profile, run_file)
+    async def run_file(sandbox: "Sandbox") -> "SandboxResult":
+        job, limits = Job(SCRIPT, {"source": source}), Limits(wall_time_s=timeout_s)
+        return await sandbox.run(job, limits, watch=None if json_output else show)
+
+    try:
+        result = _within(backend, profile, run_file)
+    except KeyboardInterrupt:
+        err().print("Interrupted: the guest was ended.")
+        raise
     fault = result.error
     document: dict[str, Any] = {
         "status": result.status,
@@ -136,8 +146,6 @@ def run(
     if json_output:
         emit(document)
     else:
-        out().out(result.stdout, end="", highlight=False)
-        err().out(result.stderr, end="", highlight=False)
         for note in result.notes:
             err().print(f"Note: {note}", markup=False, soft_wrap=True)
         where = f" in line {fault.line}" if fault and fault.line is not None else ""

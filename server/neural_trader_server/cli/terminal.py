@@ -96,6 +96,27 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
     out().print(table)
 
 
+@contextlib.contextmanager
+def progress_bar(title: str, *, quiet: bool = False) -> Generator[None]:
+    """Shows on stderr how far the tools that are called inside say they are; only where a person looks."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.markup import escape
+    from rich.progress import Progress
+
+    from neural_trader_tools.telling import telling
+
+    with Progress(console=err(), transient=True) as bar:
+        task = bar.add_task(escape(title), total=1.0)
+
+        async def show(fraction: float) -> None:
+            bar.update(task, completed=fraction)
+
+        with telling(show):
+            yield
+
+
 def fail(error: NeuralTraderError) -> int:
     """Reports a failure and returns the exit code that it means."""
     from rich.text import Text

@@ -266,16 +266,15 @@ class Backtests:
         )
 
     async def _run(self, run_id: str, prices: "list[Prices]") -> None:
-        record: BacktestRecord | None = None
+        record, ran = self._open[run_id], None
         try:
             with self._scopes[run_id]:
                 async with self._slots:
-                    record = await self._carry_out(run_id, prices)
+                    ran = await self._carry_out(run_id, prices)
         finally:
             with anyio.CancelScope(shield=True):
-                if record is None:
-                    canceled = {"state": "canceled", "error": "canceled: it was canceled; start it again"}
-                    record = self._open[run_id].model_copy(update=canceled)
+                canceled = {"state": "canceled", "error": "canceled: it was canceled; start it again"}
+                record = ran or self._open[run_id].model_copy(update=canceled)
                 record = record.model_copy(update={"finished_time": self._clock.now()})
                 await anyio.to_thread.run_sync(self._ledger.put, record)
                 self._open.pop(run_id, None)
