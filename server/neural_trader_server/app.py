@@ -51,7 +51,13 @@ if TYPE_CHECKING:  # what a service costs to import is paid when it is first use
 log = structlog.get_logger(__name__)
 
 ACCOUNT = "paper"
-PRELOAD = ("numpy", "polars", "neural_trader_tools.engine.guest", "neural_trader_tools.features.catalogue")
+PRELOAD = (
+    "numpy",
+    "polars",
+    "neural_trader_tools.engine.guest",
+    "neural_trader_tools.engine.weights",
+    "neural_trader_tools.features.catalogue",
+)
 """What the sandbox's zygote imports once, for every strategy that it will run."""
 
 

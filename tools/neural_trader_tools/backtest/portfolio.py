@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from neural_trader_governance.errors import DataError
-from neural_trader_tools.backtest.prices import Prices
+from neural_trader_sandbox.tables import Table
+from neural_trader_tools.backtest.prices import VALUES, Prices
 from neural_trader_tools.backtest.replay import Replay, SymbolReplay
 from neural_trader_tools.backtest.settings import Settings
 from neural_trader_tools.engine import orders as o
@@ -73,6 +75,26 @@ class Panel:
             if any(len(one.dividends) for one in prices)
             else np.empty(0),
         )
+
+    def table(self) -> Table:
+        """Returns the bars as portfolio strategies see them: time, symbol, open, high, low, close, volume."""
+        names = pl.Series(
+            [one.symbol for one in self.prices], dtype=pl.Enum([one.symbol for one in self.prices])
+        )
+        offsets = np.cumsum([0] + [len(one) for one in self.prices[:-1]])
+        order = offsets[self.symbols] + self.bars
+        columns = {
+            name: np.concatenate([getattr(one, name) for one in self.prices])[order] for name in VALUES
+        }
+        times = np.repeat(self.times, np.diff(self.starts))
+        frame = pl.DataFrame(
+            {
+                "time": pl.Series(times).cast(pl.Datetime("us", "UTC")),
+                "symbol": names.gather(self.symbols),
+                **columns,
+            }
+        )
+        return Table(frame.write_ipc_stream)
 
 
 def replay_portfolio(rows: Ints, weights: Floats, panel: Panel, settings: Settings, cash: float) -> Replay:

@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 import anyio.to_thread
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from neural_trader_governance.errors import HostError, StrategyError
 from neural_trader_governance.untrusted.readings import OUTSIDE, Source
@@ -21,13 +22,16 @@ from neural_trader_tools.backtest.metrics import (
     periods_per_year,
     sharpe_per_bar,
 )
+from neural_trader_tools.backtest.portfolio import Panel, replay_portfolio
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.replay import Replay, SymbolReplay, replay_symbol
 from neural_trader_tools.backtest.settings import BacktestRequest, Settings
-from neural_trader_tools.backtest.stream import read_stream
+from neural_trader_tools.backtest.stream import read_stream, read_weights
 from neural_trader_tools.engine.faults import CODES
+from neural_trader_tools.strategies.outline import is_portfolio
 
 ENTRY: Final = "neural_trader_tools.engine.guest:run_strategy"
+WEIGHTS_ENTRY: Final = "neural_trader_tools.engine.weights:run_weights"
 FEATURES: Final = "neural_trader_tools.features.catalogue"
 DEFAULTS: Final = Settings()
 LIMITS: Final = Limits(wall_time_s=60.0, cpu_time_s=60)
@@ -80,6 +84,16 @@ async def simulate(
         HostError: this host has no sandbox; nothing ran.
     """
     cash = float(request.settings.cash)
+    if is_portfolio(request.source):
+        panel = await anyio.to_thread.run_sync(Panel.of, prices)
+        watch = _watching(0, 1, progress, printed)
+        rows, weights = await decide_weights(
+            sandbox, request, panel, limits=limits, features=features, disturbance=disturbance, watch=watch
+        )
+        replay = await anyio.to_thread.run_sync(
+            replay_portfolio, rows, weights, panel, request.settings, cash
+        )
+        return await anyio.to_thread.run_sync(_conclude, request, prices, replay)
     replays: list[SymbolReplay] = []
     for bars in prices:
         kind, stream = await decide(
@@ -99,7 +113,8 @@ async def simulate(
         )
         if progress is not None:
             progress(len(replays) / len(prices))
-    return await anyio.to_thread.run_sync(_conclude, request, prices, replays, cash)
+    replay = await anyio.to_thread.run_sync(Replay.combine, replays, cash)
+    return await anyio.to_thread.run_sync(_conclude, request, prices, replay)
 
 
 async def decide(
@@ -132,18 +147,8 @@ async def decide(
         StrategyError: as in `simulate`.
         HostError: as in `simulate`.
     """
-    job = Job(
-        entry=ENTRY,
-        arguments={
-            "source": request.source,
-            "params": request.params,
-            "settings": {**request.settings.model_dump(mode="json"), "cash": cash},
-            "features": features,
-            "seed": request.seed,
-            **({} if disturbance is None else {"disturbance": disturbance}),
-        },
-        tables={"bars": await anyio.to_thread.run_sync(bars.table)},
-    )
+    arguments = _arguments(request, cash, features, disturbance)
+    job = Job(ENTRY, arguments, tables={"bars": await anyio.to_thread.run_sync(bars.table)})
     result = await sandbox.run(job, limits, watch=watch)
     if result.status != "ok":
         raise_failure(result)
@@ -165,6 +170,58 @@ def _watching(
             progress((done + news.fraction * _GUEST_PART) / count)
 
     return watch
+
+
+async def decide_weights(
+    sandbox: Sandbox,
+    request: BacktestRequest,
+    panel: Panel,
+    *,
+    limits: Limits = LIMITS,
+    features: str = FEATURES,
+    disturbance: int | None = None,
+    watch: Watch | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Runs a portfolio strategy over all symbols in one child and returns its checked weights.
+
+    Args:
+        sandbox: As in `decide`, and so are the others.
+        request: See sandbox.
+        panel: Bars of all symbols.
+        limits: See sandbox.
+        features: See sandbox.
+        disturbance: See sandbox.
+        watch: See sandbox.
+
+    Returns:
+        Rows, indexes among the panel's times, and weights by row and symbol; see `read_weights`.
+
+    Raises:
+        StrategyError: as in `simulate`.
+        HostError: as in `simulate`.
+    """
+    arguments = _arguments(request, float(request.settings.cash), features, disturbance)
+    arguments["symbols"] = list[JsonValue](one.symbol for one in panel.prices)
+    job = Job(WEIGHTS_ENTRY, arguments, tables={"bars": await anyio.to_thread.run_sync(panel.table)})
+    result = await sandbox.run(job, limits, watch=watch)
+    if result.status != "ok":
+        raise_failure(result)
+    return read_weights(
+        result.value, result.columns, len(panel.times), len(panel.prices), request.settings.exposure_max
+    )
+
+
+def _arguments(
+    request: BacktestRequest, cash: float, features: str, disturbance: int | None
+) -> dict[str, JsonValue]:
+    return {
+        "source": request.source,
+        "params": request.params,
+        "settings": {**request.settings.model_dump(mode="json"), "cash": cash},
+        "features": features,
+        "seed": request.seed,
+        **({} if disturbance is None else {"disturbance": disturbance}),
+    }
 
 
 def raise_failure(result: SandboxResult) -> NoReturn:
@@ -213,10 +270,7 @@ def raise_failure(result: SandboxResult) -> NoReturn:
     )
 
 
-def _conclude(
-    request: BacktestRequest, prices: Sequence[Prices], replays: Sequence[SymbolReplay], cash: float
-) -> Simulation:
-    replay = Replay.combine(replays, cash)
+def _conclude(request: BacktestRequest, prices: Sequence[Prices], replay: Replay) -> Simulation:
     return Simulation(
         replay=replay,
         digest=run_digest(request, prices, replay),

@@ -26,6 +26,14 @@ class StreamHeader(BaseModel):
     kind: Literal["signals", "orders"]
 
 
+class WeightsHeader(BaseModel):
+    """The JSON beside a portfolio's columns. Nothing else is allowed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: Literal["weights"]
+
+
 def read_stream(
     value: JsonValue, columns: Mapping[str, Floats], bar_count: int, exposure_max: float = 1.0
 ) -> tuple[str, Floats]:
@@ -61,6 +69,52 @@ def read_stream(
     if header.kind == "signals":
         return "signals", check_targets(arrays[0], bar_count, exposure_max)
     return "orders", check_orders(np.column_stack(arrays), bar_count, exposure_max=exposure_max)
+
+
+def read_weights(
+    value: JsonValue,
+    columns: Mapping[str, Floats],
+    time_count: int,
+    symbol_count: int,
+    exposure_max: float = 1.0,
+) -> tuple[NDArray[np.int64], Floats]:
+    """Returns the checked weights of a guest.
+
+    Args:
+        value: The JSON that the guest returned.
+        columns: The arrays that the guest returned.
+        time_count: Times at which there is a bar.
+        symbol_count: Symbols that it was given.
+        exposure_max: Largest sum of the absolute weights of one time.
+
+    Returns:
+        Rows, ascending indexes of times, shape (R,), and weights, shape (R, symbols); NaN leaves alone.
+
+    Raises:
+        StrategyError: `forged_stream`, with the reason.
+    """
+    try:
+        WeightsHeader.model_validate(value)
+    except ValidationError as error:
+        raise forged(f"its header is not valid ({error.errors()[0]['msg'][:80]})") from None
+    if set(columns) != {"row", "weight"}:
+        raise forged(f"it has {len(columns)} columns, not exactly: row, weight")
+    rows, weights = columns["row"], columns["weight"]
+    for name, array in columns.items():
+        if array.dtype != np.float64 or array.ndim != 1:
+            raise forged(f"column {name} is not a float64 array")
+    if len(weights) != len(rows) * symbol_count:
+        raise forged(f"it has {len(weights)} weights for {len(rows)} rows of {symbol_count} symbols")
+    if not ((rows == np.floor(rows)) & (rows >= 0) & (rows < time_count)).all():
+        raise forged("a row is decided at a time that does not exist")
+    if (np.diff(rows) <= 0).any():
+        raise forged("a row is decided before the row above it")
+    checked = weights.reshape(len(rows), symbol_count)
+    if not (np.isnan(checked) | np.isfinite(checked)).all():
+        raise forged("a weight is infinite")
+    if not (np.nansum(np.abs(checked), axis=1) <= exposure_max * (1.0 + 2e-9)).all():
+        raise forged(f"the absolute weights of a time sum to more than {exposure_max:g}")
+    return rows.astype(np.int64), _without_dust(np.array(checked, dtype=np.float64, order="C"))
 
 
 def check_targets(targets: Floats, bar_count: int, exposure_max: float = 1.0) -> Floats:

@@ -18,16 +18,18 @@ class Outline:
 
     Attributes:
         signals: Line of `def signals`, where there is one.
+        weights: Line of `def weights`, which decides on many symbols at once.
         rule: Line of `def rule`, where it is the strategy: `FEATURES` is assigned too.
         classes: Names and lines of the classes that extend `Strategy` directly, in order.
         has_classes: Whether there is any class; one may extend `Strategy` through another.
         parameters: Names of its parameters; None where reading alone cannot tell.
         imports: Modules it imports, with their lines.
-        entry_line: Line of `def signals`, of the rule, or of the first `on_bar`.
+        entry_line: Line of `def signals` or `def weights`, of the rule, or of the first `on_bar`.
         suspicions: Lines that may look into the future, the worst first.
     """
 
     signals: int | None
+    weights: int | None
     rule: int | None
     classes: tuple[tuple[str, int], ...]
     has_classes: bool
@@ -44,7 +46,12 @@ def read_outline(source: str) -> Outline:
         StrategyError: it is not Python (`syntax_error`).
     """
     tree = parse_source(source)
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "signals"]
+    functions = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and node.name in ("signals", "weights")
+    ]
+    lines = {node.name: node.lineno for node in functions}
     defined = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     strategies = [node for node in defined if any(_name(base) == "Strategy" for base in node.bases)]
     rules = find_rules(tree) if assigns_features(tree) else []
@@ -74,7 +81,8 @@ def read_outline(source: str) -> Outline:
     deciding = functions[-1:] or rules[-1:] or [node for node in methods if node.name == "on_bar"]
     entry = deciding[0] if deciding else None
     return Outline(
-        signals=functions[-1].lineno if functions else None,
+        signals=lines.get("signals"),
+        weights=lines.get("weights"),
         rule=rules[-1].lineno if rules else None,
         classes=tuple((node.name, node.lineno) for node in strategies),
         has_classes=bool(defined),
@@ -83,6 +91,15 @@ def read_outline(source: str) -> Outline:
         entry_line=entry.lineno if entry is not None else None,
         suspicions=find_suspicions(tree),
     )
+
+
+def is_portfolio(source: str) -> bool:
+    """Returns whether a source decides on many symbols at once: it defines `weights`.
+
+    Raises:
+        StrategyError: it is not Python.
+    """
+    return read_outline(source).weights is not None
 
 
 def check_parameters(source: str, params: Mapping[str, Any]) -> None:
