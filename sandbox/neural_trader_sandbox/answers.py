@@ -156,8 +156,7 @@ class Answer:
         elif kind == frames.PROGRESS and self._watcher is not None:
             self._watcher.progress(read(ProgressFrame, payload, 1).fraction)
         elif kind == frames.COLUMN and self._due:
-            name, _ = self._due.pop(0)
-            self.columns[name] = np.frombuffer(payload, dtype="<f8").astype(np.float64, copy=False)
+            self.take_column(np.frombuffer(payload, dtype="<f8").astype(np.float64, copy=False))
         elif kind == frames.FAULT:
             fault = read(FaultFrame, payload, self._limits.json_depth)
             self.fault = Fault(plain_text(fault.type), plain_text(fault.message), fault.line)
@@ -165,6 +164,12 @@ class Answer:
             result = read(ResultFrame, payload, self._limits.json_depth)
             self._due = _column_heads(result.columns, self._limits.columns_bytes)
             self.value = result.value
+
+    def take_column(self, column: NDArray[np.float64]) -> None:
+        """Take in the column that was due and that `expect` accepted."""
+        assert self._due, "accepted first"  # noqa: S101 - both callers do
+        name, _ = self._due.pop(0)
+        self.columns[name] = column
 
     def output(self, kind: int) -> str:
         """Captured text of `frames.STDOUT` or `frames.STDERR`; says so where it was cut."""

@@ -55,16 +55,23 @@ def frame_over(memory: Any, layout: Layout) -> "pl.DataFrame":
         layout: As `lay_out` made it.
     """
     polars = importlib.import_module("polars")
-    numpy = importlib.import_module("numpy")
-    rows = layout["rows"]
     series: list[pl.Series] = []
-    for number, (name, kind) in enumerate(layout["columns"]):
-        dtype = "<f8" if kind == "<f8" else "<i8"
-        where = number * rows * _CELL_BYTES
-        cells = numpy.frombuffer(memory, dtype, rows, where) if rows else numpy.empty(0, dtype)
+    for (name, kind), cells in zip(layout["columns"], arrays_over(memory, layout).values(), strict=True):
         column = polars.Series(name, cells)
         series.append(column.cast(polars.Datetime("us", "UTC")) if kind == "utc_us" else column)
     return polars.DataFrame(series)
+
+
+def arrays_over(memory: Any, layout: Layout) -> "dict[str, NDArray[Any]]":
+    """The columns of this very memory by name; moments as int64. See `frame_over`."""
+    numpy = importlib.import_module("numpy")
+    rows = layout["rows"]
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, (name, kind) in enumerate(layout["columns"]):
+        dtype = "<f8" if kind == "<f8" else "<i8"
+        where = number * rows * _CELL_BYTES
+        arrays[name] = numpy.frombuffer(memory, dtype, rows, where) if rows else numpy.empty(0, dtype)
+    return arrays
 
 
 def warm_up() -> None:

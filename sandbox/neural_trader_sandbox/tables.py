@@ -1,5 +1,6 @@
 """Tables on their way to guests: written once, then sealed for everybody."""
 
+import ctypes
 import fcntl
 import io
 import os
@@ -9,7 +10,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
-from neural_trader_sandbox.columns import Layout, frame_over, lay_out
+from neural_trader_sandbox.columns import Layout, arrays_over, frame_over, lay_out
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,6 +61,23 @@ class Table:
         table = cls(lambda file: [_write_all(file, part) for part in parts])
         table.layout = layout
         return table
+
+    def arrays(self) -> "dict[str, NDArray[Any]] | None":
+        """Its columns as arrays over its own pages; None where there are none, or no such mapping.
+
+        Private ones: an array may be written to, which changes neither the table nor what a guest reads. They
+        live as long as an array does, longer than the table where need be.
+        """
+        if self.layout is None or sys.platform != "linux":
+            return None
+        from neural_trader_sandbox.local import kernel  # Linux's
+
+        try:
+            memory = kernel.map_private(self._fd, self._size)
+        except kernel.DeniedError:
+            return None
+        weakref.finalize(memory, kernel.unmap, ctypes.addressof(memory), self._size)
+        return arrays_over(memory, self.layout)
 
     def __len__(self) -> int:
         """Bytes of memory."""

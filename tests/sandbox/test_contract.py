@@ -20,6 +20,7 @@ from pydantic import JsonValue, SecretStr
 from neural_trader_governance.errors import InputError, StrategyError
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_sandbox.port import Fault, Job, Limits, Progress, Sandbox, SandboxInstance, SandboxResult
+from neural_trader_sandbox.tables import Table
 
 pytestmark = pytest.mark.anyio
 Name = Literal["local", "e2b"]
@@ -57,7 +58,7 @@ async def backend(
     service = request.getfixturevalue("e2b_service")
     key = SecretStr(service.api_key)
     settings = E2BSettings(api_key=key, api_url=service.url, sandbox_url=service.url, home_id="c0" * 8)
-    backend = E2BSandbox(settings, ["numpy", "polars"], lambda destination: None)
+    backend = E2BSandbox(settings, (), lambda destination: None)
     yield backend
     await backend.aclose()
     assert service.running() == [], "every sandbox is killed"
@@ -120,6 +121,30 @@ async def test_eight_megabytes_go_in_and_come_back_the_same(backend: Sandbox) ->
     result = await backend.run(script("columns = {'close': tables['bars']['close'].to_numpy()}", bars=data))
     assert result.status == "ok", result
     np.testing.assert_array_equal(result.columns["close"], close)
+
+
+async def test_plain_columns_arrive_as_the_same_frame_as_a_stream_of_them(backend: Sandbox) -> None:
+    moments = np.array(["2026-01-02T09:30", "2026-01-02T09:31:00.000001"], "datetime64[us]")
+    counts, close = np.array([-1, 2**62]), np.array([1.5, np.nan])
+    table = Table.of_columns({"time": moments, "count": counts, "close": close})
+    source = """
+        bars = tables["bars"]
+        doubled = bars.with_columns(close=bars["close"] * 2)
+        result = [str(bars.schema), str(bars["time"].to_list()), bars["count"].to_list(), bars.n_chunks()]
+        columns = {"close": bars["close"].to_numpy(), "doubled": doubled["close"].to_numpy()}
+    """
+    results = [
+        await backend.run(Job(SCRIPT, {"source": textwrap.dedent(source)}, {"bars": data}))
+        for data in (table, bytes(table))
+    ]
+    assert [result.status for result in results] == ["ok", "ok"], results
+    assert results[0].value == results[1].value
+    assert isinstance(results[0].value, list)
+    assert results[0].value[2] == [-1, 2**62]
+    assert "time_zone='UTC'" in str(results[0].value[0])
+    for result in results:
+        np.testing.assert_array_equal(result.columns["close"], close)
+        np.testing.assert_array_equal(result.columns["doubled"], close * 2)
 
 
 @pytest.mark.parametrize(

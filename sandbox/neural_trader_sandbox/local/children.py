@@ -140,8 +140,16 @@ class Child:
             EOFError: It has ended.
         """
         buffer = bytearray(size)
-        view = memoryview(buffer)
-        done = 0
+        await self.read_into(memoryview(buffer))
+        return buffer
+
+    async def read_into(self, view: memoryview) -> None:
+        """Fill `view` with what the guest sends.
+
+        Raises:
+            EOFError: It has ended.
+        """
+        size, done = len(view), 0
         while done < size:
             try:
                 count = self.data.recv_into(view[done : done + frames.CHUNK_BYTES])
@@ -152,7 +160,6 @@ class Child:
                 raise EOFError
             done += count
             await anyio.lowlevel.checkpoint()  # neither a flood of frames nor a large one may starve the desk
-        return buffer
 
     async def verdict(self) -> Verdict | None:
         """What the nanny says of the guest's end; None where it says nothing."""

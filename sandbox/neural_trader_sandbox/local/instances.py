@@ -5,6 +5,7 @@ import time
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
+import numpy as np
 
 from neural_trader_governance.errors import InputError
 from neural_trader_sandbox import frames
@@ -96,6 +97,11 @@ class LocalInstance:
             while not answer.ended:
                 kind, size = frames.HEADER.unpack(await child.read(frames.HEADER.size))
                 answer.expect(kind, size)
+                if kind == frames.COLUMN:
+                    column = np.empty(size // 8)  # numpy asks for huge pages: fewer faults
+                    await child.read_into(column.view(np.uint8).data)
+                    answer.take_column(column)
+                    continue
                 payload = await child.read(size)
                 if kind == frames.RESULT and size > LARGE_BYTES:
                     await anyio.to_thread.run_sync(answer.take, kind, payload)

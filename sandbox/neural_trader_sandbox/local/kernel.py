@@ -109,7 +109,7 @@ def call(name: str, *arguments: object) -> int:
 
 
 def map_private(fd: int, size: int) -> "ctypes.Array[ctypes.c_char]":
-    """The file's pages as this process's memory, until it ends; what is written there changes no file.
+    """The file's pages as this process's memory, until `unmap`; what is written there changes no file.
 
     Not `mmap.mmap`, which would keep a copy of the descriptor.
 
@@ -124,6 +124,11 @@ def map_private(fd: int, size: int) -> "ctypes.Array[ctypes.c_char]":
     address = libc.mmap(*passed)
     _checked("mmap", -1 if address == _MAP_FAILED else 0)
     return (ctypes.c_char * size).from_address(address)
+
+
+def unmap(address: int, size: int) -> None:
+    """Give back what `map_private` mapped; nothing may refer to it any more."""
+    _libc().munmap(ctypes.c_void_p(address), ctypes.c_size_t(size))
 
 
 def unshare(flags: int) -> None:

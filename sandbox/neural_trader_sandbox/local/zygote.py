@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, cast
 
+from neural_trader_sandbox import columns
 from neural_trader_sandbox.local import kernel, launcher, nanny, root
 
 ENVIRONMENT = {
@@ -83,6 +84,8 @@ def _import(names: list[str]) -> None:
         warm_up = getattr(module, "warm_up", None)
         if callable(warm_up):
             warm_up()
+    if "polars" in sys.modules:
+        columns.warm_up()  # what polars imports late it would import anew in every guest
 
 
 def _running_threads(proc: int) -> list[str]:

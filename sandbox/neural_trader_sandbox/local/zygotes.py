@@ -30,6 +30,8 @@ from neural_trader_sandbox.port import Limits
 
 _log = structlog.get_logger(__name__)
 _END_TIMEOUT_S = 5.0
+_SEND_BYTES = 1 << 20
+"""What a guest may write ahead of the host's reading; the kernel's net.core.wmem_max bounds it too."""
 _ALWAYS = ("neural_trader_sandbox.script", "neural_trader_sandbox.canaries")
 
 
@@ -91,6 +93,7 @@ class Zygote:
             data, their_data = socket.socketpair()
             ours.enter_context(data)
             theirs.enter_context(their_data)
+            their_data.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
             leash, their_leash = socket.socketpair()
             ours.enter_context(leash)
             theirs.enter_context(their_leash)

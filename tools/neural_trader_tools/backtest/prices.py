@@ -17,6 +17,9 @@ VALUES: Final = ("open", "high", "low", "close", "volume")
 BARS_MIN: Final = 2
 CSV_MAX_BYTES: Final = 512 * 1024 * 1024
 DAY_US: Final = 86_400_000_000
+SHARED_BARS_MIN: Final = 1 << 16
+"""From so many bars on, prices are copied into a table's memory at once: a run then hands them over as they
+lie. Fewer are copied when they are handed over; that is quick, and a table costs a descriptor."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,13 +69,19 @@ class Prices:
                 f"{symbol} has {frame.height} bars in this period",
                 "choose a longer period; market_search shows the first and last bar",
             )
-        times = frame[time].dt.cast_time_unit("us").to_physical().to_numpy().astype(np.int64)
+        times = frame[time].dt.cast_time_unit("us").to_physical().to_numpy().astype(np.int64, copy=False)
+        columns: dict[str, Floats] = {name: frame[name].cast(pl.Float64).to_numpy() for name in VALUES}
+        if dividends is not None and dividends.any():
+            columns["dividend"] = dividends.astype(np.float64, copy=False)
         # copied, so that they are contiguous and writable: numba compiles once for each kind of array
-        columns = {
-            name: np.array(frame[name].cast(pl.Float64).to_numpy(), dtype=np.float64) for name in VALUES
-        }
-        paid = np.empty(0) if dividends is None or not dividends.any() else np.array(dividends)
-        prices = cls(symbol=symbol, times=np.array(times), **columns, dividends=paid)
+        table = _laid_out(times, columns) if frame.height >= SHARED_BARS_MIN else None
+        copies: dict[str, NDArray[Any]] | None = None if table is None else table.arrays()
+        if copies is None:
+            copies = {"time": np.array(times), **{name: np.array(column) for name, column in columns.items()}}
+        paid = copies.pop("dividend", np.empty(0))
+        prices = cls(symbol, copies.pop("time"), **copies, dividends=paid)
+        if table is not None:
+            prices._table.append(table)
         prices._check()
         return prices
 
@@ -113,11 +122,10 @@ class Prices:
     def table(self) -> Table:
         """Returns the frame as tables enter a sandbox: written once, for every run over these bars."""
         if not self._table:
-            times = self.times.view("datetime64[us]")
             values = {name: getattr(self, name) for name in VALUES}
             if len(self.dividends):
                 values["dividend"] = self.dividends
-            self._table.append(Table.of_columns({"time": times, **values}))
+            self._table.append(_laid_out(self.times, values))
         return self._table[0]
 
     def digest(self) -> str:
@@ -151,6 +159,10 @@ class Prices:
                     f"{symbol_text(self.symbol)} bar {bar} ({moment}Z): {problem}; {int(bad.sum())} in all",
                     "correct the data and import it again",
                 )
+
+
+def _laid_out(times: NDArray[np.int64], values: dict[str, Floats]) -> Table:
+    return Table.of_columns({"time": times.view("datetime64[us]"), **values})
 
 
 def symbol_text(symbol: str) -> str:
