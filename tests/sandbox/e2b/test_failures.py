@@ -148,7 +148,7 @@ async def test_each_fault_has_the_code_whose_next_step_helps(
 ) -> None:
     e2b_service.faults = [fault]
     with pytest.raises((NetworkError, ConfigurationError)) as failed:
-        await sandbox_at(e2b_service, request_timeout_s=2).run(script("1"))
+        await sandbox_at(e2b_service, request_timeout_s=1 if fault.slow_s else 2).run(script("1"))
     assert failed.value.code == code, failed.value
 
 
