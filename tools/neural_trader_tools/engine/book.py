@@ -9,7 +9,7 @@ import numpy as np
 
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.account import BOOKED, DAY_US, OVERFLOW, Floats, Ints
-from neural_trader_tools.engine.compiled import compiled
+from neural_trader_tools.engine.compiled import compiled_bare
 
 ID, KIND, SIDE, SIZE, SIZED_BY, LIMIT, STOP, TRAIL, TAKE_PROFIT, STOP_LOSS, LAST_DAY, LEG, BORN, ORIGIN = (
     range(14)
@@ -28,24 +28,24 @@ _MARKET, _BY_TARGET, _PROFIT, _LOSS = o.BY_MARKET, o.BY_TARGET, o.BY_TAKE_PROFIT
 _PART = o.PART
 
 
-@compiled
-def kill(book: Floats, row: int, state: int, states: Ints) -> None:
+@compiled_bare
+def kill(book: Floats, row: int, state: float, states: Ints) -> None:
     """Takes an order out of the book; a bracket leg has no state of its own."""
     if book[row, LEG] == 0.0 and book[row, ID] >= 0.0:
-        states[int(book[row, ID])] = state
+        states[int(book[row, ID])] = int(state)
     book[row, ID] = DEAD
 
 
-@compiled
+@compiled_bare
 def trailed(extreme: float, side: float, trail: float, trail_by: float) -> float:
     """Returns the level of a trailing stop: below (for a sell) or above (for a buy) an extreme price."""
     return extreme * (1.0 + side * trail) if trail_by == _PART else extreme + side * trail
 
 
-@compiled
+@compiled_bare
 def add_leg(
     entry: int,
-    kind: int,
+    is_loss: bool,
     size: float,
     level: float,
     born: float,
@@ -56,6 +56,7 @@ def add_leg(
     """Adds a take-profit or stop-loss of an entry, or enlarges it after a further partial fill."""
     count = int(account[BOOKED])
     order, side = book[entry, ID], -book[entry, SIDE]
+    kind = _LOSS if is_loss else _PROFIT
     for row in range(entry + 1, count):
         if book[row, ID] == order and book[row, LEG] == 1.0 and book[row, KIND] == kind:
             book[row, SIZE] += size
@@ -72,7 +73,7 @@ def add_leg(
     book[count, SIDE] = side
     book[count, SIZE] = size
     book[count, SIZED_BY] = 0.0
-    if kind == _PROFIT:
+    if not is_loss:
         book[count, LIMIT] = level
     else:
         trail, by = book[entry, TRAIL_LOSS], book[entry, TRAIL_BY]
@@ -89,14 +90,14 @@ def add_leg(
     account[BOOKED] = count + 1
 
 
-@compiled
+@compiled_bare
 def _move(row: int, to: int, book: Floats) -> None:
     if to != row:
         for column in range(BOOK_SIZE):
             book[to, column] = book[row, column]
 
 
-@compiled
+@compiled_bare
 def close_up(bar: int, high: float, low: float, account: Floats, book: Floats) -> None:
     """Ends a bar's matching: trailing stops follow its extremes, and dead rows are taken out."""
     kept = 0
@@ -115,7 +116,7 @@ def close_up(bar: int, high: float, low: float, account: Floats, book: Floats) -
     account[BOOKED] = kept
 
 
-@compiled
+@compiled_bare
 def quiet_range(account: Floats, book: Floats) -> tuple[float, float, int]:
     """Takes dead rows out; returns the range of prices in which nothing in the book can happen.
 

@@ -11,19 +11,39 @@ import numba
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def compiled(function: Function) -> Function:
+def compiled(function: Function, *, nogil: bool = True) -> Function:
     """Compiles a function to machine code at its first call, cached on disk where that is possible.
+
+    Args:
+        function: What to compile.
+        nogil: Whether it lets other threads run. To say so costs more than a very short function takes.
 
     No fastmath: results must be the same on every machine of one architecture. Without a writable cache
     folder (inside a sandbox) numba refuses to cache; compiling again each time is then the price.
     """
     njit: Any = cast(Any, numba).njit
     try:
-        dispatcher = njit(cache=True, nogil=True)(function)
+        dispatcher = njit(cache=True, nogil=nogil)(function)
     except RuntimeError:  # "no locator available for file": nowhere to write the cache
-        return cast(Function, njit(nogil=True)(function))
+        return cast(Function, njit(nogil=nogil)(function))
     freshen(dispatcher, function)
     return cast(Function, dispatcher)
+
+
+def compiled_bare(function: Function) -> Function:
+    """Compiles a function that makes no array and divides by no zero: a call costs a few nanoseconds.
+
+    Elsewhere numba counts references of every array at every call, five times as long as such a call takes.
+    Dividing by zero gives infinity or NaN instead of an exception.
+    """
+    njit: Any = cast("Any", numba).njit
+    options = {"nogil": True, "_nrt": False, "error_model": "numpy"}
+    try:
+        dispatcher = njit(cache=True, **options)(function)
+    except RuntimeError:
+        return cast("Function", njit(**options)(function))
+    freshen(dispatcher, function)
+    return cast("Function", dispatcher)
 
 
 def freshen(dispatcher: Any, function: Callable[..., Any]) -> None:

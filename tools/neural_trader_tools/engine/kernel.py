@@ -117,7 +117,7 @@ from neural_trader_tools.engine.book import (
     quiet_range,
     trailed,
 )
-from neural_trader_tools.engine.compiled import compiled
+from neural_trader_tools.engine.compiled import compiled, compiled_bare
 from neural_trader_tools.engine.sizing import TOLERANCE, target_position, units_for
 
 __all__ = [
@@ -161,9 +161,11 @@ __all__ = [
 _ORDER, _TARGET, _CANCEL, _FRACTION, _DAY = o.ORDER, o.TARGET, o.CANCEL, o.FRACTION, o.DAY
 _QUANTITY, _OCO = o.QUANTITY, o.OCO
 _MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAIL = o.BY_MARKET, o.BY_LIMIT, o.BY_STOP, o.BY_STOP_LIMIT, o.BY_TRAIL
-_PROFIT, _LOSS, _BY_TARGET, _LIQUIDATION = o.BY_TAKE_PROFIT, o.BY_STOP_LOSS, o.BY_TARGET, o.BY_LIQUIDATION
-_WORKING, _FILLED, _REJECTED, _CANCELED = o.WORKING, o.FILLED, o.REJECTED, o.CANCELED
-_EXPIRED, _DONE, _WORKING_MAX = o.EXPIRED, o.DONE, o.WORKING_MAX
+_LOSS, _BY_TARGET = o.BY_STOP_LOSS, o.BY_TARGET
+_WORKING, _WORKING_MAX = o.WORKING, o.WORKING_MAX
+# floats, because numba compiles a function once more for each literal integer it is called with
+_FILLED, _REJECTED, _CANCELED = float(o.FILLED), float(o.REJECTED), float(o.CANCELED)
+_EXPIRED, _DONE, _LIQUIDATED = float(o.EXPIRED), float(o.DONE), float(o.BY_LIQUIDATION)
 
 
 def fills_max(rows: int, bars: int, rules: Floats) -> int:
@@ -171,14 +173,14 @@ def fills_max(rows: int, bars: int, rules: Floats) -> int:
     return 2 * rows + 1 + bars * (int(rules[VOLUME_CAP] > 0.0) + int(rules[SETTLEMENT] > 0.0))
 
 
-@compiled
+@compiled_bare
 def _write(
     bar: int,
     order: float,
     traded: float,
     price: float,
     cost: float,
-    kind: int,
+    kind: float,
     wanted: float,
     account: Floats,
     fills: Floats,
@@ -197,7 +199,7 @@ def _write(
     account[FILLS] = count + 1
 
 
-@compiled
+@compiled_bare
 def _leave(row: int, kind: int, side: float, size: float, book: Floats) -> None:
     """Leaves the rest of an order for later bars: a triggered stop is a market order from now on."""
     book[row, SIZE] = size
@@ -207,7 +209,7 @@ def _leave(row: int, kind: int, side: float, size: float, book: Floats) -> None:
         book[row, STOP] = -side * np.inf
 
 
-@compiled
+@compiled_bare
 def _order_size(
     row: int, price: float, funds: float, gross: float, held: float, rules: Floats, book: Floats
 ) -> float:
@@ -230,7 +232,7 @@ def _order_size(
     return size
 
 
-@compiled
+@compiled_bare
 def _fill(
     bar: int,
     row: int,
@@ -307,7 +309,7 @@ def _fill(
         account[REJECTIONS] += 1.0
         kill(book, row, _REJECTED, states)
         return
-    _write(bar, order, traded, price, cost, kind, wanted, account, fills)
+    _write(bar, order, traded, price, cost, float(kind), wanted, account, fills)
     account[CAPACITY] -= abs(traded)
     if traded < 0.0 and rules[SETTLEMENT] > 0.0:
         account[UNSETTLED] += max(-traded * price - cost, 0.0)
@@ -328,9 +330,9 @@ def _fill(
         born = bar * 4.0 + phase
         stop_loss, take_profit = book[row, STOP_LOSS], book[row, TAKE_PROFIT]
         if not (math.isnan(stop_loss) and math.isnan(book[row, TRAIL_LOSS])):
-            add_leg(row, _LOSS, part, stop_loss, born, market, account, book)
+            add_leg(row, True, part, stop_loss, born, market, account, book)
         if not math.isnan(take_profit):
-            add_leg(row, _PROFIT, part, take_profit, born, market, account, book)
+            add_leg(row, False, part, take_profit, born, market, account, book)
     if not is_rest_left:
         kill(book, row, _FILLED, states)
     elif kind != _BY_TARGET:
@@ -339,7 +341,7 @@ def _fill(
         _leave(row, kind, side, size - abs(traded), book)
 
 
-@compiled
+@compiled_bare
 def _cancel(command: Floats, account: Floats, book: Floats, states: Ints) -> None:
     """Takes an order, or the legs that it left, out of the book."""
     for other in range(int(account[BOOKED])):
@@ -347,7 +349,7 @@ def _cancel(command: Floats, account: Floats, book: Floats, states: Ints) -> Non
             kill(book, other, _CANCELED, states)
 
 
-@compiled
+@compiled_bare
 def _waits(group: float, account: Floats, book: Floats) -> bool:
     """Returns whether the first order of a group still waits, and nothing of it has filled."""
     for other in range(int(account[BOOKED])):
@@ -356,7 +358,7 @@ def _waits(group: float, account: Floats, book: Floats) -> bool:
     return False
 
 
-@compiled
+@compiled_bare
 def submit(
     bar: int,
     row: int,
@@ -376,11 +378,11 @@ def submit(
     count = int(account[BOOKED])
     states[row] = _WORKING
     if action == _CANCEL:
-        states[row] = _DONE
+        states[row] = int(_DONE)
         _cancel(command, account, book, states)
         return
     if account[RUINED] != 0.0:
-        states[row] = _REJECTED
+        states[row] = int(_REJECTED)
         account[REJECTIONS] += 1.0
         return
     group = float(row)
@@ -391,7 +393,7 @@ def submit(
     elif not math.isnan(command[_OCO]):
         group = command[_OCO]
         if not _waits(group, account, book):  # its first order has filled or ended: so has the group
-            states[row] = _CANCELED
+            states[row] = int(_CANCELED)
             return
     if count >= book.shape[0] - 2:
         account[OVERFLOW] = 1.0
@@ -428,7 +430,44 @@ def submit(
     account[BOOKED] = count + 1
 
 
-@compiled
+@compiled_bare
+def _level(
+    bar: int, row: int, phase: int, open_: float, high: float, low: float, at_close: bool, book: Floats
+) -> float:
+    """Returns the market price at which an order is reached in a phase of a bar, or NaN where it is not."""
+    kind = int(book[row, KIND])
+    side, stop, limit = book[row, SIDE], book[row, STOP], book[row, LIMIT]
+    is_stopped = math.isnan(stop)  # an order without a stop, or a stop-limit that was triggered
+    born = book[row, BORN] - bar * 4.0
+    if phase == AT_OPEN:
+        if kind in (_MARKET, _BY_TARGET):
+            return np.nan if at_close else open_  # what a close left unfilled goes on at the next one
+        if not is_stopped and side * (open_ - stop) >= 0.0:
+            if kind != _STOP_LIMIT:
+                return open_
+            book[row, STOP] = np.nan  # triggered: a limit from here on
+            is_stopped = True
+        return open_ if is_stopped and side * (limit - open_) >= 0.0 else np.nan
+    is_touched = (side > 0.0 and high >= stop) or (side < 0.0 and low <= stop)
+    if phase == IN_STOPS:
+        if not is_touched:
+            return np.nan
+        if kind == _STOP_LIMIT and side * (limit - stop) < 0.0:
+            book[row, STOP] = np.nan  # triggered beyond its limit: waits as a limit
+            book[row, BORN] = bar * 4.0 + IN_LIMITS
+            return np.nan
+        # an entry may have been beyond its own stop-loss already
+        return book[row, ORIGIN] if born >= 0.0 and side * (book[row, ORIGIN] - stop) > 0.0 else stop
+    if kind == _LOSS:
+        # only the legs of entries made in this phase; the low (high) came with the entry or after it
+        if born == IN_LIMITS and is_touched:
+            return stop if side * (book[row, ORIGIN] - stop) <= 0.0 else book[row, ORIGIN]
+    elif born != IN_LIMITS and is_stopped and side * (limit - (low if side > 0.0 else high)) >= 0.0:
+        return book[row, ORIGIN] if born >= 0.0 and side * (limit - book[row, ORIGIN]) > 0.0 else limit
+    return np.nan
+
+
+@compiled_bare
 def match(
     bar: int,
     open_: float,
@@ -450,82 +489,33 @@ def match(
         return
     at_close = rules[FILL_AT_CLOSE] != 0.0
     for row in range(first):
-        if book[row, ID] == DEAD:
-            continue
         last_day = book[row, LAST_DAY]
-        if not math.isnan(last_day) and last_day < times[bar] // DAY_US:
+        if not math.isnan(last_day) and book[row, ID] != DEAD and last_day < times[bar] // DAY_US:
             kill(book, row, _EXPIRED, states)
-            continue
-        kind = int(book[row, KIND])
-        side = book[row, SIDE]
-        if (
-            kind == _STOP_LIMIT
-            and not math.isnan(book[row, STOP])
-            and side * (open_ - book[row, STOP]) >= 0.0
-        ):
-            book[row, STOP] = np.nan  # triggered: a limit from here on
-        if kind in (_MARKET, _BY_TARGET):
-            reached = not at_close  # what a close left unfilled goes on at the next one
-        elif kind in (_STOP, _LOSS, _TRAIL):
-            reached = side * (open_ - book[row, STOP]) >= 0.0
-        else:
-            reached = math.isnan(book[row, STOP]) and side * (book[row, LIMIT] - open_) >= 0.0
-        if reached:
-            _fill(bar, row, open_, AT_OPEN, rules, account, book, fills, states)
-
-    row = 0
-    while row < int(account[BOOKED]):  # legs born meanwhile are appended and visited too
-        stop = book[row, STOP]
-        if book[row, ID] != DEAD and not math.isnan(stop):
-            kind = int(book[row, KIND])
-            side = book[row, SIDE]
-            if (side > 0.0 and high >= stop) or (side < 0.0 and low <= stop):
-                if kind == _STOP_LIMIT and side * (book[row, LIMIT] - stop) < 0.0:
-                    book[row, STOP] = np.nan  # triggered beyond its limit: waits as a limit
-                    book[row, BORN] = bar * 4.0 + IN_LIMITS
-                else:
-                    market = stop
-                    if book[row, BORN] >= bar * 4.0 and side * (book[row, ORIGIN] - stop) > 0.0:
-                        market = book[row, ORIGIN]  # the entry was already beyond its stop-loss
-                    _fill(bar, row, market, IN_STOPS, rules, account, book, fills, states)
-        row += 1
-
-    row = 0
-    while row < int(account[BOOKED]):
-        if book[row, ID] != DEAD:
-            kind = int(book[row, KIND])
-            side = book[row, SIDE]
-            stop, limit = book[row, STOP], book[row, LIMIT]
-            born = book[row, BORN] - bar * 4.0
-            market = np.nan
-            if kind == _LOSS:
-                # only the legs of entries made in this pass; the low (high) came with the entry or after it
-                if born == IN_LIMITS and ((side > 0.0 and high >= stop) or (side < 0.0 and low <= stop)):
-                    market = stop if side * (book[row, ORIGIN] - stop) <= 0.0 else book[row, ORIGIN]
-            elif (
-                born != IN_LIMITS
-                and math.isnan(stop)
-                and side * (limit - (low if side > 0.0 else high)) >= 0.0
-            ):
-                beyond = born >= 0.0 and side * (limit - book[row, ORIGIN]) > 0.0
-                market = book[row, ORIGIN] if beyond else limit
-            if not math.isnan(market):
-                _fill(bar, row, market, IN_LIMITS, rules, account, book, fills, states)
-        row += 1
-
+    for phase in range(3):
+        for row in range(
+            _WORKING_MAX
+        ):  # legs born meanwhile are appended, and visited from the next phase on
+            if row >= (first if phase == AT_OPEN else int(account[BOOKED])):
+                break
+            if book[row, ID] != DEAD:
+                market = _level(bar, row, phase, open_, high, low, at_close, book)
+                if not math.isnan(market):
+                    _fill(bar, row, market, phase, rules, account, book, fills, states)
     close_up(bar, high, low, account, book)
 
 
-@compiled
+@compiled_bare
 def finish(
     bar: int, close: float, rules: Floats, account: Floats, book: Floats, fills: Floats, states: Ints
 ) -> float:
     """Ends a bar: fills at the close where asked for, then returns equity at the close."""
     count = int(account[BOOKED])
     if count > 0 and rules[FILL_AT_CLOSE] != 0.0:
-        for row in range(count):
-            if book[row, ID] != DEAD and (book[row, KIND] == _MARKET or book[row, KIND] == _BY_TARGET):
-                _fill(bar, row, close, IN_LIMITS, rules, account, book, fills, states)
+        for phase in range(IN_LIMITS, IN_LIMITS + 1):  # a literal would have numba compile _fill once more
+            for row in range(count):
+                if book[row, ID] != DEAD and (book[row, KIND] == _MARKET or book[row, KIND] == _BY_TARGET):
+                    _fill(bar, row, close, phase, rules, account, book, fills, states)
     position = account[POSITION]
     equity = account[CASH] + account[ELSEWHERE] + position * close
     gross = abs(position) * close + account[ELSEWHERE_GROSS]
@@ -534,7 +524,7 @@ def finish(
             account[RUINED] = 1.0
         if position != 0.0:
             cost = fee(position, close, rules)
-            _write(bar, -1.0, -position, close, cost, _LIQUIDATION, 0.0, account, fills)
+            _write(bar, -1.0, -position, close, cost, _LIQUIDATED, 0.0, account, fills)
             account[LIQUIDATIONS] += 1.0
         for row in range(int(account[BOOKED])):
             if book[row, ID] != DEAD:
@@ -546,18 +536,103 @@ def finish(
     return equity
 
 
-@compiled
+@compiled_bare
 def _hold(
-    cash: float, position: float, least: float, close: Floats, equity: Floats, positions: Floats
+    first: int,
+    last: int,
+    cash: float,
+    position: float,
+    least: float,
+    close: Floats,
+    equity: Floats,
+    positions: Floats,
 ) -> bool:
-    """Marks a stretch of bars on which nothing trades; returns whether equity stays above `least` x close."""
+    """Marks bars on which nothing trades; returns whether equity stays above `least` x close."""
     fell = 0
-    for bar in range(close.shape[0]):
+    for bar in range(first, last):
         value = cash + position * close[bar]
         equity[bar] = value
         positions[bar] = position
         fell |= value <= least * close[bar]
     return fell == 0
+
+
+@compiled_bare
+def _play(
+    open_: Floats,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    volume: Floats,
+    times: Ints,
+    dividends: Floats,
+    book: Floats,
+    commands: Floats,
+    cash: float,
+    rules: Floats,
+    account: Floats,
+    fills: Floats,
+    equity: Floats,
+    positions: Floats,
+    states: Ints,
+) -> None:
+    """Plays a stream with a book at hand: quiet bars are only marked, the others go through all steps."""
+    for cell in range(ACCOUNT_SIZE):
+        account[cell] = 0.0
+    account[CASH] = cash
+    bars, rows = close.shape[0], commands.shape[0]
+    at_close, maintenance = rules[FILL_AT_CLOSE] != 0.0, rules[MAINTENANCE]
+    borrows, settles, pays = rules[BORROW] > 0.0, rules[SETTLEMENT] > 0.0, dividends.shape[0] > 0
+    has_begin = borrows or settles or pays or rules[VOLUME_CAP] > 0.0
+    bar = row = int(account[BOOKED])  # 0, and no literal
+    fall, rise, expiry = -np.inf, np.inf, NEVER
+    while bar < bars:
+        until = int(commands[row, 0]) if row < rows else bars
+        position, funds = account[POSITION], account[CASH]
+        least = maintenance * abs(position)
+        # nothing that has to be done before the open of each bar: then quiet bars only need to be marked
+        if not (
+            (borrows and position < 0.0)
+            or (pays and position != 0.0)
+            or (settles and account[UNSETTLED] + account[UNSETTLED_BEFORE] != 0.0)
+        ):
+            if account[BOOKED] == 0.0:
+                if until > bar and _hold(bar, until, funds, position, least, close, equity, positions):
+                    bar = until
+            else:
+                while bar < until and low[bar] > fall and high[bar] < rise and times[bar] < expiry:
+                    value = funds + position * close[bar]
+                    if value <= least * close[bar]:
+                        break
+                    equity[bar] = value
+                    positions[bar] = position
+                    bar += 1
+            if bar == bars:
+                return
+        if has_begin:
+            before = max(bar - 1, 0)
+            dividend = dividends[bar] if pays else 0.0
+            begin(times[bar], times[before], close[before], dividend, volume[bar], rules, account)
+        is_changed = False
+        if account[BOOKED] > 0.0 and not (low[bar] > fall and high[bar] < rise and times[bar] < expiry):
+            match(bar, open_[bar], high[bar], low[bar], times, rules, account, book, fills, states)
+            is_changed = True
+        while row < rows and commands[row, 0] == bar:
+            submit(bar, row, commands[row], close[bar], times, rules, account, book, states)
+            row += 1
+            is_changed = True
+        value = account[CASH] + account[POSITION] * close[bar]
+        needed = maintenance * abs(account[POSITION]) * close[bar]
+        if value <= needed or (at_close and account[BOOKED] > 0.0):  # else there is nothing to finish
+            value = finish(bar, close[bar], rules, account, book, fills, states)
+            is_changed = True
+        equity[bar] = value
+        positions[bar] = account[POSITION]
+        if account[OVERFLOW] != 0.0:
+            return
+        if is_changed and account[BOOKED] > 0.0:
+            fall, rise, expiry = quiet_range(account, book)
+        bar += 1
 
 
 @compiled
@@ -597,65 +672,10 @@ def play(
         positions: Out: units held at each close.
         states: Out: what became of each row, see `STATES`.
     """
-    book = np.empty((_WORKING_MAX, BOOK_SIZE))
-    for cell in range(ACCOUNT_SIZE):
-        account[cell] = 0.0
-    account[CASH] = cash
-    bars, rows = close.shape[0], commands.shape[0]
-    at_close, maintenance = rules[FILL_AT_CLOSE] != 0.0, rules[MAINTENANCE]
-    borrows, settles, pays = rules[BORROW] > 0.0, rules[SETTLEMENT] > 0.0, dividends.shape[0] > 0
-    has_begin = borrows or settles or pays or rules[VOLUME_CAP] > 0.0
-    bar, row = 0, 0
-    fall, rise, expiry = -np.inf, np.inf, NEVER
-    while bar < bars:
-        until = int(commands[row, 0]) if row < rows else bars
-        position, funds = account[POSITION], account[CASH]
-        least = maintenance * abs(position)
-        # nothing that has to be done before the open of each bar: then quiet bars only need to be marked
-        if not (
-            (borrows and position < 0.0)
-            or (pays and position != 0.0)
-            or (settles and account[UNSETTLED] + account[UNSETTLED_BEFORE] != 0.0)
-        ):
-            if account[BOOKED] == 0.0:
-                if until > bar and _hold(
-                    funds, position, least, close[bar:until], equity[bar:until], positions[bar:until]
-                ):
-                    bar = until
-            else:
-                while bar < until and low[bar] > fall and high[bar] < rise and times[bar] < expiry:
-                    value = funds + position * close[bar]
-                    if value <= least * close[bar]:
-                        break
-                    equity[bar] = value
-                    positions[bar] = position
-                    bar += 1
-            if bar == bars:
-                return
-        if has_begin:
-            before = max(bar - 1, 0)
-            dividend = dividends[bar] if pays else 0.0
-            begin(times[bar], times[before], close[before], dividend, volume[bar], rules, account)
-        is_changed = False
-        if account[BOOKED] > 0.0 and not (low[bar] > fall and high[bar] < rise and times[bar] < expiry):
-            match(bar, open_[bar], high[bar], low[bar], times, rules, account, book, fills, states)
-            is_changed = True
-        while row < rows and commands[row, 0] == bar:
-            submit(bar, row, commands[row], close[bar], times, rules, account, book, states)
-            row += 1
-            is_changed = True
-        value = account[CASH] + account[POSITION] * close[bar]
-        needed = maintenance * abs(account[POSITION]) * close[bar]
-        if value <= needed or (at_close and account[BOOKED] > 0.0):  # else there is nothing to finish
-            value = finish(bar, close[bar], rules, account, book, fills, states)
-            is_changed = True
-        equity[bar] = value
-        positions[bar] = account[POSITION]
-        if account[OVERFLOW] != 0.0:
-            return
-        if is_changed and account[BOOKED] > 0.0:
-            fall, rise, expiry = quiet_range(account, book)
-        bar += 1
+    _play(
+        open_, high, low, close, volume, times, dividends, np.empty((_WORKING_MAX, BOOK_SIZE)), commands,
+        cash, rules, account, fills, equity, positions, states,
+    )  # fmt: skip
 
 
 @compiled
