@@ -63,7 +63,7 @@ class Feature:
         Raises:
             ValueError: `missing_column`, the bars lack an input.
         """
-        columns = [_column(bars, name, self.definition) for name in self.definition.inputs]
+        columns = [column(bars, name, self.definition) for name in self.definition.inputs]
         return outputs(self.definition, self.arguments, columns)[self.output]
 
 
@@ -149,8 +149,8 @@ def outputs(
 def warm_up(names: Iterable[str] = USUAL) -> None:
     """Loads kernels' machine code, compiling what is not in the cache: what a sandbox does before it forks.
 
-    By default only the usual ones: a kernel that is not warm costs its first user 0.1 to 0.5 s to compile, 10 ms
-    to load; all of them cost everybody 15 s and 1 s.
+    By default only the usual ones: a kernel that is not warm costs its first user 0.1 to 0.5 s to
+    compile, or 10 ms to load; all of them cost everybody 13 s, or 1 s.
     """
     compiled: Any = importlib.import_module(COMPILED)
     for name in names:
@@ -197,7 +197,12 @@ def _number(definition: Definition, parameter: Parameter, text: str) -> int | fl
     return value
 
 
-def _column(bars: pl.DataFrame, name: str, definition: Definition) -> Floats:
+def column(bars: pl.DataFrame, name: str, definition: Definition) -> Floats:
+    """Returns an input of a feature as numbers, NaN where null; `time` in seconds since 1970.
+
+    Raises:
+        ValueError: `missing_column`, it is not there or no number.
+    """
     if name == "time":
         return _times(bars, definition)
     if name not in bars.columns:
@@ -205,12 +210,12 @@ def _column(bars: pl.DataFrame, name: str, definition: Definition) -> Floats:
             f"missing_column: {definition.name} reads {name}, which the bars lack;"
             f" pass bars with {', '.join(definition.inputs)}"
         )
-    column = bars.get_column(name)
-    if not column.dtype.is_numeric():
-        raise ValueError(f"missing_column: column {name} is {column.dtype}, not a number; cast it to Float64")
-    column = column if column.dtype == pl.Float64 else column.cast(pl.Float64)
-    column = column.fill_null(math.nan) if column.null_count() else column
-    return np.ascontiguousarray(column.to_numpy())
+    values = bars.get_column(name)
+    if not values.dtype.is_numeric():
+        raise ValueError(f"missing_column: column {name} is {values.dtype}, not a number; cast it to Float64")
+    values = values if values.dtype == pl.Float64 else values.cast(pl.Float64)
+    values = values.fill_null(math.nan) if values.null_count() else values
+    return np.ascontiguousarray(values.to_numpy())
 
 
 def _times(bars: pl.DataFrame, definition: Definition) -> Floats:

@@ -1,6 +1,6 @@
 """Features over the archive, and the tool `features_compute`."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import anyio.to_thread
 import polars as pl
@@ -11,11 +11,15 @@ from neural_trader_governance.terms.clocks import UtcTime, format_time
 from neural_trader_governance.terms.term import Term
 from neural_trader_tools.artifacts import Artifacts
 from neural_trader_tools.features import catalogue
+from neural_trader_tools.features.cache import CACHE, FeatureCache, Key
+from neural_trader_tools.features.frames import evaluate_all
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.market.windows import ReadWindow, read_window
 
 FEATURES_MAX = 30
+TIMES: Final = ""
+"""The cache's expression for the bars' times."""
 RECENT_ROWS = 10
 
 
@@ -81,7 +85,12 @@ async def features_compute(
 
 
 def feature_frame(
-    archive: Archive, symbol: str, features: list[str], interval: str, window: ReadWindow
+    archive: Archive,
+    symbol: str,
+    features: list[str],
+    interval: str,
+    window: ReadWindow,
+    cache: FeatureCache = CACHE,
 ) -> pl.DataFrame:
     """Computes features over split-adjusted bars, as known at the window's `as_of`.
 
@@ -101,13 +110,50 @@ def feature_frame(
             "invalid_features", f"{len(wanted)} features were given", f"give from 1 to {FEATURES_MAX}"
         )
     try:
-        parsed = {text: catalogue.parse(text) for text in wanted}
+        parsed = {text: catalogue.parse(text).expression for text in wanted}
     except ValueError as error:
         raise _as_input_error(error) from None
-    bars = archive.bars(symbol, interval, end=window.end, as_of=window.as_of)
-    columns = {text: pl.Series(text, one.compute(bars)).fill_nan(None) for text, one in parsed.items()}
-    frame = bars.select("event_time", "known_time").with_columns(*columns.values())
+    columns = _columns(archive, symbol, list(dict.fromkeys(parsed.values())), interval, window, cache)
+    frame = columns[TIMES].with_columns(
+        columns[expression].to_series().alias(text) for text, expression in parsed.items()
+    )
     return frame if window.start is None else frame.filter(pl.col("event_time") >= window.start)
+
+
+def _columns(
+    archive: Archive,
+    symbol: str,
+    expressions: list[str],
+    interval: str,
+    window: ReadWindow,
+    cache: FeatureCache,
+) -> dict[str, pl.DataFrame]:
+    """Returns the bars' times and each expression's values, from the cache as far as it has them.
+
+    The version is read before the bars and again after them: only where the two agree, the bars are of that
+    version, and what was computed from them may be kept under it.
+    """
+    version = archive.data_version(symbol, interval)
+    keys = {
+        name: Key(version, symbol, interval, window.end, window.as_of, name) for name in (TIMES, *expressions)
+    }
+    found = {name: columns for name, key in keys.items() if (columns := cache.get(key)) is not None}
+    if len(found) == len(keys):
+        return found
+    bars = archive.bars(symbol, interval, end=window.end, as_of=window.as_of)
+    is_known = archive.data_version(symbol, interval) == version
+    if not is_known:
+        found.clear()
+    missing = [name for name in expressions if name not in found]
+    values = evaluate_all(missing, bars)
+    fresh = {
+        TIMES: bars.select("event_time", "known_time"),
+        **{name: pl.DataFrame({name: pl.Series(values[name], nan_to_null=True)}) for name in missing},
+    }
+    if is_known:
+        for name, columns in fresh.items():
+            cache.put(keys[name], columns)
+    return {**found, **fresh}
 
 
 def _recent(frame: pl.DataFrame) -> dict[str, list[str | float | None]]:

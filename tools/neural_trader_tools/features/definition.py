@@ -3,7 +3,7 @@
 Standard library only: the catalogue can be listed without loading any kernel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,7 +29,7 @@ class Definition:
     params: tuple[Parameter, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    lookback: Callable[..., float]
+    lookback: Callable[[Sequence[float]], float]
     """From the parameters' values, the index from which every output can be defined."""
     formula: str
     source: str
@@ -53,7 +53,7 @@ class Definition:
 
     def lookback_bars(self, *arguments: int | float) -> int:
         """Returns the index from which every output can be defined (parameters: the defaults if none)."""
-        return int(self.lookback(*(arguments or (parameter.default for parameter in self.params))))
+        return int(self.lookback(arguments or [parameter.default for parameter in self.params]))
 
     def reach_bars(self, *arguments: int | float) -> int:
         """Returns how many bars before its own the kernel may read: all its windows, and a few more."""
@@ -69,22 +69,22 @@ def window(default: int, low: int = 1) -> tuple[Parameter, ...]:
     return (Parameter("window", default, low),)
 
 
-def nothing(*_: float) -> float:
+def nothing(_: Sequence[float]) -> float:
     """The look-back of what is defined from the first bar on."""
     return 0
 
 
-def one(*_: float) -> float:
+def one(_: Sequence[float]) -> float:
     """The look-back of what reads the bar before."""
     return 1
 
 
-def inclusive(*arguments: float) -> float:
+def inclusive(arguments: Sequence[float]) -> float:
     """A window that ends with this bar."""
     return arguments[0] - 1
 
 
-def back(*arguments: float) -> float:
+def back(arguments: Sequence[float]) -> float:
     """A window of changes, which starts `window` bars back."""
     return arguments[0]
 

@@ -81,7 +81,7 @@ DEFINITIONS: Final = (
         ),
         inputs=CLOSE,
         outputs=VALUE,
-        lookback=lambda _, w, __: w,
+        lookback=lambda p: p[1],
         formula="s^2 = decay s^2 + (1-decay) r^2, from the mean square of the first window log returns",
         source="J.P. Morgan, RiskMetrics Technical Document (1996)",
         kernels=KERNELS,

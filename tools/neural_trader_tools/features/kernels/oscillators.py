@@ -117,42 +117,21 @@ def macd(start: int, stop: int, size: int, price: Floats, params: Floats, state:
     state[4] = total
 
 
-@jit
-def _averages_apart(price: Floats, i: int, fast: int, slow: int, state: Floats) -> tuple[float, float]:
-    """A fast and a slow exponential average, started together as in MACD; three slots of state."""
-    x = price[i]
-    run = int(state[0]) + 1 if math.isfinite(x) else 0
-    state[0] = run
-    if run < slow:
-        return np.nan, np.nan
-    if run == slow:
-        quick = 0.0
-        sluggish = 0.0
-        for j in range(i - slow + 1, i + 1):
-            sluggish += price[j]
-        for j in range(i - fast + 1, i + 1):
-            quick += price[j]
-        sluggish /= slow
-        quick /= fast
-    else:
-        quick = state[1] + (x - state[1]) * (2.0 / (fast + 1))
-        sluggish = state[2] + (x - state[2]) * (2.0 / (slow + 1))
-    state[1] = quick
-    state[2] = sluggish
-    return quick, sluggish
-
-
 def apo(start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats) -> None:
     """Difference of a fast and a slow exponential average."""
+    fast = int(params[0])
+    slow = int(params[1])
     for i in range(start, stop):
-        quick, sluggish = _averages_apart(price, i, int(params[0]), int(params[1]), state)
-        out[i] = quick - sluggish
+        out[i] = smooth(state, 0, price[i], fast) - smooth(state, SMOOTH, price[i], slow)
 
 
 def ppo(start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats) -> None:
     """Difference of the two averages in percent of the slow one; NaN where that is 0."""
+    fast = int(params[0])
+    slow = int(params[1])
     for i in range(start, stop):
-        quick, sluggish = _averages_apart(price, i, int(params[0]), int(params[1]), state)
+        quick = smooth(state, 0, price[i], fast)
+        sluggish = smooth(state, SMOOTH, price[i], slow)
         out[i] = 100.0 * (quick - sluggish) / sluggish if sluggish != 0.0 else np.nan
 
 
