@@ -94,6 +94,7 @@ CATALOGUE = (
         "backtest_sweep", "backtest.sweep", "backtest", "Sweep parameters", read_only=False, idempotent=False
     ),
     ToolSpec("backtest_get", "backtest.get", "backtest", "Backtest result"),
+    ToolSpec("backtest_compare", "backtest.compare", "backtest", "Compare backtests"),
     ToolSpec("backtest_verify", "backtest.verify", "backtest", "Verify a backtest"),
     ToolSpec(
         "backtest_cancel",

@@ -4,7 +4,7 @@ import json
 import tempfile
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -155,6 +155,51 @@ def report(
         _show(result)
 
 
+@app.command()
+def compare(
+    run_ids: Annotated[list[str], typer.Argument(help="Two or more completed runs.")],
+    json_output: Json = False,
+) -> None:
+    """Rank runs by what luck leaves of them, side by side, and test them against cash and buy and hold."""
+
+    async def work(services: "Services") -> dict[str, Any]:
+        return await services.call("backtest_compare", run_ids=run_ids)
+
+    result = with_desk(work)
+    if json_output:
+        emit(result)
+        return
+    ranking = result["ranking"]
+    names = list(ranking[0]["metrics"])
+    show_table(
+        f"{len(ranking)} runs, the most believable first; {result['bars']} returns in common",
+        ("metric", *(run["run_id"] for run in ranking)),
+        [(name, *(_short(run["metrics"][name]) for run in ranking)) for name in names],
+    )
+    for place, run in enumerate(ranking, start=1):
+        out().print(f"{place}. {run['run_id']}: {run['why']}", soft_wrap=True, markup=False)
+    show_table(
+        "Correlation of returns",
+        ("", *(run["run_id"] for run in ranking)),
+        [
+            (run["run_id"], *map(_short, row))
+            for run, row in zip(ranking, result["correlations"], strict=True)
+        ],
+    )
+    for name, test in result["against"].items():
+        better = ", ".join(test["superior"]) or "none"
+        out().print(
+            f"against {name.replace('_', ' ')}: SPA p {test['spa']:.3f}, reality check p "
+            f"{test['reality_check']:.3f}; better at 5 %: {better}",
+            soft_wrap=True,
+            markup=False,
+        )
+    if result["pbo"] is not None:
+        out().print(f"probability of overfitting, choosing the best of these: {result['pbo']:.2f}")
+    for warning in result["warnings"]:
+        out().print(f"warning: {warning}", soft_wrap=True, markup=False)
+
+
 async def _finish(services: "Services", started: dict[str, Any]) -> dict[str, Any]:
     while True:
         result = await services.call("backtest_get", run_id=started["run_id"], wait_s=60)
@@ -176,6 +221,15 @@ async def _import(services: "Services", file: Path | None, interval: str) -> str
     if written.rows_quarantined:
         err().print(f"{written.rows_quarantined} rows of {file.name} were refused: {written.reasons}")
     return symbol
+
+
+def _short(value: Any) -> str | None:
+    """Returns a figure, or an interval of two, in as many digits as can be compared at a glance."""
+    if value is None:
+        return None
+    if isinstance(value, list):
+        return " … ".join(f"{end:.4g}" for end in cast("list[float]", value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _parameter(text: str) -> tuple[str, Any]:
@@ -200,13 +254,20 @@ def _failure(result: dict[str, Any]) -> StrategyError | HostError:
 
 
 def _show(result: dict[str, Any]) -> None:
+    """Prints how far to trust the result, what speaks against it, and then the result."""
+    from neural_trader_tools.backtest.get import TRUST
+
     metrics = result["metrics"]
-    show_table(
-        f"{result['run_id']} {', '.join(result['symbols'])} {result['interval']}: {result['state']}",
-        ("metric", "value"),
-        metrics.items(),
-    )
+    title = f"{result['run_id']} {', '.join(result['symbols'])} {result['interval']}: {result['state']}"
+    if not metrics:
+        show_table(title, ("metric", "value"), ())
+    else:
+        trust = [(name, metrics[name]) for name in TRUST if name in metrics]
+        show_table(f"{title}. How far to trust it", ("metric", "value"), trust)
     for warning in result["warnings"]:
         out().print(f"warning: {warning}", soft_wrap=True, markup=False)
+    if metrics:
+        rest = [(name, value) for name, value in metrics.items() if name not in TRUST]
+        show_table("What it came to", ("metric", "value"), rest)
     if result["digest"]:
         out().print(f"digest {result['digest']}")

@@ -18,6 +18,8 @@ VOLUME_PART: Final = 0.01
 """Part of a bar's volume above which a fill at the bar's own prices is not to be believed."""
 ONE_TRADE_PART: Final = 0.5
 THIN_BPS: Final = 5.0
+UNCHECKED: Final = "unchecked: nobody has tested this code for look-ahead; run strategy_check."
+LOOK_AHEAD: Final = "look_ahead: strategy_check found {} decisions that use later bars; the result is void."
 _ONE_SIDED: Final = 1.645  # standard errors of 95 %
 _LONG_US: Final = 365 * 86_400_000_000
 
@@ -61,17 +63,6 @@ def find_warnings(
             "there to choose, so the result is too good."
         )
     return found
-
-
-def look_ahead_warning(violations: int | None) -> list[str]:
-    """Returns what the last `strategy_check` of this code says: violations, or None if there was no check."""
-    if violations is None:
-        return ["unchecked: nobody has tested this code for look-ahead; run strategy_check."]
-    if violations:
-        return [
-            f"look_ahead: strategy_check found {violations} decisions that use later bars; the result is void"
-        ]
-    return []
 
 
 def _of_luck(metrics: Metrics) -> list[str]:

@@ -8,16 +8,21 @@ from neural_trader_governance.identity import Caller
 from neural_trader_governance.untrusted.readings import Source, expose
 from neural_trader_tools.backtest.ledger import BacktestRecord, Handles
 from neural_trader_tools.backtest.run import Backtests
-from neural_trader_tools.backtest.settings import Settings, choose
+from neural_trader_tools.backtest.settings import choose
 from neural_trader_tools.backtest.sweeps.record import is_sweep
 from neural_trader_tools.engine.faults import CODES
 
 _PARAMS = TypeAdapter(dict[str, object])
 
 Number = float | int | tuple[float, float] | None
+TRUST = (
+    "deflated_sharpe_ratio", "probabilistic_sharpe_ratio", "sharpe_ci", "trials", "sharpe_by_luck",
+    "track_record_bars", "break_even_cost_bps", "sharpe_first_half", "sharpe_second_half",
+)  # fmt: skip
+"""The metrics that say how far to trust the others; they come first."""
 _BRIEF = (
-    "equity_final", "return_total", "cagr", "sharpe_ratio", "sharpe_ci", "max_drawdown", "trade_count",
-    "win_rate", "deflated_sharpe_ratio", "trials",
+    "deflated_sharpe_ratio", "sharpe_ci", "trials", "sharpe_ratio", "return_total", "cagr", "max_drawdown",
+    "trade_count", "win_rate", "equity_final",
 )  # fmt: skip
 
 
@@ -30,13 +35,13 @@ class BacktestStatus(BaseModel):
     symbols: tuple[str, ...]
     interval: str
     bars: int | None = None
+    warnings: tuple[str, ...] = Field(description="What makes the metrics doubtful, the gravest first")
     metrics: dict[str, Number] = Field(description="Empty until completed; null where undefined")
-    warnings: tuple[str, ...]
     digest: str | None = Field(default=None, description="SHA-256 over all inputs and outputs")
     handles: Handles | None = Field(default=None, description="For artifact_read")
     strategy_id: str | None = None
     params: dict[str, object]
-    settings: Settings
+    settings: dict[str, object] = Field(description="As of backtest_start, with its rules")
     output: str = Field(default="", description="Last lines it printed; absent in brief")
     error: str | None = None
 
@@ -94,7 +99,7 @@ def status_of(record: BacktestRecord, *, brief: bool = False) -> BacktestStatus:
         handles=record.handles,
         strategy_id=request.strategy_id,
         params=dict(request.params),
-        settings=request.settings,
+        settings=request.settings.model_dump(mode="json"),
         output="" if brief else record.output,
         error=record.error,
     )

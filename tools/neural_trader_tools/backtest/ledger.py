@@ -4,6 +4,7 @@ Several servers share one file. A run belongs to the process that started it; it
 only when that process is gone.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -30,6 +31,9 @@ CREATE TABLE IF NOT EXISTS backtest_runs (
 CREATE TABLE IF NOT EXISTS backtest_trials (
     data_key TEXT NOT NULL, config_digest TEXT NOT NULL, sharpe_per_bar REAL, run_id TEXT NOT NULL,
     agent TEXT NOT NULL, created_time TEXT NOT NULL, PRIMARY KEY (data_key, config_digest)
+) STRICT;
+CREATE TABLE IF NOT EXISTS strategy_checks (
+    source_digest TEXT PRIMARY KEY, violations INTEGER NOT NULL
 ) STRICT;
 """
 # One look into the index for each key, however many trials it has.
@@ -225,6 +229,24 @@ class RunLedger:
                         found.setdefault(config, (row, sharpe if comparable else None))
             connection.execute("COMMIT")
         return [sharpe for _, sharpe in sorted(found.values(), key=lambda trial: trial[0])]
+
+    def add_check(self, source: str, violations: int) -> None:
+        """Remembers what a look-ahead test of some code found; what was found once is not forgotten."""
+        with self._connect() as connection:
+            connection.execute(
+                "INSERT INTO strategy_checks VALUES (?, ?) ON CONFLICT (source_digest) DO UPDATE SET "
+                "violations = max(violations, excluded.violations)",
+                (hashlib.sha256(source.encode()).hexdigest(), violations),
+            )
+
+    def look_ahead(self, source: str) -> int | None:
+        """Returns how many decisions of this code were seen to use later bars; None if nobody looked."""
+        with self._connect() as connection:
+            row = connection.execute(
+                "SELECT violations FROM strategy_checks WHERE source_digest = ?",
+                (hashlib.sha256(source.encode()).hexdigest(),),
+            ).fetchone()
+        return None if row is None else row[0]
 
     @contextmanager
     def _connect(self) -> Generator[sqlite3.Connection]:

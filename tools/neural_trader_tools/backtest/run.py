@@ -26,6 +26,8 @@ from neural_trader_tools.strategies.registry import StrategyRegistry, check_sour
 from neural_trader_tools.telling import tell
 
 if TYPE_CHECKING:  # they import polars and numpy; the server's start does not pay for that
+    import polars as pl
+
     from neural_trader_tools.backtest.prices import Prices
     from neural_trader_tools.backtest.simulation import Simulation
     from neural_trader_tools.market.archive import Archive
@@ -242,6 +244,33 @@ class Backtests:
             read.append(Prices.from_frame(symbol, bars, dividends=paid))
         return read
 
+    def equity(self, record: BacktestRecord) -> "pl.DataFrame":
+        """Returns the equity of a completed run: time, equity, drawdown.
+
+        Raises:
+            InputError: it did not complete (`run_not_completed`), or the artifact is gone.
+        """
+        if record.handles is None:
+            raise InputError(
+                "run_not_completed",
+                f"{record.run_id} is {record.state}",
+                "wait for its end, or start it again",
+            )
+        return self._artifacts.get(record.handles.equity)
+
+    def known_of(self, request: BacktestRequest) -> tuple[list[float | None], int | None]:
+        """Returns the Sharpe ratios of all other trials on some of its data, and what checks of it found."""
+        from neural_trader_tools.backtest.digest import config_digest
+
+        key = data_key(request.symbols, request.interval, request.start, request.end)
+        return self._ledger.trial_sharpes(key, config_digest(request)), self._ledger.look_ahead(
+            request.source
+        )
+
+    def note_check(self, source: str, violations: int) -> None:
+        """Remembers that some code was tested for look-ahead; its runs say what was found."""
+        self._ledger.add_check(source, violations)
+
     def _prices(self, record: BacktestRecord) -> "list[Prices]":
         return self.read_prices(record.request, record)
 
@@ -310,6 +339,7 @@ class Backtests:
             return self._open[run_id].model_copy(update={"state": "failed", "error": text})
 
     def _conclude(self, record: BacktestRecord, simulation: "Simulation") -> BacktestRecord:
+        from neural_trader_tools.backtest.cautions import LOOK_AHEAD, UNCHECKED
         from neural_trader_tools.backtest.digest import config_digest
 
         request = record.request
@@ -321,6 +351,11 @@ class Backtests:
             self._clock.now(),
         )
         metrics, warnings = simulation.metrics(others)
+        checked = self._ledger.look_ahead(request.source)
+        if checked is None:
+            warnings.append(UNCHECKED)
+        elif checked:
+            warnings.insert(0, LOOK_AHEAD.format(checked))
         replay = simulation.replay
         return record.model_copy(
             update={
