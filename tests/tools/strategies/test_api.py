@@ -1,6 +1,7 @@
 """Every example of the documentation runs, and says what the outline reads from it."""
 
 import re
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,8 +10,9 @@ import pytest
 from neural_trader_governance.errors import InputError
 from neural_trader_tools.engine import guest
 from neural_trader_tools.engine.strategy import Strategy
+from neural_trader_tools.engine.weights import run_weights
 from neural_trader_tools.strategies.get_api import TOPICS, strategy_get_api
-from neural_trader_tools.strategies.outline import check_parameters, read_outline
+from neural_trader_tools.strategies.outline import check_parameters, is_portfolio, read_outline
 
 EXAMPLES = [
     pytest.param(source, id=f"{topic}-{number}")
@@ -45,14 +47,21 @@ def test_an_example_of_the_documentation_runs_and_trades(source: str, bars: pl.D
         "fill": "next_open",
         "lots": "fractional",
     }
-    value, columns = guest.run_strategy({"source": source, "settings": settings}, {"bars": bars})
-    decisions = columns["target"] if value["kind"] == "signals" else columns["bar"]
+    arguments: dict[str, Any] = {"source": source, "settings": settings}
+    if is_portfolio(source):
+        pair = [bars.with_columns(symbol=pl.lit(name)) for name in ("A", "B")]
+        pair[1] = pair[1].with_columns(close=pl.col("close").reverse())
+        both = pl.concat(pair).sort("time", "symbol")
+        value, columns = run_weights({**arguments, "symbols": ["A", "B"]}, {"bars": both})
+    else:
+        value, columns = guest.run_strategy(arguments, {"bars": bars})
+    decisions = columns[{"signals": "target", "orders": "bar", "weights": "weight"}[value["kind"]]]
     assert len(decisions) > 3
     assert np.isfinite(decisions).any()
 
 
 def test_there_is_an_example_for_each_way() -> None:
-    assert len(EXAMPLES) >= 4
+    assert len(EXAMPLES) >= 5
 
 
 @pytest.mark.anyio

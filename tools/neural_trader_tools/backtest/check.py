@@ -5,7 +5,7 @@ did with it. Every run is a child of its own, so that it cannot know what it ans
 """
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import anyio
@@ -19,7 +19,7 @@ from neural_trader_governance.untrusted.readings import OUTSIDE, Source, expose
 from neural_trader_tools.backtest.run import Backtests
 from neural_trader_tools.backtest.settings import SEED_MAX, BacktestRequest, read_params, read_period
 from neural_trader_tools.strategies.mistakes import find_mistakes
-from neural_trader_tools.strategies.outline import read_outline
+from neural_trader_tools.strategies.outline import is_portfolio, read_outline
 
 if TYPE_CHECKING:  # they import polars, for which the server's start does not pay
     from neural_trader_tools.backtest.lookahead import Difference
@@ -34,6 +34,7 @@ LONG_CUTS: Final = 3
 VIOLATIONS_MAX: Final = 10
 PER_RUN_MAX: Final = 3
 AT_ONCE: Final = 2
+PORTFOLIO_SYMBOLS: Final = 6
 BUDGET_S: Final = 45.0
 
 
@@ -115,9 +116,22 @@ async def strategy_check(
                 "no_data", f"the archive holds no {interval} bars", "run: neural-trader data fetch sample"
             )
         symbol = min(listed)
-    request = BacktestRequest(source=text, symbols=(symbol,), interval=interval, params=given, seed=seed)
-    bars = (await anyio.to_thread.run_sync(backtests.read_prices, request))[0]
-    return await Check(backtests, request, problems).run(bars, cuts, strict=strict)
+    symbols = (symbol,)
+    if is_portfolio(text):
+        instruments = await anyio.to_thread.run_sync(backtests.archive.instruments)
+        others = sorted(item.symbol for item in instruments if interval in item.intervals)
+        symbols = tuple(dict.fromkeys((symbol, *others)))[:PORTFOLIO_SYMBOLS]
+    request = BacktestRequest(source=text, symbols=symbols, interval=interval, params=given, seed=seed)
+    bars = await anyio.to_thread.run_sync(backtests.read_prices, request)
+    check = Check(backtests, request, problems)
+    if is_portfolio(text):
+        checked = await check.run_portfolio(bars, cuts)
+    else:
+        checked = await check.run(bars[0], cuts, strict=strict)
+    found = checked.look_ahead
+    if found.differences or (checked.ok and found.checked_cuts):
+        await anyio.to_thread.run_sync(backtests.note_check, text, found.differences)
+    return checked
 
 
 class Check:
@@ -155,6 +169,17 @@ class Check:
                 done += await self._cut(longer, long_whole, LONG_CUTS, shorten=False)
         strict_bars = await self._feed(bars, whole) if strict else 0
         return self._conclude(done, strict_bars, len(bars))
+
+    async def run_portfolio(self, history: "Sequence[Prices]", cuts: int) -> StrategyChecked:
+        """Runs a portfolio strategy on all symbols at once; there is no telling it bar by bar."""
+        from neural_trader_tools.backtest.portfolio_check import PortfolioCheck
+
+        portfolio = PortfolioCheck(self._backtests, self._request, self._note, AT_ONCE)
+        done = await portfolio.run(history, cuts)
+        self._found = portfolio.found
+        if portfolio.by_chance is not None:
+            self._say_not_deterministic(portfolio.by_chance)
+        return self._conclude(done, 0, max(len(one) for one in history))
 
     async def _decide(
         self, given: "Prices", *, disturbance: int | None = None, what: str = ""
@@ -196,12 +221,15 @@ class Check:
         where = "in the number of decisions, or by a rounding error"
         if found := compare(other, one, 2**53):
             where = f"on bar {found[0].bar}: {found[0].before}, then {found[0].after}"
+        self._say_not_deterministic(where)
+        return True
+
+    def _say_not_deterministic(self, where: str) -> None:
         message = (
             f"two runs on the same bars decided differently {where}; leave out unseeded chance, id(), "
             "the order of sets of objects, threads and clocks"
         )
         self._add(None, "not_deterministic", message)
-        return True
 
     async def _cut(self, bars: "Prices", whole: Floats, count: int, *, shorten: bool = True) -> int:
         """Compares with runs that lack the future, or have another; returns how many cuts there were."""

@@ -11,7 +11,8 @@ TOPICS: Final[dict[str, str]] = {
     "overview": """\
 A strategy is one Python file with a function `signals(bars, **params)` (topic `signals`), a stateless
 compiled `rule` over features (topic `rule`: the fastest, made for sweeps), or a class that extends
-`Strategy` (topic `class`: orders, fills, state). It runs in a sandbox: no files, network or processes;
+`Strategy` (topic `class`: orders, fills, state), or a function `weights(bars)` that decides on all symbols
+together (topic `portfolio`). It runs in a sandbox: no files, network or processes;
 importable are numpy, polars, math, statistics, datetime, a few of the standard library, and
 neural_trader_tools.features. A decision on a bar fills at the next bar's open (fill="close": at the bar's
 own close). What leaves the sandbox is decisions; a trusted engine plays them. Workflow: strategy_save,
@@ -46,6 +47,25 @@ def rule(fast_sma, slow_sma, rsi, close, *, fast: int = 20, slow: int = 50, hot:
     if rsi > hot and close > fast_sma:
         return 0.5
     return 1.0 if fast_sma > slow_sma else 0.0
+```
+""",
+    "portfolio": """\
+`weights` gets the bars of all symbols in one polars.DataFrame (time, symbol, open, high, low, close, volume;
+sorted by time, then symbol) and returns time, symbol, weight: what part of equity the symbol is to be from
+then on, negative for short; the absolute weights of one time sum to 1 at most. A time or symbol that is not
+returned is left alone, a weight that is returned again restores what prices have moved. All are filled
+together at the next open. One purse pays for all; give several symbols to backtest_start.
+
+```python
+import polars as pl
+
+def weights(bars: pl.DataFrame, window: int = 120) -> pl.DataFrame:
+    strength = pl.col("close").pct_change(window).over("symbol")
+    month = pl.col("time").dt.month()
+    frame = bars.with_columns(strength=strength, is_new=(month != month.shift(1)).over("symbol"))
+    chosen = frame.filter(pl.col("is_new"), pl.col("strength").is_not_null())
+    best = pl.col("strength").rank("ordinal", descending=True).over("time") == 1
+    return chosen.select("time", "symbol", weight=pl.when(best).then(1.0).otherwise(0.0))
 ```
 """,
     "class": """\

@@ -83,6 +83,7 @@ def _entries(tree: ast.Module) -> Iterator[Mistake]:
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     signals = [node for node in functions if node.name == "signals"]
+    alone = [node for node in functions if node.name == "weights"] if not signals and not classes else []
     strategies = [node for node in classes if "Strategy" in _bases(node)]
     rules = find_rules(tree)
     has_rule = bool(rules) and assigns_features(tree)
@@ -94,14 +95,15 @@ def _entries(tree: ast.Module) -> Iterator[Mistake]:
         there, missing = ("rule", "FEATURES") if rules else ("FEATURES", "def rule")
         message = f"{there} needs {missing} beside it; see strategy_get_api, topic rule"
         yield Mistake(rules[0].lineno if rules else 1, "no_strategy", message)
-    elif not signals and not classes and not has_rule and not _assigns_signals(tree):
+    elif not signals and not classes and not has_rule and not alone and not _assigns_signals(tree):
         near = [node for node in functions if difflib.get_close_matches(node.name, ["signals"], cutoff=0.7)]
         yield Mistake(
             near[0].lineno if near else 1,
             "no_strategy",
             f"{near[0].name} is not called by anything; did you mean 'signals'?"
             if near
-            else "define signals(bars), a rule or a class that extends Strategy; see strategy_get_api",
+            else "define signals(bars), weights(bars), a rule or a class that extends Strategy;"
+            " see strategy_get_api",
         )
     for node in classes:
         for base in _bases(node):
@@ -109,12 +111,12 @@ def _entries(tree: ast.Module) -> Iterator[Mistake]:
             if base not in known and difflib.get_close_matches(base, ["Strategy"], cutoff=0.7):
                 message = f"{node.name} extends {base}; did you mean 'Strategy'?"
                 yield Mistake(node.lineno, "no_strategy", message)
-    for node in signals:
+    for node in [*signals, *alone]:
         arguments = node.args
         if isinstance(node, ast.AsyncFunctionDef):
-            yield Mistake(node.lineno, "signals_type", "signals is async; write def signals(bars)")
+            yield Mistake(node.lineno, "signals_type", f"{node.name} is async; write def {node.name}(bars)")
         if not (arguments.posonlyargs or arguments.args or arguments.vararg):
-            message = "signals takes no bars; write def signals(bars)"
+            message = f"{node.name} takes no bars; write def {node.name}(bars)"
             yield Mistake(node.lineno, "signals_type", message)
 
 

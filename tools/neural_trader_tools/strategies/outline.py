@@ -94,12 +94,14 @@ def read_outline(source: str) -> Outline:
 
 
 def is_portfolio(source: str) -> bool:
-    """Returns whether a source decides on many symbols at once: it defines `weights`.
+    """Returns whether a source decides on many symbols at once: it defines `weights`, and no other strategy.
 
     Raises:
         StrategyError: it is not Python.
     """
-    return read_outline(source).weights is not None
+    outline = read_outline(source)
+    others = outline.signals is not None or outline.rule is not None or outline.has_classes
+    return outline.weights is not None and not others
 
 
 def check_parameters(source: str, params: Mapping[str, Any]) -> None:
