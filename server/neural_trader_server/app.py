@@ -55,6 +55,7 @@ PRELOAD = (
     "numpy",
     "polars",
     "neural_trader_tools.engine.guest",
+    "neural_trader_tools.engine.sweep",
     "neural_trader_tools.engine.weights",
     "neural_trader_tools.features.catalogue",
 )
@@ -323,6 +324,8 @@ class Services:
             self._started = True
             await anyio.to_thread.run_sync(self._load_policy)
             await self._background.enter_async_context(self.backtests)
+            if self.serving:  # a command is over before a sweep would be
+                await self.backtests.sweeps.resume_interrupted()
 
     async def call(self, name: str, **arguments: object) -> dict[str, Any]:
         """Calls a tool in this process and returns its result, as an agent would see it.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from neural_trader_governance.errors import HostError, StrategyError
+from neural_trader_server.cli.sweeps import sweep
 from neural_trader_server.cli.terminal import (
     FAILED,
     HOST_LACKS,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from neural_trader_server.app import Services
 
 app = group("backtest", "Run strategies over history; their code runs in the sandbox.")
+app.command()(sweep)
 
 
 class Fill(StrEnum):

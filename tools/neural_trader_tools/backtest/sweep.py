@@ -9,7 +9,6 @@ from neural_trader_governance.errors import InputError, StrategyError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.untrusted.readings import OUTSIDE, Source, expose
 from neural_trader_tools.backtest.get import BacktestStatus, speaks_for_guest
-from neural_trader_tools.backtest.ledger import Handles
 from neural_trader_tools.backtest.run import Backtests
 from neural_trader_tools.backtest.settings import (
     SEED_MAX,
@@ -210,17 +209,21 @@ def sweep_status(record: SweepRecord, *, brief: bool = False) -> SweepStatus:
     best = found.get("best")
     handles = found.pop("handles", None)
     shown = {name: value for name, value in found.items() if not brief or name not in _AT_LENGTH}
-    return SweepStatus(
-        run_id=record.run_id,
-        state=record.state,
-        progress=round(record.progress, 4),
-        symbols=base.symbols,
-        interval=base.interval,
-        metrics={} if best is None else best["metrics"],
-        handles=None if handles is None else Handles.model_validate(handles),
-        strategy_id=base.strategy_id,
-        params=dict(base.params if best is None else best["params"]),
-        settings=base.settings,
-        error=record.error,
-        **{"combinations": record.request.space.count, "warnings": (), **shown},
+    return SweepStatus.model_validate(
+        {
+            "run_id": record.run_id,
+            "state": record.state,
+            "progress": round(record.progress, 4),
+            "symbols": base.symbols,
+            "interval": base.interval,
+            "metrics": {} if best is None else best["metrics"],
+            "handles": handles,
+            "strategy_id": base.strategy_id,
+            "params": base.params if best is None else best["params"],
+            "settings": base.settings.model_dump(mode="json"),
+            "error": record.error,
+            "combinations": record.request.space.count,
+            "warnings": (),
+            **shown,
+        }
     )

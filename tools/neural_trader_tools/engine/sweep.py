@@ -6,6 +6,7 @@ executed anew, chance and clocks are pinned by the combination's own seed. The o
 has no state: its features are computed once for all combinations that name them.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter  # bound here, before a strategy's clocks are pinned
 from types import CodeType, TracebackType
@@ -201,7 +202,7 @@ def run_rule(
         arguments: As in `run_sweep`: the module of features, the settings, the time there is.
         answer: Takes the changes; of as many combinations as memory allows.
     """
-    evaluate, deadline = evaluator(arguments), perf_counter() + float(arguments["budget_s"])
+    evaluate, budget_s = evaluator(arguments), float(arguments["budget_s"])
     most_exposure = kernel.exposure_max(rules(arguments["settings"]))
     rows: dict[str, int] = {}
     features: list[Floats] = []
@@ -213,7 +214,7 @@ def run_rule(
         """Plays what was gathered; returns how many of them the room for changes took."""
         if not values:
             return 0
-        taken = _play_rule(rule, features, places, values, answer, most_exposure, deadline)
+        taken = _play_rule(rule, features, places, values, answer, most_exposure, budget_s)
         asked = len(values)
         values.clear()
         places.clear()
@@ -232,7 +233,7 @@ def run_rule(
                     features.append(feature_values(evaluate, text, frame))
                     rows[text] = len(rows)
         except Exception as error:
-            if flush() or perf_counter() > deadline:
+            if flush():
                 return
             answer.fail(error)
             continue
@@ -248,7 +249,7 @@ def _play_rule(
     values: Sequence[tuple[int | float | bool, ...]],
     answer: _Answer,
     exposure_max: float,
-    deadline: float,
+    budget_s: float,
 ) -> int:
     """Adds the changes of these combinations and returns how many of them the room took, at least one."""
     matrix = np.array(features)
@@ -258,12 +259,15 @@ def _play_rule(
     bars, targets = np.empty(capacity), np.empty(capacity)
     loop, rows = rule_changes(rule), np.array(places)
     done, outside = 0, np.full(2, np.nan)
+    deadline = math.inf
     while done < len(values):
         before = done
         done = loop(
             done, min(done + TOGETHER, len(values)), matrix, rows, *columns, exposure_max, counts, bars,
             targets, outside,
         )  # fmt: skip
+        if before == 0:
+            deadline = perf_counter() + budget_s  # compiling is done; it would only be paid again
         filled = int(counts[before:done].sum())
         answer.extend(counts[before:done].tolist(), np.column_stack([bars[:filled], targets[:filled]]))
         if not np.isnan(outside[0]):
@@ -371,5 +375,17 @@ def loop(first, end, matrix, places, {arrays}most, counts, bars, targets, outsid
 
 
 def warm_up() -> None:
-    """Compiles what every sweep needs before the first one; starts no threads."""
+    """Compiles what every sweep needs, and a rule, so that numba itself is ready; starts no threads."""
     kernel.target_changes(np.array([0.0, 1.0, np.nan]))
+    namespace: dict[str, Any] = {}
+    exec(_PLAIN_RULE, namespace)  # noqa: S102  # ours
+    rule = find_rule(namespace)
+    if rule is not None:
+        _play_rule(rule, [np.ones(2)] * 2, [[0, 1]], [(1, 2)], _Answer("signals"), 1.0, 0.0)
+
+
+_PLAIN_RULE: Final = """
+FEATURES = ("sma({fast})", "sma({slow})")
+def rule(fast_sma, slow_sma, *, fast: int = 1, slow: int = 2):
+    return 1.0 if fast_sma > slow_sma else 0.0
+"""

@@ -23,7 +23,7 @@ from neural_trader_tools.backtest.sweeps.answer import Decisions
 from neural_trader_tools.backtest.sweeps.ground import Ground, commands, measure
 from neural_trader_tools.backtest.sweeps.parts import CELLS, PARAM, part_frame, shown
 from neural_trader_tools.backtest.sweeps.record import SweepRecord, SweepRequest, SweepStore
-from neural_trader_tools.backtest.sweeps.shards import Shards
+from neural_trader_tools.backtest.sweeps.shards import Shards, only
 from neural_trader_tools.backtest.sweeps.space import Value
 from neural_trader_tools.backtest.sweeps.splits import Split, fold_edges
 from neural_trader_tools.backtest.sweeps.stress import CostShock, Window
@@ -109,8 +109,8 @@ async def conclude(
 ) -> SweepResult:
     """Returns the result of a sweep all of whose combinations are on disk.
 
-    The best combination and the folds' choices are decided once more, alone, in the sandbox: what then comes
-    out otherwise depends on chance or on memory that the engine does not control.
+    The best combination and the folds' choices are decided once more in the sandbox: what then comes out
+    otherwise depends on chance or on memory that the engine does not control.
     """
     request = record.request
     cash = float(request.base.settings.cash)
@@ -126,17 +126,23 @@ async def conclude(
     )
     if found.best is None:
         return result.model_copy(update={"warnings": tuple(_warnings(result, request, True))})
-    alone = await _decide(shards, found.best_params)
+    # one child decides for all of them once more, the best one first
+    winners = list({w.number: w for w in found.winners if w is not None and _walks_forward(request)}.values())
+    decided = await shards.decide([found.best_params, *(winner.params for winner in winners)])
+    alone = [only(each, 0) for each in decided]
+    chosen = {
+        winner.number: [only(each, 1 + place) for each in decided] for place, winner in enumerate(winners)
+    }
     update = await anyio.to_thread.run_sync(_judge, record, scene, store, ledger, artifacts, found, alone)
     if request.validation is not None:
-        update["out_of_sample"] = await _validate(request, scene, shards, artifacts, found)
+        update["out_of_sample"] = await _validate(request, scene, artifacts, found, chosen)
     result = result.model_copy(update=update)
     same = _is_same(request, scene, found, alone)
     return result.model_copy(update={"warnings": tuple(_warnings(result, request, same))})
 
 
-async def _decide(shards: Shards, params: dict[str, Value]) -> list[Decisions]:
-    return await shards.decide([params])
+def _walks_forward(request: SweepRequest) -> bool:
+    return request.validation is not None and request.validation.walks_forward
 
 
 def _judge(
@@ -218,7 +224,11 @@ def _exposed(
 
 
 async def _validate(
-    request: SweepRequest, scene: Scene, shards: Shards, artifacts: Artifacts, found: ranking.Ranking
+    request: SweepRequest,
+    scene: Scene,
+    artifacts: Artifacts,
+    found: ranking.Ranking,
+    chosen: dict[int, list[Decisions]],
 ) -> forward.OutOfSample:
     """Returns what the folds' choices came to on bars that had no part in them."""
     validation, edges = request.validation, scene.ground.edges
@@ -234,12 +244,11 @@ async def _validate(
     winners = [winner for winner in found.winners if winner is not None]
     if len(winners) < len(found.winners):
         return result
-    different = {winner.number: winner for winner in winners}
-    decided = [await _decide(shards, winner.params) for winner in different.values()]
+    decided = list(chosen.values())
     if any(symbol.faults[0] is not None for each in decided for symbol in each):
         return result
     by_symbol = [[each[symbol] for each in decided] for symbol in range(len(scene.ground.prices))]
-    order = {number: place for place, number in enumerate(different)}
+    order = {number: place for place, number in enumerate(chosen)}
     places = [order[winner.number] for winner in winners]
     stitched = await anyio.to_thread.run_sync(
         forward.stitch, scene.ground, scene.times, scene.splits, by_symbol, places, scene.periods
@@ -301,7 +310,7 @@ def _warnings(result: SweepResult, request: SweepRequest, is_same: bool) -> list
     if result.best is None:
         return ["no_best: no combination has an objective: none traded, or all failed."]
     if not is_same:
-        warnings.append("not_deterministic: the best combination came to something else when it ran alone.")
+        warnings.append("not_deterministic: the best combination came to something else when it ran again.")
     sample = result.out_of_sample
     if sample is None:
         warnings.append("in_sample: all bars chose the best; use walk_forward for bars that did not.")
@@ -320,7 +329,7 @@ def _warnings(result: SweepResult, request: SweepRequest, is_same: bool) -> list
         )
     if result.best.metrics["trade_count"] < 30:
         warnings.append(f"few_trades: the best made {result.best.metrics['trade_count']} trades.")
-    if result.neighbours is not None and result.neighbours["median"] < 0.5 * result.best.objective:
+    if result.neighbours is not None and result.neighbours["median"] < 0.5 * result.best.objective > 0.0:
         warnings.append("lonely: the combinations next to the best do less than half as well.")
     if result.failed:
         warnings.append(f"failed: {result.failed} of {result.combinations} combinations failed, see faults.")

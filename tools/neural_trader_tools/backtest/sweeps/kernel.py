@@ -98,7 +98,7 @@ def play_changes(
                     s3 += sums[2, stop] - sums[2, bar]
                     s4 += sums[3, stop] - sums[3, bar]
                     down += sums[4, stop] - sums[4, bar]
-                    high, low, inside = range_extremes(bar, stop - 1, close, ahead, behind, blocks)
+                    high, low, inside = range_extremes(int(bar), int(stop) - 1, close, ahead, behind, blocks)
                     fall = max(fall, inside, 1.0 - position * low / peak)
                     peak = max(peak, position * high)
                     exposed += stop - bar
@@ -145,7 +145,7 @@ def play_changes(
             market = close[bar] if at_close else open_[bar]
             before = value
             held = position
-            wanted, price = target_position(targets[change], cash, held, market, rules)
+            wanted, price = target_position(float(targets[change]), cash, held, market, rules)
             change += 1
             traded = wanted - held
             if abs(wanted) <= 1e-12 * max(abs(held), abs(traded)):

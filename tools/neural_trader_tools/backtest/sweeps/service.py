@@ -32,6 +32,7 @@ from neural_trader_tools.backtest.sweeps.record import (
 from neural_trader_tools.backtest.sweeps.work import Runner, Work
 from neural_trader_tools.engine.orders import ENGINE_VERSION
 from neural_trader_tools.strategies.outline import check_parameters
+from neural_trader_tools.telling import tell
 
 if TYPE_CHECKING:  # they import polars, numpy and numba; the server's start does not pay for that
     from neural_trader_tools.backtest.prices import Prices
@@ -42,6 +43,7 @@ _log = structlog.get_logger(__name__)
 OPEN_MAX: Final = 8
 AT_ONCE: Final = 1
 WAIT_MAX_S: Final = 60.0
+_TELL_EACH_S: Final = 0.25
 
 
 Backend = Callable[["Shards", SweepRequest], Awaitable["tuple[list[Runner], Callable[[], Awaitable[None]]]"]]
@@ -186,7 +188,7 @@ class Sweeps:
         return resumed
 
     async def get(self, run_id: str, wait_s: float = 0.0) -> SweepRecord:
-        """Returns a sweep, after waiting for its end for at most `wait_s` seconds.
+        """Returns a sweep, after waiting for its end for at most `wait_s` seconds; whoever listens is told.
 
         Raises:
             InputError: there is no such sweep, or the time is not a number of 0 … 60.
@@ -196,7 +198,10 @@ class Sweeps:
         ended = self._ended.get(run_id)
         if ended is not None and wait_s > 0.0:
             with anyio.move_on_after(wait_s):
-                await ended.wait()
+                while run_id in self._open:
+                    await tell(self._open[run_id].progress)
+                    with anyio.move_on_after(_TELL_EACH_S):
+                        await ended.wait()
         if run_id in self._open:
             return self._open[run_id]
         return await anyio.to_thread.run_sync(self._store.get, run_id)

@@ -82,14 +82,29 @@ class Shards:
         return await anyio.to_thread.run_sync(self.ground.play, same)
 
     async def decide(self, combinations: Sequence[dict[str, Value]]) -> list[Decisions]:
-        """Returns the decisions of the first of these combinations, by symbol.
+        """Returns the decisions of all of these combinations, by symbol.
 
         Raises:
             StrategyError: as in `run`; and `strategy_timeout` or `strategy_killed`.
             HostError: as in `run`.
         """
-        found = [await self._decide(place, combinations) for place in range(len(self.ground.prices))]
-        return [head(each, min(map(len, found))) for each in found]
+        return [await self._decide_all(place, combinations) for place in range(len(self.ground.prices))]
+
+    async def _decide_all(self, place: int, combinations: Sequence[dict[str, Value]]) -> Decisions:
+        parts: list[Decisions] = []
+        done = 0
+        while done < len(combinations):
+            parts.append(await self._decide(place, combinations[done:]))
+            done += len(parts[-1])
+        offsets = [
+            part.offsets[1:] + sum(len(each.rows) for each in parts[:i]) for i, part in enumerate(parts)
+        ]
+        return Decisions(
+            parts[0].kind,
+            np.concatenate([[0], *offsets]).astype(np.int64),
+            np.concatenate([part.rows for part in parts]),
+            [fault for part in parts for fault in part.faults],
+        )
 
     async def _decide(self, place: int, combinations: Sequence[dict[str, Value]]) -> Decisions:
         prices = self.ground.prices[place]
@@ -160,6 +175,14 @@ def combination_frame(combinations: Sequence[dict[str, Value]], seeds: Sequence[
             *(pl.Series(name, [each[name] for each in combinations]) for name in names),
             pl.Series(SEED, list(seeds), dtype=pl.Int64),
         ]
+    )
+
+
+def only(decisions: Decisions, number: int) -> Decisions:
+    """Returns the decisions of one combination."""
+    rows = decisions.of(number)
+    return Decisions(
+        decisions.kind, np.array([0, len(rows)], dtype=np.int64), rows, [decisions.faults[number]]
     )
 
 
