@@ -22,7 +22,7 @@ only reduce, and they end when the position is closed or reversed. A leg that th
 own price is already beyond fills at that price, not at its level. In the entry's own bar the
 stop-loss counts as hit if the range touches it; a take-profit does not count after an entry by a limit
 inside the bar, because the favourable price may have come first. A partial fill of the entry is protected
-at once; when a leg fills, what is left of its entry is canceled.
+at once; when a leg is reached, what is left of its entry is canceled.
 Trailing stops follow the extreme of *finished* bars, starting at the close of the deciding bar; a trailing
 stop-loss starts at the entry's price, and the bar of the entry counts if that was at its open.
 Of the orders of one `oco` group the first fill, even a partial one, cancels the others.
@@ -210,6 +210,14 @@ def _leave(row: int, kind: int, side: float, size: float, book: Floats) -> None:
 
 
 @compiled_bare
+def _end_entry(order: float, account: Floats, book: Floats, states: Ints) -> None:
+    """Cancels what is left of an entry, one of whose legs was reached."""
+    for other in range(int(account[BOOKED])):
+        if book[other, ID] == order and book[other, LEG] == 0.0:
+            kill(book, other, _CANCELED, states)
+
+
+@compiled_bare
 def _order_size(
     row: int, price: float, funds: float, gross: float, held: float, rules: Floats, book: Floats
 ) -> float:
@@ -252,6 +260,8 @@ def _fill(
     is_capped = rules[VOLUME_CAP] > 0.0
     if is_capped and account[CAPACITY] <= 0.0:
         _leave(row, kind, side, book[row, SIZE], book)
+        if is_leg:
+            _end_entry(order, account, book, states)
         return
     funds = account[CASH] + account[ELSEWHERE]
     held = account[POSITION]
