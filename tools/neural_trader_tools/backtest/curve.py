@@ -55,16 +55,14 @@ def read_curve(equity: Floats, cash: float) -> Curve:
     growth = float(living[-1] / living[0])
     shift = math.expm1(math.log(growth) / count) if count > 0 and growth > 0.0 else 0.0
     middle = count // 2
-    first = _power_sums(living[: middle + 1], shift)
-    second = _power_sums(living[middle:], shift)
-    sums = tuple(one + other for one, other in zip(first, second, strict=True))
-    mean, deviation, moments = _moments(sums, count, shift)
-    drawdown, bars, mean_equity = _drawdown(equity, cash)
+    halves, drawdown, bars, mean_equity = _read(equity, cash, middle + 1, len(living), shift)
+    first, second = _sums(halves[0]), _sums(halves[1])
+    mean, deviation, moments = _moments(_sums(halves[0] + halves[1]), count, shift)
     return Curve(
         returns=count,
         mean=mean,
         deviation=deviation,
-        downside=math.sqrt(sums[4] / count) if count > 0 else 0.0,
+        downside=math.sqrt((first[4] + second[4]) / count) if count > 0 else 0.0,
         moments=moments,
         first=_moments(first, middle, shift)[2],
         second=_moments(second, count - middle, shift)[2],
@@ -76,8 +74,13 @@ def read_curve(equity: Floats, cash: float) -> Curve:
 
 def drawdowns(equity: Floats, cash: float) -> tuple[float, int]:
     """Returns the largest fall from a peak, as a fraction, and the longest time below one, in bars."""
-    depth, bars, _ = _drawdown(np.ascontiguousarray(equity, dtype=np.float64), cash)
+    curve = np.ascontiguousarray(equity, dtype=np.float64)
+    _, depth, bars, _ = _read(curve, cash, 0, 0, 0.0)
     return depth, bars
+
+
+def _sums(row: Floats) -> tuple[float, ...]:
+    return tuple(float(value) for value in row)
 
 
 def _moments(sums: tuple[float, ...], count: int, shift: float) -> tuple[float, float | None, Moments | None]:
@@ -97,37 +100,52 @@ def _moments(sums: tuple[float, ...], count: int, shift: float) -> tuple[float, 
 
 
 @jit
-def _power_sums(equity: Floats, shift: float) -> tuple[float, float, float, float, float]:
-    """Returns the sums of the first four powers of return - shift, and of the squares of the losses."""
-    one, two, three, four, losses = 0.0, 0.0, 0.0, 0.0, 0.0
-    for bar in range(1, len(equity)):
-        gain = equity[bar] / equity[bar - 1] - 1.0
-        off = gain - shift
-        square = off * off
-        one += off
-        two += square
-        three += square * off
-        four += square * square
-        loss = min(gain, 0.0)
-        losses += loss * loss
-    return one, two, three, four, losses
+def _read(
+    equity: Floats, cash: float, middle: int, living: int, shift: float
+) -> tuple[Floats, float, int, float]:
+    """Reads every bar once.
 
+    Args:
+        equity: At each close.
+        cash: The first peak.
+        middle: First bar of the second half.
+        living: Bars whose returns count; falls are followed beyond.
+        shift: What the powers of returns are about.
 
-@jit
-def _drawdown(equity: Floats, cash: float) -> tuple[float, int, float]:
-    """Returns the largest fall from a peak, the longest time below one, and the mean."""
+    Returns:
+        Sums of the first four powers of return - shift, and of the squares of the losses, (halves, 5); the
+        largest fall from a peak, the longest time below one, the mean equity.
+    """
+    sums = np.zeros((2, 5))
     peak, top, bottom = cash, cash, cash
     peak_bar, longest, total = -1, 0, 0.0
-    for bar in range(len(equity)):
-        value = equity[bar]
-        total += value
-        if value >= peak:
-            peak = value
-            peak_bar = bar
-        else:
-            if bar - peak_bar > longest:
-                longest = bar - peak_bar
-            if value * top < bottom * peak:  # value / peak < bottom / top, without dividing
-                bottom = value
-                top = peak
-    return 1.0 - bottom / top, longest, total / len(equity)
+    before = equity[0]
+    for part in range(3):
+        begin = 0 if part == 0 else middle if part == 1 else living
+        end = middle if part == 0 else living if part == 1 else len(equity)
+        one, two, three, four, losses = 0.0, 0.0, 0.0, 0.0, 0.0
+        for bar in range(begin, end):
+            value = equity[bar]
+            gain = value / before - 1.0
+            before = value
+            off = gain - shift if bar > 0 else 0.0
+            square = off * off
+            loss = min(gain, 0.0)
+            one += off
+            two += square
+            three += square * off
+            four += square * square
+            losses += loss * loss
+            total += value
+            if value >= peak:
+                peak = value
+                peak_bar = bar
+            else:
+                if bar - peak_bar > longest:
+                    longest = bar - peak_bar
+                if value * top < bottom * peak:  # value / peak < bottom / top, without dividing
+                    bottom = value
+                    top = peak
+        if part < 2:
+            sums[part, :] = one, two, three, four, losses
+    return sums, 1.0 - bottom / top, longest, total / len(equity)

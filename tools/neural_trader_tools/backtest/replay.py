@@ -93,7 +93,10 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
 
 def warm_up() -> None:
     """Compiles the trusted engine, or loads it from its cache; `setup` calls it, so that nobody waits."""
+    from neural_trader_tools.backtest.curve import read_curve
+
     line = np.ones(3)
+    read_curve(line, 1.0)
     prices = Prices("X", np.arange(3, dtype=np.int64), line, line, line, line, line)
     replay_symbol("signals", np.array([1.0, 0.0, 1.0]), prices, Settings(), 1.0)
 
