@@ -83,3 +83,15 @@ async def test_the_engine_decides_the_same_there_and_here(e2b_service: Service, 
     assert {name: column.tobytes() for name, column in remote.columns.items()} == {
         name: column.tobytes() for name, column in local.columns.items()
     }
+
+
+async def test_the_command_line_writes_the_template_of_what_the_desk_runs(
+    e2b_service: Service, tmp_path: Path
+) -> None:
+    words = ("sandbox", "template", "--write", str(tmp_path / "template"), "--json")
+    written = await command(e2b_service, tmp_path / "home", *words)
+    told = json.loads(written.stdout)
+    names = sorted(path.name for path in (tmp_path / "template").iterdir())
+    assert names == sorted(["Dockerfile", f"{told['engine']}.zip"]), written.stderr
+    assert "neural_trader_tools.engine.guest" in (tmp_path / "template" / "Dockerfile").read_text("utf-8")
+    assert e2b_service.log == []
