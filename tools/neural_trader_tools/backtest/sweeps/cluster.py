@@ -1,7 +1,7 @@
 """A cluster: shards on Ray (the extra `ray`), each node with a sandbox of its own.
 
-The strategy's code runs in the local sandbox of the node that does the work, never in Ray's own worker. Prices
-are put into the object store once; a shard takes half a second or more, because asking costs a millisecond. The
+The strategy's code runs in the local sandbox of the node that does the work, never in Ray's own worker.
+Prices are put into the object store once; a shard takes up to two seconds, asking for it a millisecond. The
 outcomes are those of `shards.py`, bit for bit: a combination's seed depends on its parameters alone.
 What sandboxes on other nodes cost is not charged to a budget: only a person at the command line comes here.
 """

@@ -193,6 +193,10 @@ def play_changes(
                 s2 += c2
                 c1, c2 = 0.0, 0.0
                 cell += 1
+        if ruined_at >= 0:
+            for later in range(change, end):
+                if bars[later] > ruined_at:
+                    rejections += 1
         row = totals[each]
         row[EQUITY], row[DRAWDOWN], row[TRADES], row[EXPOSED] = value, fall, trades, exposed
         row[COMMISSIONS], row[TRADED] = commissions, traded_value

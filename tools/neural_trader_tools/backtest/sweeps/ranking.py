@@ -139,7 +139,7 @@ def _choose_winners(
 
 
 def neighbours(space: Space, number: int, objectives: Floats) -> list[float]:
-    """Returns the objectives of the combinations of a full grid that are one step away, where they have one."""
+    """Returns the objectives of the combinations of a full grid one step away, where they have one."""
     found: list[float] = []
     stride = space.size
     for axis in space.axes:
