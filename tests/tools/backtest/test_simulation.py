@@ -209,7 +209,8 @@ async def test_a_guest_that_forges_its_account_gains_nothing(sandbox: LocalSandb
     source = """
 class Forger(Strategy):
     def on_bar(self, bar):
-        self._desk._account[0] = 1e12
+        self._desk.cash = 1e12
+        self._desk._cells.account[0] = 1e12
         if bar.number == 0:
             self.buy(fraction=1.0)
 """

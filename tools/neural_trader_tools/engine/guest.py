@@ -180,7 +180,7 @@ def find_entry(namespace: Mapping[str, Any]) -> Callable[..., Any] | type[Strate
                 )
         raise StrategyFault(
             "no_strategy",
-            "the file defines no function signals(bars), no rule and no class that extends Strategy",
+            "the file defines neither signals(bars), nor a rule, nor a class that extends Strategy",
             "define one of them: strategy_get_api shows each",
         )
     if len(entries) > 1:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.faults import StrategyFault
 from neural_trader_tools.engine.feature import feature_values
-from neural_trader_tools.engine.strategy import Bar, Bars, Fill, Strategy
+from neural_trader_tools.engine.strategy import Bar, Bars, Command, Fill, Position, Strategy
 from neural_trader_tools.engine.surroundings import EPOCH, Surroundings
 
 Floats = NDArray[np.float64]
@@ -56,7 +56,7 @@ class LiveSession:
         self.bars = Bars({})
         self._grow(max(64, 2 * self._count))
         self._features: dict[str, Floats] = {}
-        self._account = (0.0, 0.0, 0.0)
+        self.cash, self.position, self.equity_now = 0.0, Position(0.0), 0.0
         self._working: list[int] = []
         self._commands: list[Message] = []
         self._rows = 0
@@ -87,7 +87,7 @@ class LiveSession:
 
         return handle
 
-    def submit(self, command: Floats) -> int:
+    def submit(self, command: Command) -> int:
         """Puts a command into the answer; returns the number that its order has from now on."""
         if not self._is_open:
             raise StrategyFault("no_bar_yet", "on_start cannot trade: no bar was seen", "trade in on_bar")
@@ -103,7 +103,7 @@ class LiveSession:
             said["side"] = "buy" if command[o.SIDE] > 0 else "sell"
             said["sized_by"] = "fraction" if command[o.SIZED_BY] == o.FRACTION else "quantity"
             said["time_in_force"] = "day" if command[o.TIME_IN_FORCE] == o.DAY else "gtc"
-            prices = zip(PRICES, command[o.LIMIT : o.STOP_LOSS + 1].tolist(), strict=True)
+            prices = zip(PRICES, command[o.LIMIT : o.STOP_LOSS + 1], strict=True)
             said |= {name: price for name, price in prices if not math.isnan(price)}
             if not math.isnan(command[o.OCO]):
                 said["oco"] = int(command[o.OCO])
@@ -117,10 +117,6 @@ class LiveSession:
         self._commands.append(said)
         self._rows += 1
         return self._rows - 1
-
-    def account(self) -> tuple[float, float, float]:
-        """Returns cash, position and equity as the desk told them with this bar."""
-        return self._account
 
     def working(self) -> list[int]:
         """Returns the numbers of waiting orders, those of this bar included."""
@@ -137,18 +133,18 @@ class LiveSession:
         """Appends the message's bar and takes the account over."""
         told = message["bar"]
         moment = EPOCH + timedelta(microseconds=told["time_us"])
-        bar = Bar(told["number"], moment, *(float(told[name]) for name in VALUES))
+        bar = Bar(told["number"], told["time_us"], *(float(told[name]) for name in VALUES))
         if self._count == len(self._grown["time"]):
             self._grow(2 * self._count)
         self._grown["time"][self._count] = np.datetime64(told["time_us"], "us")
         for name in VALUES:
             self._grown[name][self._count] = told[name]
         self._count += 1
-        self.bars._end = self._count  # pyright: ignore[reportPrivateUsage]  # the session owns its bars
+        self.bars.count = self._count
         self._surroundings.now = moment
         self._features.clear()
         cash, position = float(message["cash"]), float(message["position"])
-        self._account = cash, position, cash + position * bar.close
+        self.cash, self.position, self.equity_now = cash, Position(position), cash + position * bar.close
         self._working = list(message["working"])
         self._commands = []
         self._is_open = True
@@ -163,7 +159,7 @@ class LiveSession:
             shown[name] = grown.view()
             shown[name].flags.writeable = False  # what was known stays as it was
         self.bars._columns = shown  # pyright: ignore[reportPrivateUsage]  # the session owns its bars
-        self.bars._end = self._count  # pyright: ignore[reportPrivateUsage]
+        self.bars.count = self._count
 
     def _frame(self) -> pl.DataFrame:
         known = {name: values[: self._count].copy() for name, values in self._grown.items()}

@@ -32,7 +32,7 @@ from neural_trader_tools.engine.parameters import Parameter, bind, convert, func
 Floats = NDArray[np.float64]
 NUMBERS: Final = ("int", "float", "bool")
 _NEXT: Final = "write it like: def rule(fast_sma, slow_sma, *, fast: int = 20, slow: int = 50)"
-_PLAIN: Final = "use numbers, if, arithmetic, math and functions of this file, or write signals(bars)"
+PLAIN: Final = "use numbers, if, arithmetic, math and functions of this file, or write signals(bars)"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Rule:
                 f"rule returned {targets[bad]} on bar {bad}, outside -1 … 1",
                 "return a fraction of equity, or NaN to keep the last target",
             )
-            _refuse(self.function.__code__, fault)
+            refuse_at(self.function.__code__, fault)
         return targets
 
     @functools.cached_property
@@ -108,13 +108,8 @@ class Rule:
         Raises:
             StrategyFault: `rule_not_compiled`, with the line and the reason.
         """
-        scope = {**self.function.__globals__}
         code = self.function.__code__
-        for helper in _helpers(self.function):
-            scope[helper.__name__] = _compile(_in_scope(helper, helper.__code__, scope))
-        # keyword-only arguments follow the others in the frame, so that moving the border is enough
-        flat = code.replace(co_argcount=code.co_argcount + code.co_kwonlyargcount, co_kwonlyargcount=0)
-        machine = _compile(_in_scope(self.function, flat, scope))
+        machine = machine_of(self.function)
         kinds = {"int": types.int64, "float": types.float64, "bool": types.boolean}
         signature = (
             *(types.float64 for _ in self.features),
@@ -128,8 +123,8 @@ class Rule:
                 warnings.filterwarnings("error", message="Detected uninitialized variable")
                 machine.compile(signature)
         except Exception as error:  # numba raises its own, and whatever Python says about a wrong attribute
-            line, reason = _reason(error, code.co_filename)
-            _refuse(code, StrategyFault("rule_not_compiled", reason, _PLAIN), line)
+            line, reason = reason_of(error, code.co_filename)
+            refuse_at(code, StrategyFault("rule_not_compiled", reason, PLAIN), line)
         finally:
             numba_config.ALWAYS_WARN_UNINIT_VAR = before
         returned = machine.nopython_signatures[0].return_type
@@ -139,7 +134,7 @@ class Rule:
                 f"rule returns {_words(returned)} where a number belongs",
                 "return a target exposure on every path, float('nan') to keep the last one",
             )
-            _refuse(code, fault)
+            refuse_at(code, fault)
         return cast("Callable[..., float]", machine)
 
     @functools.cached_property
@@ -189,7 +184,7 @@ def find_rule(namespace: Mapping[str, Any]) -> Rule | None:
     code = function.__code__
 
     def refuse(what: str, next_step: str = _NEXT) -> NoReturn:
-        _refuse(code, StrategyFault("invalid_rule", what, next_step))
+        refuse_at(code, StrategyFault("invalid_rule", what, next_step))
 
     if not isinstance(features, tuple | list) or not features:
         refuse(f"FEATURES is {features!r:.60}", 'write FEATURES = ("sma({fast})", "sma({slow})")')
@@ -268,6 +263,20 @@ def _helpers(function: FunctionType) -> list[FunctionType]:
     return list(found.values())
 
 
+def machine_of(function: FunctionType) -> Any:
+    """Returns a function compiled, with the plain functions of its file that it calls.
+
+    Keyword-only arguments become positional ones, which numba knows.
+    """
+    scope = {**function.__globals__}
+    for helper in _helpers(function):
+        scope[helper.__name__] = _compile(_in_scope(helper, helper.__code__, scope))
+    code = function.__code__
+    # keyword-only arguments follow the others in the frame, so that moving the border is enough
+    flat = code.replace(co_argcount=code.co_argcount + code.co_kwonlyargcount, co_kwonlyargcount=0)
+    return _compile(_in_scope(function, flat, scope))
+
+
 def _in_scope(function: FunctionType, code: CodeType, scope: dict[str, Any]) -> FunctionType:
     return FunctionType(code, scope, function.__name__, function.__defaults__, function.__closure__)
 
@@ -277,7 +286,7 @@ def _compile(function: Callable[..., Any]) -> Any:
     return cast("Any", numba).njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
 
 
-def _reason(error: Exception, filename: str) -> tuple[int | None, str]:
+def reason_of(error: Exception, filename: str) -> tuple[int | None, str]:
     """Returns the line and the first sentence of what numba says, in words that help."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     line = re.search(rf"{re.escape(filename)}\D{{1,10}}(\d+)", text)
@@ -307,7 +316,7 @@ def _words(returned: Any) -> str:
     return {"none": "nothing (None)"}.get(str(returned), str(returned)[:40])
 
 
-def _refuse(code: CodeType, fault: StrategyFault, line: int | None = None) -> NoReturn:
+def refuse_at(code: CodeType, fault: StrategyFault, line: int | None = None) -> NoReturn:
     """Raises a fault as if the strategy's own line had: the sandbox reads the line from the traceback."""
     blank = "\n" * ((line or code.co_firstlineno) - 1)
     exec(compile(blank + "raise fault from None", code.co_filename, "exec"), {"fault": fault})  # noqa: S102  # ours

@@ -2,36 +2,47 @@
 
 It exists so that a strategy can see its fills, its cash and its orders. Its numbers leave the sandbox as an
 order stream only; the trusted replay of that stream is what counts.
+
+Most bars are quiet: nothing in the book can happen in their range. The session keeps that range, and the
+orders that were just placed, and calls the kernel (`engine/step.py`) only for a bar that leaves the range.
+What the kernel then does is what it would have done had it been called on every bar.
 """
 
+import math
+import struct
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any
+from functools import partial
+from itertools import islice
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from neural_trader_tools.engine import kernel
+from neural_trader_tools.engine import account, kernel, step
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.faults import StrategyFault
 from neural_trader_tools.engine.feature import feature_values
-from neural_trader_tools.engine.strategy import Bar, Bars, Fill, Strategy
+from neural_trader_tools.engine.strategy import Bar, Bars, Command, Fill, Position, Strategy, new_tuple
 from neural_trader_tools.engine.surroundings import Surroundings
 
 Floats = NDArray[np.float64]
-DAY_US = 86_400_000_000
-REPORT_BARS = 32
-"""So few that a slow strategy is heard of, so many that a fast one does not notice."""
+REPORT_BARS: Final = 2048
+"""A long run reports every so many bars, a short one fifty times: a report costs as much as ten fast bars."""
+CHUNK: Final = 8 * REPORT_BARS
+"""Bars that are Python numbers at once."""
+_ROW: Final = struct.Struct(f"{len(o.COLUMNS)}d")
+_ACTION, _SIDE, _SIZE, _LIMIT, _STOP = o.ACTION, o.SIDE, o.SIZE, o.LIMIT, o.STOP
+_TRAIL, _FORCE, _OCO = o.TRAIL, o.TIME_IN_FORCE, o.OCO
 
 
 class Session:
     """One symbol's bars and account, as a strategy sees them.
 
     Args:
-        frame: Bars with the columns time, open, high, low, close, volume.
+        frame: Bars with the columns time, open, high, low, close, volume, and dividend where they are paid.
         cash: Cash at the start.
-        rules: The kernel's rules: commission, slippage, whole lots, fill at close.
+        rules: The kernel's rules, see `account.make_rules`.
         evaluate: Computes a feature over all bars; causal by its own tests and by the look-ahead check.
     """
 
@@ -44,32 +55,43 @@ class Session:
         self.bars = Bars(self._columns)
         self._evaluate = evaluate
         self._features: dict[str, Floats] = {}
-        self._rules = rules
-        has_dividends = "dividend" in frame.columns
-        self._dividends: Floats = (
-            frame["dividend"].to_numpy().astype(np.float64) if has_dividends else np.empty(0)
-        )
+        paid = frame["dividend"].to_numpy().astype(np.float64) if "dividend" in frame.columns else np.empty(0)
+        self._cells = step.Cells(self._columns, self._times, paid, rules, cash)
+        self._told = self._cells.told[: step.WAITING + 1]
+        self._view = self._cells.commands.data.cast("B")
+        self._room = len(self._cells.commands)
+        self._begins = kernel.needs_begin(rules, paid)
+        self._at_close = bool(rules[account.FILL_AT_CLOSE] != 0.0)
+        self._maintenance = float(rules[account.MAINTENANCE])
         self.exposure_max = kernel.exposure_max(rules)
-        self._bar = -1
-        self._rows = 0
-        self._first_row = 0
-        self._commands: Floats = np.empty((64, len(o.COLUMNS)))
-        self._states: NDArray[np.int64] = np.zeros(64, dtype=np.int64)
-        self.fills: Floats = np.empty((129, len(o.FILL_COLUMNS)))
-        self._account = np.zeros(kernel.ACCOUNT_SIZE)
-        self._account[kernel.CASH] = cash
-        self._book = np.empty((o.WORKING_MAX, kernel.BOOK_SIZE))
-        self.equity = np.empty(frame.height)
+        self.cash: float = cash
+        self.position, self.fill_count = Position(0.0), 0
+        self._marks: list[tuple[int, float, float]] = [(0, cash, 0.0)]  # from a bar on: cash, position
+        self._rows = self._entered = 0  # rows of the stream, and how many of them the book knows
+        self._first_row, self._ordered_bar = 0, -2
+        self._waiting: list[int] = []
+        self._booked = 0.0
+        self._fall, self._rise, self._expiry = -math.inf, math.inf, math.inf
+        self._has_orders = self._is_watched = self._is_ruined = False
+        self._closes: list[float] = []
+        self._chunk = 0
 
     @property
     def commands(self) -> Floats:
         """The order stream so far, shape (rows, 14)."""
-        return self._commands[: self._rows]
+        return self._cells.commands[: self._rows]
 
     @property
-    def fill_count(self) -> int:
-        """Fills so far."""
-        return int(self._account[kernel.FILLS])
+    def fills(self) -> Floats:
+        """Fills, of which `fill_count` rows are written, see `orders.FILL_COLUMNS`."""
+        return self._cells.fills
+
+    @property
+    def equity(self) -> Floats:
+        """Cash plus position at each close."""
+        marks = np.array(self._marks, dtype=np.float64)
+        last = np.searchsorted(marks[:, 0], np.arange(self._frame.height), side="right") - 1
+        return marks[last, 1] + marks[last, 2] * self._columns["close"]
 
     def run(
         self,
@@ -81,114 +103,158 @@ class Session:
 
         Args:
             strategy: Configured for this session.
-            surroundings: Told the time of each bar.
+            surroundings: Their clocks say the time of the current bar.
             report: Told the finished part, 0 … 1, every few bars.
 
         Raises:
             StrategyFault: too many orders; and whatever the strategy raises.
         """
-        times: list[datetime] = self._frame["time"].to_list()
-        open_, high, low, close, volume = (
-            self._columns[name].tolist() for name in ("open", "high", "low", "close", "volume")
-        )
+        bars, height, begins = self.bars, self._frame.height, self._begins
+        if surroundings is not None:
+            surroundings.follow(lambda: int(self._times[max(bars.count - 1, 0)]))
         strategy.on_start()
-        seen = 0
-        opens, rules, account, book = self._times, self._rules, self._account, self._book
-        dividends = self._dividends
-        begins = kernel.needs_begin(rules, dividends)
-        reported = 0
-        for bar in range(len(times)):
-            if bar == reported:
-                report(bar / len(times))
-                reported += REPORT_BARS
-            if begins:
-                before, dividend = max(bar - 1, 0), dividends[bar] if len(dividends) else 0.0
-                kernel.begin(opens[bar], opens[before], close[before], dividend, volume[bar], rules, account)
-                self._make_room(0)
-            if account[kernel.BOOKED] > 0.0:
-                kernel.match(
-                    bar,
-                    open_[bar],
-                    high[bar],
-                    low[bar],
-                    opens,
-                    rules,
-                    account,
-                    book,
-                    self.fills,
-                    self._states,
-                )
-            self._bar = bar
-            if surroundings is not None:
-                surroundings.now = times[bar]
-            self._first_row = self._rows
-            self.bars._end = bar + 1  # pyright: ignore[reportPrivateUsage]  # the session owns its bars
-            while seen < self.fill_count:
-                seen += 1
-                strategy.on_fill(self._fill(seen - 1))
-            strategy.on_bar(Bar(bar, times[bar], open_[bar], high[bar], low[bar], close[bar], volume[bar]))
-            self.equity[bar] = kernel.finish(bar, close[bar], rules, account, book, self.fills, self._states)
-            if account[kernel.OVERFLOW] != 0.0:
-                raise too_many_working()
+        on_bar, before, after = strategy.on_bar, step.before, step.after
+        seen, is_told = 0, type(strategy).on_fill is not Strategy.on_fill
+        every = min(max(height // 50, 1), REPORT_BARS)
+        for start in range(0, height, CHUNK):
+            end = min(start + CHUNK, height)
+            rows = self._read(start, end)
+            for part in range(start, end, every):
+                report(part / height)
+                for bar, count, time, high, low, close in islice(rows, every):
+                    if begins or (
+                        self._has_orders
+                        and not (low > self._fall and high < self._rise and time < self._expiry)
+                    ):
+                        self._step(before, count - 1)
+                    bars.count = count
+                    while is_told and seen < self.fill_count:
+                        seen += 1
+                        strategy.on_fill(self._fill(seen - 1))
+                    on_bar(bar)
+                    if self._is_watched:
+                        held = self.position[0]
+                        if (
+                            self._at_close and self._has_orders
+                        ) or self.cash + held * close <= self._maintenance * abs(held) * close:
+                            self._step(after, count - 1)
 
-    def submit(self, command: Floats) -> int:
-        """Puts a row into the stream, and into the book."""
-        if self._bar < 0:
-            raise StrategyFault("no_bar_yet", "on_start cannot trade: no bar was seen", "trade in on_bar")
-        if self._rows - self._first_row >= o.ORDERS_PER_BAR_MAX:
+    def submit(self, command: Command) -> int:
+        """Puts a row into the stream; it enters the book when something may happen to it."""
+        bar, row = command[o.BAR], self._rows
+        if bar != self._ordered_bar:
+            self._ordered_bar, self._first_row = bar, row
+            if bar < 0:
+                raise StrategyFault("no_bar_yet", "on_start cannot trade: no bar was seen", "trade in on_bar")
+        if row - self._first_row >= o.ORDERS_PER_BAR_MAX:
             raise StrategyFault(
                 "too_many_orders",
-                f"more than {o.ORDERS_PER_BAR_MAX} orders on bar {self._bar}",
+                f"more than {o.ORDERS_PER_BAR_MAX} orders on bar {bar}",
                 "place fewer orders on one bar",
             )
-        if self._rows == len(self._commands):
-            self._commands = np.concatenate([self._commands, np.empty_like(self._commands)])
-            self._states = np.concatenate([self._states, np.zeros_like(self._states)])
-            self._make_room(len(self._states))
-        row = self._rows
-        command[o.BAR] = self._bar
-        self._commands[row] = command
-        self._rows += 1
-        close = float(self._columns["close"][self._bar])
-        kernel.submit(
-            self._bar, row, command, close, self._times, self._rules, self._account, self._book, self._states
-        )
-        if self._account[kernel.OVERFLOW] != 0.0:
-            raise too_many_working()
+        if row == self._room:
+            self._grow()
+        _ROW.pack_into(self._view, row * _ROW.size, *command)
+        self._rows = row + 1
+        self._has_orders = True
+        if self._at_close:
+            self._is_watched = True
+        action = command[_ACTION]
+        if action == o.ORDER:
+            self._waiting.append(row)
+            self._narrow(command)
+            if command[_OCO] == command[_OCO]:  # not NaN: it may be too late for its group
+                self._enter()
+        elif action == o.TARGET:
+            self._fall = math.inf
+        elif command[_SIZE] in self._waiting:
+            self._waiting.remove(int(command[_SIZE]))
+        if self._is_ruined or self._booked + self._rows - self._entered >= o.WORKING_MAX - 2:
+            self._enter()
         return row
 
-    def _make_room(self, rows: int) -> None:
-        """Makes room for the fills of so many rows, and for what one bar cuts apart."""
-        needed = 2 * rows + 1 if rows else self.fill_count + 2 * o.WORKING_MAX
-        if needed > len(self.fills):
-            self.fills = np.concatenate([self.fills, np.empty((needed, self.fills.shape[1]))])
-
-    def account(self) -> tuple[float, float, float]:
-        """Returns cash, position and equity at the current bar's close."""
-        cash, position = float(self._account[kernel.CASH]), float(self._account[kernel.POSITION])
-        if self._bar < 0:
-            return cash, position, cash
-        return cash, position, cash + position * float(self._columns["close"][self._bar])
+    @property
+    def equity_now(self) -> float:
+        """Cash plus position at the current bar's close."""
+        bar = self.bars.count - 1
+        return self.cash if bar < 0 else self.cash + self.position[0] * self._closes[bar - self._chunk]
 
     def working(self) -> list[int]:
         """Returns the rows of waiting orders; targets and bracket legs are not orders of the strategy."""
-        book = self._book[: int(self._account[kernel.BOOKED])]
-        waits = (
-            (book[:, kernel.ID] >= 0.0) & (book[:, kernel.LEG] == 0.0) & (book[:, kernel.KIND] != o.BY_TARGET)
-        )
-        return [int(row) for row in book[waits, kernel.ID]]
+        return self._waiting
 
     def feature(self, expression: str) -> Floats:
         """Returns a feature's values up to and including the current bar."""
         values = self._features.get(expression)
         if values is None:
             values = self._features[expression] = feature_values(self._evaluate, expression, self._frame)
-        return values[: self._bar + 1]
+        return values[: self.bars.count]
+
+    def _read(self, start: int, end: int) -> "zip[tuple[Bar, int, int, float, float, float]]":
+        """Returns what the loop needs of some bars: each bar, its number + 1, time, high, low, close."""
+        times = self._times[start:end].tolist()
+        open_, high, low, close, volume = (
+            self._columns[name][start:end].tolist() for name in ("open", "high", "low", "close", "volume")
+        )
+        self._closes, self._chunk = close, start
+        cells = zip(range(start, end), times, open_, high, low, close, volume, strict=True)
+        made = map(partial(new_tuple, Bar), cells)
+        return zip(made, range(start + 1, end + 1), times, high, low, close, strict=True)
+
+    def _narrow(self, command: Command) -> None:
+        """Narrows the quiet range by an order that has not entered the book; x == x: it is not NaN."""
+        limit, stop = command[_LIMIT], command[_STOP]
+        if command[_TRAIL] == command[_TRAIL] or command[_FORCE] == o.DAY:
+            self._fall = math.inf  # the kernel knows how far it follows, and when it ends
+        elif stop == stop:
+            if command[_SIDE] > 0.0:
+                self._rise = min(self._rise, stop)
+            else:
+                self._fall = max(self._fall, stop)
+        elif limit != limit:
+            self._fall = math.inf
+        elif command[_SIDE] > 0.0:
+            self._fall = max(self._fall, limit)
+        else:
+            self._rise = min(self._rise, limit)
+
+    def _enter(self) -> None:
+        step.enter(self._entered, self._rows, self._cells.at)
+        self._entered = self._rows
+        self._mirror(self.bars.count - 1)
+
+    def _step(self, play: Callable[[int, int, int, Any], None], bar: int) -> None:
+        if self.fill_count + 2 * o.WORKING_MAX + 2 > len(self._cells.fills):
+            self._grow()
+        play(bar, self._entered, self._rows, self._cells.at)
+        self._entered = self._rows
+        self._mirror(bar)
+
+    def _mirror(self, bar: int) -> None:
+        """Reads what a step left."""
+        told: list[float] = self._told.tolist()
+        cash, held, booked, fills, state, self._fall, self._rise, self._expiry, waiting = told
+        if cash != self.cash or held != self.position[0]:
+            self.cash, self.position = cash, Position(held)
+            self._marks.append((bar, cash, held))
+        self.fill_count, self._booked, self._has_orders = int(fills), booked, booked > 0.0
+        if state == step.OVERFLOW:
+            raise too_many_working()
+        self._is_ruined = state == step.RUINED
+        self._is_watched = state == step.WATCHED or (self._at_close and booked > 0.0)
+        if waiting:
+            rows: list[float] = self._cells.told[step.FIRST : step.FIRST + int(waiting)].tolist()
+            self._waiting = [int(row) for row in rows]
+        elif self._waiting:
+            self._waiting = []
+
+    def _grow(self) -> None:
+        self._cells.grow(self._rows, self.fill_count)
+        self._view = self._cells.commands.data.cast("B")
+        self._room = len(self._cells.commands)
 
     def _fill(self, number: int) -> Fill:
-        bar, order, quantity, price, commission, reason, position = (
-            float(cell) for cell in self.fills[number]
-        )
+        bar, order, quantity, price, commission, reason, position = self._cells.fills[number].tolist()
         return Fill(int(order), int(bar), quantity, price, commission, o.REASONS[int(reason)], position)
 
 
@@ -212,8 +278,3 @@ def bar_columns(frame: pl.DataFrame) -> dict[str, NDArray[Any]]:
     for values in columns.values():
         values.flags.writeable = False
     return columns
-
-
-def utc_days(times: NDArray[Any]) -> NDArray[np.int64]:
-    """Returns whole days since 1970-01-01 of `datetime64[us]` times."""
-    return times.astype(np.int64) // DAY_US

@@ -6,9 +6,8 @@ order stream; what is filled is decided by the kernel, in the sandbox as outside
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +15,35 @@ from numpy.typing import NDArray
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.faults import StrategyFault
 from neural_trader_tools.engine.parameters import bind, class_parameters
+from neural_trader_tools.engine.surroundings import EPOCH
 
 Floats = NDArray[np.float64]
+Command = tuple[float, ...]
+"""One row of the order stream, see `orders.COLUMNS`; the desk fills the bar in."""
+NAN = math.nan
+new_tuple: Final = cast("Callable[[type, Any], Any]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
+"""Makes a named tuple of a tuple without a call of Python code; it must have the right length."""
 
 
-class Bar(NamedTuple):
-    """One finished bar. `time` is its open (UTC), `number` counts from 0."""
-
+class _Bar(NamedTuple):
     number: int
-    time: datetime
+    time_us: int
     open: float
     high: float
     low: float
     close: float
     volume: float
+
+
+class Bar(_Bar):
+    """One finished bar. `time` is its open (UTC), `number` counts from 0."""
+
+    __slots__ = ()
+
+    @property
+    def time(self) -> datetime:
+        """The open, made of `time_us` (microseconds since 1970) when it is asked for."""
+        return EPOCH + timedelta(microseconds=self.time_us)
 
 
 class Fill(NamedTuple):
@@ -44,15 +58,13 @@ class Fill(NamedTuple):
     position: float
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """What is held; negative when short."""
 
     quantity: float
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """One order: its row in the stream, and what it asked for."""
 
     order_id: int
@@ -70,40 +82,41 @@ class Bars:
 
     def __init__(self, columns: Mapping[str, NDArray[Any]]) -> None:
         self._columns = columns
-        self._end = 0
+        self.count = 0
+        """Bars so far; set by the desk."""
 
     def __len__(self) -> int:
-        return self._end
+        return self.count
 
     @property
     def time(self) -> NDArray[np.datetime64]:
         """Opens of the bars in time, `datetime64[us]`, UTC."""
-        return self._columns["time"][: self._end]
+        return self._columns["time"][: self.count]
 
     @property
     def open(self) -> Floats:
         """Opening prices."""
-        return self._columns["open"][: self._end]
+        return self._columns["open"][: self.count]
 
     @property
     def high(self) -> Floats:
         """Highest prices."""
-        return self._columns["high"][: self._end]
+        return self._columns["high"][: self.count]
 
     @property
     def low(self) -> Floats:
         """Lowest prices."""
-        return self._columns["low"][: self._end]
+        return self._columns["low"][: self.count]
 
     @property
     def close(self) -> Floats:
         """Closing prices."""
-        return self._columns["close"][: self._end]
+        return self._columns["close"][: self.count]
 
     @property
     def volume(self) -> Floats:
         """Volumes, in units."""
-        return self._columns["volume"][: self._end]
+        return self._columns["volume"][: self.count]
 
 
 class Desk(Protocol):
@@ -111,13 +124,16 @@ class Desk(Protocol):
 
     bars: Bars
     exposure_max: float
+    cash: float
+    position: Position
 
-    def submit(self, command: Floats) -> int:
-        """Puts a row into the order stream and returns its number."""
+    @property
+    def equity_now(self) -> float:
+        """Cash plus position at the current bar's close."""
         ...
 
-    def account(self) -> tuple[float, float, float]:
-        """Returns cash, position, equity."""
+    def submit(self, command: Command) -> int:
+        """Puts a row into the order stream and returns its number."""
         ...
 
     def working(self) -> list[int]:
@@ -158,17 +174,17 @@ class Strategy:
     @property
     def cash(self) -> float:
         """Cash, in the currency of the bars."""
-        return self._desk.account()[0]
+        return self._desk.cash
 
     @property
     def position(self) -> Position:
         """What is held."""
-        return Position(self._desk.account()[1])
+        return self._desk.position
 
     @property
     def equity(self) -> float:
         """Cash plus position at the current bar's close."""
-        return self._desk.account()[2]
+        return self._desk.equity_now
 
     @property
     def orders(self) -> list[Order]:
@@ -261,17 +277,17 @@ class Strategy:
         exposure = 0.0 if abs(exposure) < o.SIZE_MIN else exposure
         if self._last_target is None or exposure != self._last_target:
             self._last_target = float(exposure)
-            self._desk.submit(_row(o.TARGET, size=float(exposure)))
+            self._desk.submit((self._desk.bars.count - 1, o.TARGET, 0.0, float(exposure), *_NO_PRICES))
 
     def close(self) -> None:
         """Closes the whole position; orders that wait keep waiting."""
-        if self._desk.account()[1] != 0.0 or self._last_target != 0.0:
-            self._desk.submit(_row(o.TARGET, size=0.0))
+        if self._desk.position[0] != 0.0 or self._last_target != 0.0:
+            self._desk.submit((self._desk.bars.count - 1, o.TARGET, 0.0, 0.0, *_NO_PRICES))
         self._last_target = 0.0
 
     def cancel(self, order: Order) -> None:
         """Cancels an order, or what is left of it: its take-profit and stop-loss once it has filled."""
-        self._desk.submit(_row(o.CANCEL, size=float(order.order_id)))
+        self._desk.submit((self._desk.bars.count - 1, o.CANCEL, 0.0, float(order.order_id), *_NO_PRICES))
 
     def _order(
         self,
@@ -286,55 +302,51 @@ class Strategy:
         limit, stop, trail, take_profit, stop_loss, trail_loss = levels_given
         if (quantity is None) == (fraction is None):
             raise _invalid("give either quantity= (units) or fraction= (of equity)")
-        size = _positive(
-            "quantity" if fraction is None else "fraction", quantity if fraction is None else fraction
-        )
-        most = self._desk.exposure_max
-        if fraction is not None and size > most:
-            raise _invalid(f"fraction {size} exceeds {most:g}; leverage needs a margin below 1")
-        if size > o.SIZE_MAX:
-            raise _invalid(f"quantity {size:.6g} exceeds {o.SIZE_MAX:g}")
+        if fraction is None:
+            size = _positive("quantity", quantity)
+            if size > o.SIZE_MAX:
+                raise _invalid(f"quantity {size:.6g} exceeds {o.SIZE_MAX:g}")
+        else:
+            size, most = _positive("fraction", fraction), self._desk.exposure_max
+            if size > most:
+                raise _invalid(f"fraction {size} exceeds {most:g}; leverage needs a margin below 1")
         if size < o.SIZE_MIN:
             raise _invalid(f"size {size:.6g} is below {o.SIZE_MIN:g}")
-        prices = [
-            math.nan if price is None else _positive(name, price)
-            for name, price in (
-                ("limit", limit),
-                ("stop", stop),
-                ("trail", trail),
-                ("take_profit", take_profit),
-                ("stop_loss", stop_loss),
-            )
-        ]
-        distance = math.nan if trail_loss is None else _positive("trail_loss", trail_loss)
-        if trail_by not in ("distance", "part"):
-            raise _invalid(f"trail_by {trail_by!r:.20} is neither 'distance' nor 'part'")
-        if trail_by == "part" and max(trail or 0.0, trail_loss or 0.0) >= 1.0:
-            raise _invalid("with trail_by='part', trail and trail_loss are below 1, such as 0.05")
-        if trail is not None and (limit is not None or stop is not None):
-            raise StrategyFault(
-                "unsupported_order",
-                "trail= is a trailing stop by itself and takes no limit= or stop=",
-                "protect what a limit or stop order buys with trail_loss=, or place two orders with oco=",
-            )
+        at_limit = NAN if limit is None else _positive("limit", limit)
+        at_stop = NAN if stop is None else _positive("stop", stop)
+        profit = NAN if take_profit is None else _positive("take_profit", take_profit)
+        loss = NAN if stop_loss is None else _positive("stop_loss", stop_loss)
+        behind = loss_behind = NAN
+        if trail is not None or trail_loss is not None or trail_by != "distance":
+            behind = NAN if trail is None else _positive("trail", trail)
+            loss_behind = NAN if trail_loss is None else _positive("trail_loss", trail_loss)
+            _check_trails(trail, trail_loss, trail_by, has_price=limit is not None or stop is not None)
+        # NaN compares false, so that only levels that are given can be in the wrong order
+        if (
+            (loss >= at_limit or at_limit >= profit or loss >= profit)
+            if side > 0.0
+            else (loss <= at_limit or at_limit <= profit or loss <= profit)
+        ):
+            levels = [price for price in (stop_loss, limit, take_profit) if price is not None]
+            rising = "stop_loss < limit < take_profit" if side > 0 else "take_profit < limit < stop_loss"
+            raise _invalid(f"levels {levels} do not satisfy {rising}")
         if time_in_force not in ("gtc", "day"):
             raise _invalid(f"time_in_force {time_in_force!r:.20} is neither 'gtc' nor 'day'")
-        levels = [price for price in (stop_loss, limit, take_profit) if price is not None]
-        if levels != sorted(levels, reverse=side < 0) or len(set(levels)) < len(levels):
-            order = "stop_loss < limit < take_profit" if side > 0 else "take_profit < limit < stop_loss"
-            raise _invalid(f"levels {levels} do not satisfy {order}")
-        row = _row(
-            o.ORDER, side=side, size=size, prices=prices,
-            sized_by=o.QUANTITY if fraction is None else o.FRACTION,
-            time_in_force=o.DAY if time_in_force == "day" else o.GTC,
-        )  # fmt: skip
-        row[o.TRAIL_LOSS], row[o.TRAIL_BY] = distance, o.PART if trail_by == "part" else o.DISTANCE
-        if oco is not None:
-            row[o.OCO] = oco.group
         self._last_target = None
-        number = self._desk.submit(row)
+        desk = self._desk
+        number = desk.submit(
+            (
+                desk.bars.count - 1, 0.0, side, size, 0.0 if fraction is None else 1.0,
+                at_limit, at_stop, behind, profit, loss,
+                o.GTC if time_in_force == "gtc" else o.DAY,
+                NAN if oco is None else oco.group,
+                loss_behind,
+                o.DISTANCE if trail_by == "distance" else o.PART,
+            )
+        )  # fmt: skip
         group = number if oco is None else oco.group
-        order = Order(number, "buy" if side > 0 else "sell", quantity, fraction, limit, stop, trail, group)
+        cells = (number, "buy" if side > 0 else "sell", quantity, fraction, limit, stop, trail, group)
+        order: Order = new_tuple(Order, cells)
         self._orders[number] = order
         return order
 
@@ -356,21 +368,21 @@ def configure(cls: type[Strategy], params: Mapping[str, Any], desk: Desk) -> Str
     return strategy
 
 
-def _row(
-    action: int,
-    *,
-    side: float = 0.0,
-    size: float,
-    sized_by: int = o.QUANTITY,
-    prices: list[float] | None = None,
-    time_in_force: int = o.GTC,
-) -> Floats:
-    row = np.full(len(o.COLUMNS), np.nan)
-    row[o.ACTION], row[o.SIDE], row[o.SIZE], row[o.SIZED_BY] = action, side, size, sized_by
-    row[o.TIME_IN_FORCE], row[o.TRAIL_BY] = time_in_force, o.DISTANCE
-    if prices is not None:
-        row[o.LIMIT : o.STOP_LOSS + 1] = prices
-    return row
+_NO_PRICES: Final = (o.QUANTITY, NAN, NAN, NAN, NAN, NAN, o.GTC, NAN, NAN, o.DISTANCE)
+"""What follows the size in the row of a target or a cancellation."""
+
+
+def _check_trails(trail: float | None, trail_loss: float | None, trail_by: str, *, has_price: bool) -> None:
+    if trail_by not in ("distance", "part"):
+        raise _invalid(f"trail_by {trail_by!r:.20} is neither 'distance' nor 'part'")
+    if trail_by == "part" and max(trail or 0.0, trail_loss or 0.0) >= 1.0:
+        raise _invalid("with trail_by='part', trail and trail_loss are below 1, such as 0.05")
+    if trail is not None and has_price:
+        raise StrategyFault(
+            "unsupported_order",
+            "trail= is a trailing stop by itself and takes no limit= or stop=",
+            "protect what a limit or stop order buys with trail_loss=, or place two orders with oco=",
+        )
 
 
 def _invalid(what: str) -> StrategyFault:
@@ -378,6 +390,8 @@ def _invalid(what: str) -> StrategyFault:
 
 
 def _positive(name: str, value: float | None) -> float:
+    if type(value) is float and 0.0 < value < math.inf:
+        return value
     if value is None or isinstance(value, bool) or not 0.0 < float(value) < math.inf:
         raise _invalid(f"{name} {value!r:.30} is not a finite number above 0")
     return float(value)

@@ -33,17 +33,34 @@ class Surroundings:
     Args:
         seed: Of `random`, `numpy.random` and polars; generators that are made without a seed draw theirs
             from it, in the order in which they are made.
-        now: What every clock says, UTC. `now` may be set while pinned, such as to the current bar's time.
+        now: What every clock says, UTC. `now` may be set while pinned, such as to the current bar's time, or
+            made to follow another clock.
 
     All clocks stand still in between, also `time.monotonic` and `time.perf_counter`. Not reached:
     `numpy.datetime64("now")`, numba's own generator, and code that already holds an unpinned function.
     """
 
     def __init__(self, seed: int, now: dates.datetime) -> None:
-        self.now = now
+        self._clock: Callable[[], int] | None = None
+        self._now_set = now
         self._seed = seed
         self._entropy = random.Random(seed ^ 0x5EED)  # noqa: S311  # it must repeat
         self._undo: list[Callable[[], None]] = []
+
+    @property
+    def now(self) -> dates.datetime:
+        """What every clock says."""
+        if self._clock is None:
+            return self._now_set
+        return EPOCH + dates.timedelta(microseconds=self._clock())
+
+    @now.setter
+    def now(self, moment: dates.datetime) -> None:
+        self._now_set, self._clock = moment, None
+
+    def follow(self, clock: Callable[[], int]) -> None:
+        """Says what another clock says from here on: microseconds since 1970, UTC."""
+        self._clock = clock
 
     def __enter__(self) -> Self:
         entropy, python_seed = self._entropy, random.Random.seed
