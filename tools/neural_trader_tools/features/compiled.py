@@ -14,21 +14,21 @@ Kernels are typed as arrays and compiled for bare addresses: a call costs no con
 nor from other machine code. Nothing checks bounds there, so callers do. Compiled on the first call and
 cached on disk; without the GIL.
 
-Runs inside the sandbox too: standard library, numpy, numba and the engine only.
+Runs inside the sandbox too: standard library, numpy and numba only.
 """
 
 import ctypes
 import functools
+import hashlib
 import importlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
 from numba.core.ccallback import CFunc
 from numpy.typing import NDArray
-
-from neural_trader_tools.engine.compiled import freshen
 
 Floats = NDArray[np.float64]
 Parameters = ParamSpec("Parameters")
@@ -76,11 +76,24 @@ def machine(module: str, name: str, inputs: int) -> Machine:
     return Machine(getattr(importlib.import_module(module), name), inputs)
 
 
+@functools.cache
+def _sources() -> str:
+    """Returns the SHA-256 of all kernels, so that a change to what a kernel calls makes its cache stale.
+
+    As engine.compiled.freshen does for a folder and the engine; kernels know nothing of the engine.
+    """
+    hasher = hashlib.sha256()
+    for path in sorted((Path(__file__).parent / "kernels").glob("*.py")):
+        hasher.update(hashlib.sha256(path.read_bytes()).digest())
+    return hasher.hexdigest()
+
+
 def _compiled(function: Callable[..., Any], signature: Any) -> Any:
     code: Any = CFunc(function, signature, locals={}, options=OPTIONS)
     try:
         code.enable_caching()
-        freshen(code, function)
+        index: Any = code._cache._cache_file
+        index._source_stamp = (index._source_stamp, _sources())
     except RuntimeError:  # "no locator available for file": nowhere to write the cache
         code = CFunc(function, signature, locals={}, options=OPTIONS)
     code.compile()

@@ -14,9 +14,13 @@ from neural_trader_tools.features.compiled import Floats, jit
 REFRESH = 1024
 """Sliding sums are summed anew this often, so that rounding never accumulates."""
 
+SHORT = 64
+"""Windows up to this are quicker searched than kept in order."""
+
 SMOOTH = 3
 WILDER = 2
 SLIDING = 3
+TOP = 3
 """Slots of a cell, without its ring of `window` values."""
 
 
@@ -189,6 +193,56 @@ def highest_age(state: Floats, at: int, x: float, window: int) -> float:
 
 
 @jit
+def follow(
+    values: Floats, sign: float, i: int, window: int, run: int, best: float, age: int
+) -> tuple[float, int]:
+    """Moves the maximum of sign x values over `window` bars, and its age (the latest counts), to the bar i.
+
+    The best is followed until it leaves the window, then looked for anew: quick while windows are short (up
+    to `SHORT`), and at worst a window a bar; long ones are for `highest`. `run` counts the values since the
+    last gap, this one included.
+    """
+    x = sign * values[i]
+    if run == 1 or x >= best:
+        return x, 0
+    if age + 1 < window:
+        return best, age + 1
+    place = i - window + 1
+    best = sign * values[place]
+    for j in range(i - window + 2, i + 1):
+        y = sign * values[j]
+        if y >= best:
+            best = y
+            place = j
+    return best, i - place
+
+
+@jit
+def top(values: Floats, sign: float, i: int, window: int, state: Floats, at: int) -> tuple[float, float]:
+    """`follow` as a cell: the maximum and its age; `TOP` slots."""
+    if not math.isfinite(values[i]):
+        state[at] = 0.0
+        return np.nan, np.nan
+    run = int(state[at]) + 1
+    best, age = follow(values, sign, i, window, run, state[at + 1], int(state[at + 2]))
+    state[at] = run
+    state[at + 1] = best
+    state[at + 2] = age
+    if run < window:
+        return np.nan, np.nan
+    return best, float(age)
+
+
+@jit
+def best(values: Floats, sign: float, i: int, window: int, state: Floats, at: int) -> float:
+    """Maximum of the last `window` of sign x values, the quicker way; `SLIDING + window` slots."""
+    if window <= SHORT:
+        found, _ = top(values, sign, i, window, state, at)
+        return found
+    return highest(state, at, sign * values[i], window)
+
+
+@jit
 def moments(state: Floats, at: int, x: float, window: int) -> tuple[float, float]:
     """Mean and sum of squared deviations of the last `window` values; `5 + window` slots.
 
@@ -199,7 +253,8 @@ def moments(state: Floats, at: int, x: float, window: int) -> tuple[float, float
         return np.nan, np.nan
     run = int(state[at]) + 1
     ring = at + 5
-    place = (run - 1) % window
+    place = int(state[at + 4]) if run > 1 else 0
+    state[at + 4] = place + 1 if place + 1 < window else 0
     old = state[ring + place]
     state[ring + place] = x
     state[at] = run
@@ -215,12 +270,16 @@ def moments(state: Floats, at: int, x: float, window: int) -> tuple[float, float
         peak = max(peak, spread)
     if run == window or run % REFRESH == 0 or spread < 1e-4 * peak:
         average = 0.0
-        for j in range(window):
-            average += state[ring + (place + 1 + j) % window]
+        for j in range(place + 1, window):
+            average += state[ring + j]
+        for j in range(place + 1):
+            average += state[ring + j]
         average /= window
         spread = 0.0
-        for j in range(window):
-            spread += (state[ring + (place + 1 + j) % window] - average) ** 2
+        for j in range(place + 1, window):
+            spread += (state[ring + j] - average) ** 2
+        for j in range(place + 1):
+            spread += (state[ring + j] - average) ** 2
         peak = spread
     state[at + 1] = average
     state[at + 2] = spread

@@ -6,8 +6,12 @@ import numpy as np
 
 from neural_trader_tools.features.compiled import Floats, jit
 from neural_trader_tools.features.kernels.cells import (
+    REFRESH,
+    SHORT,
     SLIDING,
     SMOOTH,
+    best,
+    follow,
     highest,
     highest_age,
     mean,
@@ -47,10 +51,37 @@ def _gains(price: Floats, i: int, window: int, state: Floats) -> tuple[float, fl
 def rsi(start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats) -> None:
     """Wilder's relative strength index, 0 … 100; 50 where the price stood still over all its history."""
     window = int(params[0])
+    run = int(state[0])
+    gain = state[1]
+    loss = state[2]
     for i in range(start, stop):
-        gain, loss = _gains(price, i, window, state)
+        if not math.isfinite(price[i]):
+            run = 0
+            out[i] = np.nan
+            continue
+        run += 1
+        if run == 1:
+            gain = 0.0
+            loss = 0.0
+            out[i] = np.nan
+            continue
+        change = price[i] - price[i - 1]
+        up = max(change, 0.0)
+        down = max(-change, 0.0)
+        if run <= window + 1:
+            gain += up / window
+            loss += down / window
+        else:
+            gain = (gain * (window - 1) + up) / window
+            loss = (loss * (window - 1) + down) / window
         both = gain + loss
-        out[i] = 50.0 if both == 0.0 else 100.0 * gain / both
+        if run <= window:
+            out[i] = np.nan
+        else:
+            out[i] = 50.0 if both == 0.0 else 100.0 * gain / both
+    state[0] = run
+    state[1] = gain
+    state[2] = loss
 
 
 def cmo(start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats) -> None:
@@ -162,16 +193,33 @@ def stochastic(
     window = int(params[0])
     smoothing = int(params[1])
     signal = int(params[2])
-    second = SLIDING + window
-    third = second + SLIDING + window
-    fourth = third + SLIDING + smoothing
+    tops = 5
+    bottoms = tops + SLIDING + window
+    smoothed = bottoms + SLIDING + window
+    signalled = smoothed + SLIDING + smoothing
+    run = int(state[0])
+    upper = state[1]
+    rising = int(state[2])
+    lower = state[3]
+    falling = int(state[4])
     for i in range(start, stop):
-        upper = highest(state, 0, high[i], window)
-        lower = -highest(state, second, -low[i], window)
-        raw = 100.0 * (close[i] - lower) / (upper - lower) if upper > lower else np.nan
-        k = mean(state, third, raw, smoothing)
+        run = run + 1 if math.isfinite(high[i] + low[i]) else 0
+        if window > SHORT:
+            upper = highest(state, tops, high[i] + 0.0 * low[i], window)
+            lower = highest(state, bottoms, -low[i] + 0.0 * high[i], window)
+        elif run > 0:
+            upper, rising = follow(high, 1.0, i, window, run, upper, rising)
+            lower, falling = follow(low, -1.0, i, window, run, lower, falling)
+        reach = upper + lower  # the lowest low is kept as the highest of -low
+        raw = 100.0 * (close[i] + lower) / reach if run >= window and reach > 0.0 else np.nan
+        k = mean(state, smoothed, raw, smoothing)
         out[i] = k
-        out[size + i] = mean(state, fourth, k, signal)
+        out[size + i] = mean(state, signalled, k, signal)
+    state[0] = run
+    state[1] = upper
+    state[2] = rising
+    state[3] = lower
+    state[4] = falling
 
 
 def stochastic_fast(
@@ -191,8 +239,8 @@ def stochastic_fast(
     second = SLIDING + window
     third = second + SLIDING + window
     for i in range(start, stop):
-        upper = highest(state, 0, high[i], window)
-        lower = -highest(state, second, -low[i], window)
+        upper = best(high, 1.0, i, window, state, 0)
+        lower = -best(low, -1.0, i, window, state, second)
         raw = 100.0 * (close[i] - lower) / (upper - lower) if upper > lower else np.nan
         out[i] = raw + 0.0
         out[size + i] = mean(state, third, raw, signal)
@@ -232,10 +280,26 @@ def williams_r(
 ) -> None:
     """Williams' %R, -100 … 0; NaN where the range is empty."""
     window = int(params[0])
+    run = int(state[0])
+    upper = state[1]
+    rising = int(state[2])
+    lower = state[3]
+    falling = int(state[4])
     for i in range(start, stop):
-        upper = highest(state, 0, high[i], window)
-        lower = -highest(state, SLIDING + window, -low[i], window)
-        out[i] = -100.0 * (upper - close[i]) / (upper - lower) if upper > lower else np.nan
+        run = run + 1 if math.isfinite(high[i] + low[i]) else 0
+        if window > SHORT:
+            upper = highest(state, 5, high[i] + 0.0 * low[i], window)
+            lower = highest(state, 5 + SLIDING + window, -low[i] + 0.0 * high[i], window)
+        elif run > 0:
+            upper, rising = follow(high, 1.0, i, window, run, upper, rising)
+            lower, falling = follow(low, -1.0, i, window, run, lower, falling)
+        reach = upper + lower  # the lowest low is kept as the highest of -low
+        out[i] = -100.0 * (upper - close[i]) / reach if run >= window and reach > 0.0 else np.nan
+    state[0] = run
+    state[1] = upper
+    state[2] = rising
+    state[3] = lower
+    state[4] = falling
 
 
 def cci(
@@ -251,32 +315,33 @@ def cci(
 ) -> None:
     """Lambert's commodity channel index; NaN where nothing varies. It costs a window a bar by nature."""
     window = int(params[0])
-    ring = 2
+    ring = 3
     run = int(state[0])
     place = int(state[1])
+    total = state[2]
+    whole = window - window % 4
     for i in range(start, stop):
         typical = (high[i] + low[i] + close[i]) / 3.0
         if not math.isfinite(typical):
             run = 0
             place = 0
+            total = 0.0
             out[i] = np.nan
             continue
         run += 1
+        total += typical
+        if run > window:
+            total -= state[ring + place]
         state[ring + place] = typical
         place = place + 1 if place + 1 < window else 0
         if run < window:
             out[i] = np.nan
             continue
-        s0 = s1 = s2 = s3 = 0.0
-        whole = window - window % 4
-        for j in range(0, whole, 4):
-            s0 += state[ring + j]
-            s1 += state[ring + j + 1]
-            s2 += state[ring + j + 2]
-            s3 += state[ring + j + 3]
-        for j in range(whole, window):
-            s0 += state[ring + j]
-        average = (s0 + s1 + s2 + s3) / window
+        if run % REFRESH == 0:
+            total = 0.0
+            for j in range(window):
+                total += state[ring + j]
+        average = total / window
         s0 = s1 = s2 = s3 = 0.0
         for j in range(0, whole, 4):
             s0 += abs(state[ring + j] - average)
@@ -289,6 +354,7 @@ def cci(
         out[i] = (typical - average) / (0.015 * deviation) if deviation > 1e-14 * abs(average) else np.nan
     state[0] = run
     state[1] = place
+    state[2] = total
 
 
 def ultimate_oscillator(
@@ -364,13 +430,30 @@ def aroon(
 ) -> None:
     """Chande's Aroon: how recent the highest high and the lowest low of window + 1 bars are."""
     window = int(params[0])
-    second = SLIDING + 1 + 2 * (window + 1)
+    tops = 5
+    bottoms = tops + SLIDING + 1 + 2 * (window + 1)
+    run = int(state[0])
+    upper = state[1]
+    rising = int(state[2])
+    lower = state[3]
+    falling = int(state[4])
     for i in range(start, stop):
-        x = high[i] + low[i]
-        is_bar = math.isfinite(x)
-        up = 100.0 * (window - highest_age(state, 0, high[i] if is_bar else np.nan, window + 1)) / window
-        age = highest_age(state, second, -low[i] if is_bar else np.nan, window + 1)
-        down = 100.0 * (window - age) / window
+        run = run + 1 if math.isfinite(high[i] + low[i]) else 0
+        if window >= SHORT:
+            since_high = highest_age(state, tops, high[i] + 0.0 * low[i], window + 1)
+            since_low = highest_age(state, bottoms, -low[i] + 0.0 * high[i], window + 1)
+            rising = int(since_high) if run > window else 0
+            falling = int(since_low) if run > window else 0
+        elif run > 0:
+            upper, rising = follow(high, 1.0, i, window + 1, run, upper, rising)
+            lower, falling = follow(low, -1.0, i, window + 1, run, lower, falling)
+        up = 100.0 * (window - rising) / window if run > window else np.nan
+        down = 100.0 * (window - falling) / window if run > window else np.nan
         out[i] = up
         out[size + i] = down
         out[2 * size + i] = up - down
+    state[0] = run
+    state[1] = upper
+    state[2] = rising
+    state[3] = lower
+    state[4] = falling

@@ -8,7 +8,7 @@ from neural_trader_tools.features.compiled import Floats
 from neural_trader_tools.features.kernels.cells import (
     SLIDING,
     SMOOTH,
-    highest,
+    best,
     settled,
     slide,
     smooth,
@@ -142,7 +142,7 @@ def rolling_max(
     """Maximum of the last `window` values."""
     window = int(params[0])
     for i in range(start, stop):
-        out[i] = highest(state, 0, price[i], window)
+        out[i] = best(price, 1.0, i, window, state, 0)
 
 
 def rolling_min(
@@ -157,7 +157,7 @@ def rolling_min(
     """Minimum of the last `window` values."""
     window = int(params[0])
     for i in range(start, stop):
-        out[i] = -highest(state, 0, -price[i], window)
+        out[i] = -best(price, -1.0, i, window, state, 0)
 
 
 def midpoint(
@@ -172,8 +172,8 @@ def midpoint(
     """Middle of the highest and the lowest value of the window."""
     window = int(params[0])
     for i in range(start, stop):
-        upper = highest(state, 0, price[i], window)
-        out[i] = (upper - highest(state, SLIDING + window, -price[i], window)) / 2.0
+        upper = best(price, 1.0, i, window, state, 0)
+        out[i] = (upper - best(price, -1.0, i, window, state, SLIDING + window)) / 2.0
 
 
 def midprice(
@@ -189,8 +189,8 @@ def midprice(
     """Middle of the highest high and the lowest low of the window."""
     window = int(params[0])
     for i in range(start, stop):
-        upper = highest(state, 0, high[i], window)
-        out[i] = (upper - highest(state, SLIDING + window, -low[i], window)) / 2.0
+        upper = best(high, 1.0, i, window, state, 0)
+        out[i] = (upper - best(low, -1.0, i, window, state, SLIDING + window)) / 2.0
 
 
 def donchian(
@@ -206,8 +206,8 @@ def donchian(
     """Channel of the last `window` bars, this one included: upper, middle, lower."""
     window = int(params[0])
     for i in range(start, stop):
-        upper = highest(state, 0, high[i], window)
-        lower = -highest(state, SLIDING + window, -low[i], window)
+        upper = best(high, 1.0, i, window, state, 0)
+        lower = -best(low, -1.0, i, window, state, SLIDING + window)
         out[i] = upper
         out[size + i] = (upper + lower) / 2.0
         out[2 * size + i] = lower
