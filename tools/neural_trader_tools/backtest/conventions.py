@@ -3,7 +3,7 @@
 A convention restates metrics only; fills are the engine's (`fill="close"` is vectorbt's default). What says
 how far to trust a result (PSR, DSR, `sharpe_ci`, costs, halves) keeps the definitions of `metrics`, and so
 does every metric that a peer does not have. Read from the sources of backtesting.py 0.6.6, vectorbt 1.2,
-backtrader 1.9.78, empyrical-reloaded 0.5 and quantstats 0.0.8; tests compare with the installed ones.
+backtrader 1.9.78, empyrical-reloaded 0.7 and quantstats 0.0.86; tests compare with the installed ones.
 """
 
 import math
@@ -68,9 +68,11 @@ def _backtesting_py(metrics: Metrics, replay: Replay, interval: str) -> dict[str
     periods = series.periods if series.days >= 7 else 365.0 if weekends else 252.0
     gains = series.returns
     mean = math.expm1(float(np.log1p(gains).mean())) if len(gains) and float(gains.min()) > -1.0 else 0.0
-    yearly = (1.0 + mean) ** periods - 1.0
     variance = float(gains.var(ddof=1)) if len(gains) > 1 else 0.0
-    risk = math.sqrt(max((variance + (1.0 + mean) ** 2) ** periods - (1.0 + mean) ** (2.0 * periods), 0.0))
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is undefined, see `restate`
+        yearly = float(np.float64(1.0 + mean) ** periods - 1.0)
+        squared = np.float64(1.0 + mean) ** 2
+        risk = float(np.sqrt(np.maximum((variance + squared) ** periods - squared**periods, 0.0)))
     years = float(replay.times[-1] - replay.times[0]) / _DAY_US / 365.25
     fall = 1.0 - equity / np.maximum.accumulate(equity)
     peaks = np.unique(np.append(np.flatnonzero(fall == 0.0), len(fall) - 1))
