@@ -145,7 +145,8 @@ equal capital, one run each. Cash 100000, costs 0 by default.
 Returns per bar, 252 daily bars a year, risk-free 0; trades are round trips from flat to flat; ratios are
 fractions, durations bars; undefined is null. deflated_sharpe_ratio is the probability that the Sharpe
 ratio is not the luck of the best of all `trials`: every different backtest that shares a symbol and some
-of the period counts, and every combination of a sweep; backtest_compare ranks by it. Trust nothing below 30 trades, or with a deflated Sharpe ratio below 0.95.
+of the period counts, and every combination of a sweep; backtest_compare ranks by it. Trust
+nothing below 30 trades, or with a deflated Sharpe ratio below 0.95.
 """,
 }
 
