@@ -273,15 +273,18 @@ class Sweeps:
         return {"state": "completed", "error": None, "result": result}
 
     async def _results(self, run_id: str, workers: int, backend: Backend | None) -> dict[str, Any]:
+        from neural_trader_tools.backtest.sweeps import shards as dealt
         from neural_trader_tools.backtest.sweeps.conclusion import conclude
-        from neural_trader_tools.backtest.sweeps.shards import Shards
 
         self._set(run_id, state="running")
         record = self._open[run_id]
         await anyio.to_thread.run_sync(self._store.put, record)
         request = record.request
         scene = await anyio.to_thread.run_sync(self._scene, record, max(1, 2 // workers))
-        shards = Shards(self._sandbox, request.base, scene.ground, request.base.seed, self._features)
+        shards = dealt.Shards(
+            self._sandbox, request.base, scene.ground, request.base.seed, self._features, dealt.LIMITS,
+            dealt.BUDGET_S,
+        )  # fmt: skip
         runners: list[Runner] = [shards] * workers
         close: Callable[[], Awaitable[None]] | None = None
         if backend is not None:
