@@ -47,7 +47,7 @@ def rows(draw: st.DrawFn) -> list[list[float]]:
     price = st.sampled_from([NAN, NAN, *EXTREME])
     for number, bar in enumerate(bars):
         action = draw(st.sampled_from([o.ORDER, o.ORDER, o.ORDER, o.TARGET, o.CANCEL]))
-        row = [float(bar), float(action), 0.0, 0.0, 0.0, NAN, NAN, NAN, NAN, NAN, 0.0]
+        row = [float(bar), float(action), 0.0, 0.0, 0.0, NAN, NAN, NAN, NAN, NAN, 0.0, NAN, NAN, 0.0]
         if action == o.ORDER:
             row[o.SIDE] = draw(st.sampled_from([1.0, -1.0]))
             row[o.SIZED_BY] = draw(st.sampled_from([0.0, 1.0]))
@@ -58,19 +58,22 @@ def rows(draw: st.DrawFn) -> list[list[float]]:
             if not np.isnan(row[o.TRAIL]):
                 row[o.LIMIT] = row[o.STOP] = NAN
             row[o.TIME_IN_FORCE] = draw(st.sampled_from([0.0, 1.0]))
+            row[o.TRAIL_LOSS] = draw(price)
+            row[o.OCO] = draw(st.sampled_from([NAN, NAN, 0.0])) if number else NAN
         elif action == o.TARGET:
             row[o.SIZE] = draw(st.sampled_from([-0.0, 0.0, 5e-324, -1e-310, 1e-12, 0.3, -0.7, 1.0, -1.0]))
         else:
             row[o.SIZE] = float(draw(st.integers(0, max(number - 1, 0))))
         if draw(st.integers(0, 40)) == 0:  # and sometimes nonsense anywhere
-            row[draw(st.integers(0, 10))] = draw(st.sampled_from(NONSENSE))
+            row[draw(st.integers(0, 13))] = draw(st.sampled_from(NONSENSE))
         found.append(row)
     return found
 
 
 def columns_of(table: Sequence[Sequence[float]]) -> dict[str, NDArray[np.float64]]:
-    array = np.array(table, dtype=np.float64).reshape(-1, len(o.COLUMNS))
-    return {name: array[:, number].copy() for number, name in enumerate(o.COLUMNS)}
+    names = o.COLUMNS if not table or len(table[0]) == len(o.COLUMNS) else o.COLUMNS_BEFORE_3
+    array = np.array(table, dtype=np.float64).reshape(-1, len(names))
+    return {name: array[:, number].copy() for number, name in enumerate(names)}
 
 
 def check_fills(found: SymbolReplay, settings: Settings, cash: float) -> None:

@@ -56,12 +56,39 @@ def test_an_honest_stream_passes() -> None:
         (changed(limit=-1), "price"),
         (changed(stop=float("inf")), "price"),
         (changed(trail=1, stop=5), "trailing"),
+        (changed(trail_loss=0), "trail_loss that is not above 0"),
+        (changed(trail_loss=float("inf")), "trail_loss that is not above 0"),
+        (changed(trail_loss=1, trail_by=1), "1 or more of a price"),
+        (changed(trail=1, trail_by=1), "1 or more of a price"),
+        (changed(trail_by=2), "code"),
+        (changed(trail_by=NAN), "NaN"),
+        (changed(oco=0), "joins an order that is not above it"),
+        (changed(oco=-1), "joins an order that is not above it"),
+        (changed(oco=0.5), "joins an order that is not above it"),
+        (changed(action=1, side=0, size=1, trail_loss=5), "none belongs"),
+        (changed(action=1, side=0, size=1, trail_by=1), "none belongs"),
     ],
 )
 def test_a_forged_row_is_refused(row: list[float], reason: str) -> None:
     with pytest.raises(StrategyError, match=reason) as caught:
         read_stream({"kind": "orders"}, columns(row), 10)
     assert caught.value.code == "forged_stream"
+
+
+def test_a_stream_of_eleven_columns_is_still_taken() -> None:
+    before = {name: cells for name, cells in columns(ORDER).items() if name in o.COLUMNS_BEFORE_3}
+    assert len(before) == 11
+    _, stream = read_stream({"kind": "orders"}, before, 10)
+    assert np.array_equal(stream, read_stream({"kind": "orders"}, columns(ORDER), 10)[1], equal_nan=True)
+
+
+def test_leverage_widens_what_targets_and_fractions_may_be() -> None:
+    target, fraction = changed(action=1, side=0, size=2), changed(sized_by=1, size=2)
+    for row in (target, fraction):
+        assert len(read_stream({"kind": "orders"}, columns(row), 10, 2.0)[1]) == 1
+    assert read_stream({"kind": "signals"}, {"target": np.array([2.0, -2.0])}, 2, 2.0)[0] == "signals"
+    with pytest.raises(StrategyError, match="outside -2 … 2"):
+        read_stream({"kind": "signals"}, {"target": np.array([2.1, 0.0])}, 2, 2.0)
 
 
 def test_rows_out_of_order_or_too_many_on_a_bar_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""What holds under all rules at once, whatever is ordered: books, time, range, volume, groups, margin, scale."""
+"""What holds under all rules at once: books, time, range, volume, groups, margin, settlement, scale."""
 
 import math
 from dataclasses import dataclass, replace
