@@ -9,10 +9,11 @@ from typing import Final
 from neural_trader_tools.engine.faults import did_you_mean
 from neural_trader_tools.engine.imports import MODULES, may_import
 from neural_trader_tools.strategies.registry import parse_source
-from neural_trader_tools.strategies.rules import assigns_features, find_rules, read_rule
+from neural_trader_tools.strategies.rules import assigns_features, find_events, find_rules, read_rule
 
 ORDER_WORDS: Final = (
-    "quantity", "fraction", "limit", "stop", "trail", "take_profit", "stop_loss", "time_in_force",
+    "quantity", "fraction", "limit", "stop", "trail", "take_profit", "stop_loss", "trail_loss",
+    "trail_by", "oco", "time_in_force",
 )  # fmt: skip
 COLUMNS: Final = (
     "open",
@@ -86,7 +87,7 @@ def _entries(tree: ast.Module) -> Iterator[Mistake]:
     alone = [node for node in functions if node.name == "weights"] if not signals and not classes else []
     strategies = [node for node in classes if "Strategy" in _bases(node)]
     rules = find_rules(tree)
-    has_rule = bool(rules) and assigns_features(tree)
+    has_rule = (bool(rules) and assigns_features(tree)) or bool(find_events(tree))
     if (signals and strategies) or (has_rule and (signals or strategies)):
         kinds = [*(["signals"] * bool(signals)), *(["a Strategy class"] * bool(strategies))]
         message = f"the file defines {' and '.join([*kinds, *(['a rule'] * has_rule)])}; keep one"
