@@ -66,10 +66,10 @@ async def test_a_rotation_on_real_prices_is_what_polars_and_the_engine_make_of_i
     wide = (
         namespace["weights"](frame, window=40).pivot(on="symbol", index="time", values="weight").sort("time")
     )
-    rows = np.searchsorted(panel.times, wide["time"].to_physical().to_numpy())
+    rows = np.asarray(np.searchsorted(panel.times, wide["time"].to_physical().to_numpy()), dtype=np.int64)
     weights = wide.select(one.symbol for one in five).to_numpy()
     rules = Settings(cash=Decimal(100_000), commission_bps=5)
-    expected = replay_portfolio(rows.astype(np.int64), np.ascontiguousarray(weights), panel, rules, 100_000.0)
+    expected = replay_portfolio(rows, np.ascontiguousarray(weights), panel, rules, 100_000.0)
     np.testing.assert_array_equal(found.replay.equity, expected.equity)
     metrics, _ = found.metrics()
     assert metrics.trade_count > 10
