@@ -58,7 +58,7 @@ TWENTY = {
     "volatility(20,252)": (None, "c", (20,)),
     "zscore(20)": (None, "c", (20,)),
 }
-"""The twenty of notes on peers' speed; vwap, volatility and zscore are built from TA-Lib's SUM, STDDEV and SMA."""
+"""Vwap, volatility and zscore are built from TA-Lib's SUM, STDDEV and SMA."""
 
 
 def wilder(values: pl.Expr) -> pl.Expr:

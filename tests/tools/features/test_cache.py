@@ -50,7 +50,7 @@ def test_whatever_the_values_depend_on_is_in_the_key(other: dict[str, Any]) -> N
 
 
 def test_the_least_lately_used_is_dropped_and_giants_are_not_kept() -> None:
-    size = COLUMN.estimated_size()
+    size = int(COLUMN.estimated_size())
     cache = FeatureCache(bytes_max=4 * size)
     keys = [replace(KEY, symbol=str(number)) for number in range(5)]
     for key in keys[:4]:
@@ -88,7 +88,11 @@ def test_a_write_between_reading_and_computing_keeps_nothing(
     archive = Archive(tmp_path)
     fetch_sample(archive, SimulatedClock(datetime(2020, 1, 1, tzinfo=UTC)))
     versions = iter(["before", "after"])
-    monkeypatch.setattr(archive, "data_version", lambda *_: next(versions))
+
+    def changing(*_: object) -> str:
+        return next(versions)
+
+    monkeypatch.setattr(archive, "data_version", changing)
     cache = FeatureCache()
     feature_frame(archive, "AAPL", ["rsi"], "1d", ALL, cache)
     assert cache.held_bytes == 0

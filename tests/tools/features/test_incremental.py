@@ -106,5 +106,7 @@ def test_mistakes_are_refused() -> None:
         IncrementalSet([])
     with pytest.raises(ValueError, match="did you mean rsi"):
         IncrementalSet(["rsj(14)"])
+    with pytest.raises(ValueError, match="missing_time"):
+        IncrementalSet(["sma(2)", "month"]).update(1, 1, 1, 1, 1)
     with pytest.raises(TypeError):
         IncrementalSet(["sma(2)"]).update(1, 1, 1, "x", 1)  # type: ignore[arg-type]

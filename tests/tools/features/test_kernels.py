@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from neural_trader_tools.features import catalogue
 from neural_trader_tools.features import functions as kernels
+from neural_trader_tools.features.compiled import machine
 from neural_trader_tools.features.definitions import DEFINITIONS
 
 Floats = NDArray[np.float64]
@@ -246,3 +247,34 @@ def test_wrong_arguments_are_refused_before_machine_code_runs(close: Floats) -> 
     with pytest.raises(ValueError, match="unequal_lengths"):
         kernels.atr(close, close[1:], close, 14)
     assert any_kernel([1, 2, 3], 2).tolist()[1:] == [1.5, 2.5]
+
+
+@pytest.mark.parametrize("name", sorted(DEFINITIONS))
+def test_a_kernel_keeps_to_the_room_it_is_given(apple: pl.DataFrame, name: str) -> None:
+    """Machine code checks no bounds: nothing may be written beyond the state that the definition asks for."""
+    definition = DEFINITIONS[name]
+    columns = [catalogue.column(apple, one, definition) for one in definition.inputs]
+    for scale in (0, 1, 5):
+        arguments = [
+            max(int(one.low), int(one.default * scale)) if isinstance(one.default, int) else one.default
+            for one in definition.params
+        ]
+        room = definition.state_floats(*arguments)
+        state = np.concatenate([np.zeros(room), np.full(4096, 7.5)])
+        out = np.full((len(definition.outputs) + 2, apple.height), 7.5)
+        code = machine(definition.kernels, name, len(columns))
+        code.run(0, apple.height, columns, np.array([*arguments, 0.0]), state, out)
+        assert (state[room:] == 7.5).all()
+        assert (out[-2:] == 7.5).all()
+
+
+def test_where_a_column_is_cut_into_calls_changes_no_bit(apple: pl.DataFrame) -> None:
+    for definition in DEFINITIONS.values():
+        columns = [catalogue.column(apple, one, definition) for one in definition.inputs]
+        arguments = [one.default for one in definition.params]
+        state = np.zeros(definition.state_floats(*arguments))
+        out = np.empty((len(definition.outputs), apple.height))
+        code = machine(definition.kernels, definition.name, len(columns))
+        for start, stop in ((0, 1), (1, 17), (17, 17), (17, 1500), (1500, apple.height)):
+            code.run(start, stop, columns, np.array([*arguments, 0.0]), state, out)
+        np.testing.assert_array_equal(out, catalogue.outputs(definition, arguments, columns))

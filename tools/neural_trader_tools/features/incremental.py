@@ -10,6 +10,7 @@ Runs inside the sandbox too: standard library, numpy, numba and the engine only.
 
 import functools
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -74,7 +75,7 @@ class IncrementalSet:
         low: float,
         close: float,
         volume: float,
-        time: float = 0.0,
+        time: float = math.nan,
     ) -> Floats:
         """Takes the next bar.
 
@@ -89,7 +90,15 @@ class IncrementalSet:
         Returns:
             A new array of the features' values at this bar, NaN where undefined: bit for bit what
             `catalogue.evaluate` gives there over all bars so far.
+
+        Raises:
+            ValueError: `missing_time`.
         """
+        if time != time and self.reads_time:
+            raise ValueError(
+                "missing_time: a feature of the calendar is in the set and the bar has no time;"
+                " pass time=, its open in seconds since 1970"
+            )
         return self._advance(self._block, open, high, low, close, volume, time)
 
     def _planned(self, features: Sequence[catalogue.Feature], parts: Sequence[Part], reach: int) -> list[Any]:

@@ -20,7 +20,6 @@ SHORT = 64
 SMOOTH = 3
 WILDER = 2
 SLIDING = 3
-TOP = 3
 """Slots of a cell, without its ring of `window` values."""
 
 
@@ -193,52 +192,55 @@ def highest_age(state: Floats, at: int, x: float, window: int) -> float:
 
 
 @jit
-def follow(
+def follow(values: Floats, sign: float, i: int, window: int, run: int, best: float) -> float:
+    """Moves the maximum of sign x values over `window` bars to the bar i.
+
+    It is looked for anew only where it leaves the window: quick while windows are short (up to `SHORT`), at
+    worst a window a bar; long ones are for `highest`. `run` counts the values since the last gap, this one
+    included.
+    """
+    x = sign * values[i]
+    if run == 1 or x >= best:
+        return x
+    if run > window and sign * values[i - window] >= best:
+        best = x
+        for j in range(i - window + 1, i):
+            y = sign * values[j]
+            best = y if y > best else best
+    return best
+
+
+@jit
+def follow_aged(
     values: Floats, sign: float, i: int, window: int, run: int, best: float, age: int
 ) -> tuple[float, int]:
-    """Moves the maximum of sign x values over `window` bars, and its age (the latest counts), to the bar i.
-
-    The best is followed until it leaves the window, then looked for anew: quick while windows are short (up
-    to `SHORT`), and at worst a window a bar; long ones are for `highest`. `run` counts the values since the
-    last gap, this one included.
-    """
+    """Moves the maximum, and its age (the latest counts), to the bar i; see `follow`."""
     x = sign * values[i]
     if run == 1 or x >= best:
         return x, 0
     if age + 1 < window:
         return best, age + 1
-    place = i - window + 1
-    best = sign * values[place]
-    for j in range(i - window + 2, i + 1):
+    best = x
+    for j in range(i - window + 1, i):
         y = sign * values[j]
-        if y >= best:
-            best = y
-            place = j
+        best = y if y > best else best
+    place = i
+    while sign * values[place] != best:
+        place -= 1
     return best, i - place
-
-
-@jit
-def top(values: Floats, sign: float, i: int, window: int, state: Floats, at: int) -> tuple[float, float]:
-    """`follow` as a cell: the maximum and its age; `TOP` slots."""
-    if not math.isfinite(values[i]):
-        state[at] = 0.0
-        return np.nan, np.nan
-    run = int(state[at]) + 1
-    best, age = follow(values, sign, i, window, run, state[at + 1], int(state[at + 2]))
-    state[at] = run
-    state[at + 1] = best
-    state[at + 2] = age
-    if run < window:
-        return np.nan, np.nan
-    return best, float(age)
 
 
 @jit
 def best(values: Floats, sign: float, i: int, window: int, state: Floats, at: int) -> float:
     """Maximum of the last `window` of sign x values, the quicker way; `SLIDING + window` slots."""
     if window <= SHORT:
-        found, _ = top(values, sign, i, window, state, at)
-        return found
+        if not math.isfinite(values[i]):
+            state[at] = 0.0
+            return np.nan
+        run = int(state[at]) + 1
+        state[at] = run
+        state[at + 1] = follow(values, sign, i, window, run, state[at + 1])
+        return state[at + 1] if run >= window else np.nan
     return highest(state, at, sign * values[i], window)
 
 

@@ -12,6 +12,7 @@ from neural_trader_tools.features.kernels.cells import (
     SMOOTH,
     best,
     follow,
+    follow_aged,
     highest,
     highest_age,
     mean,
@@ -199,17 +200,15 @@ def stochastic(
     signalled = smoothed + SLIDING + smoothing
     run = int(state[0])
     upper = state[1]
-    rising = int(state[2])
-    lower = state[3]
-    falling = int(state[4])
+    lower = state[2]
     for i in range(start, stop):
         run = run + 1 if math.isfinite(high[i] + low[i]) else 0
         if window > SHORT:
             upper = highest(state, tops, high[i] + 0.0 * low[i], window)
             lower = highest(state, bottoms, -low[i] + 0.0 * high[i], window)
         elif run > 0:
-            upper, rising = follow(high, 1.0, i, window, run, upper, rising)
-            lower, falling = follow(low, -1.0, i, window, run, lower, falling)
+            upper = follow(high, 1.0, i, window, run, upper)
+            lower = follow(low, -1.0, i, window, run, lower)
         reach = upper + lower  # the lowest low is kept as the highest of -low
         raw = 100.0 * (close[i] + lower) / reach if run >= window and reach > 0.0 else np.nan
         k = mean(state, smoothed, raw, smoothing)
@@ -217,9 +216,7 @@ def stochastic(
         out[size + i] = mean(state, signalled, k, signal)
     state[0] = run
     state[1] = upper
-    state[2] = rising
-    state[3] = lower
-    state[4] = falling
+    state[2] = lower
 
 
 def stochastic_fast(
@@ -282,24 +279,20 @@ def williams_r(
     window = int(params[0])
     run = int(state[0])
     upper = state[1]
-    rising = int(state[2])
-    lower = state[3]
-    falling = int(state[4])
+    lower = state[2]
     for i in range(start, stop):
         run = run + 1 if math.isfinite(high[i] + low[i]) else 0
         if window > SHORT:
             upper = highest(state, 5, high[i] + 0.0 * low[i], window)
             lower = highest(state, 5 + SLIDING + window, -low[i] + 0.0 * high[i], window)
         elif run > 0:
-            upper, rising = follow(high, 1.0, i, window, run, upper, rising)
-            lower, falling = follow(low, -1.0, i, window, run, lower, falling)
+            upper = follow(high, 1.0, i, window, run, upper)
+            lower = follow(low, -1.0, i, window, run, lower)
         reach = upper + lower  # the lowest low is kept as the highest of -low
         out[i] = -100.0 * (upper - close[i]) / reach if run >= window and reach > 0.0 else np.nan
     state[0] = run
     state[1] = upper
-    state[2] = rising
-    state[3] = lower
-    state[4] = falling
+    state[2] = lower
 
 
 def cci(
@@ -445,8 +438,8 @@ def aroon(
             rising = int(since_high) if run > window else 0
             falling = int(since_low) if run > window else 0
         elif run > 0:
-            upper, rising = follow(high, 1.0, i, window + 1, run, upper, rising)
-            lower, falling = follow(low, -1.0, i, window + 1, run, lower, falling)
+            upper, rising = follow_aged(high, 1.0, i, window + 1, run, upper, rising)
+            lower, falling = follow_aged(low, -1.0, i, window + 1, run, lower, falling)
         up = 100.0 * (window - rising) / window if run > window else np.nan
         down = 100.0 * (window - falling) / window if run > window else np.nan
         out[i] = up
