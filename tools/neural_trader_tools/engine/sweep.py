@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from neural_trader_tools.engine import kernel
 from neural_trader_tools.engine import orders as o
+from neural_trader_tools.engine.event import Event
 from neural_trader_tools.engine.faults import StrategyFault
 from neural_trader_tools.engine.feature import feature_values
 from neural_trader_tools.engine.guest import (
@@ -77,7 +78,7 @@ def run_sweep(
     with Surroundings(int(seeds[0]), frame["time"][0]):
         namespace = load(code)
         rule = find_rule(namespace)
-        by_orders = rule is None and isinstance(find_entry(namespace), type)
+        by_orders = rule is None and isinstance(find_entry(namespace), type | Event)
     answer = _Answer("orders" if by_orders else "signals")
     fixed: Mapping[str, Any] = arguments.get("params", {})
     combinations = table.drop(SEED)
@@ -106,14 +107,19 @@ def _decide(
     """Returns the changes (rows, 2) or the orders (rows, 14) of one combination."""
     with Surroundings(seed, frame["time"][0]) as surroundings:
         entry = find_entry(load(code))
-        if isinstance(entry, Rule) or isinstance(entry, type) != by_orders:
+        if isinstance(entry, Rule) or isinstance(entry, type | Event) != by_orders:
             raise StrategyFault("no_strategy", "the file is another kind of strategy now", "keep to one")
+        settings: Mapping[str, Any] = arguments["settings"]
+        limits = rules(settings)
+        if isinstance(entry, Event):
+            evaluate = evaluator(arguments)
+            return entry.commands(frame, params, float(settings["cash"]), limits, evaluate).copy()
         if not isinstance(entry, type):
-            most = kernel.exposure_max(rules(arguments["settings"]))
+            most = kernel.exposure_max(limits)
             changes = kernel.target_changes(call_signals(entry, frame, params, most))
             return np.ascontiguousarray(changes[:, (o.BAR, o.SIZE)])
-        settings: Mapping[str, Any] = arguments["settings"]
-        session = Session(frame, float(settings["cash"]), rules(settings), evaluator(arguments))
+        cash = float(settings["cash"])
+        session = Session(frame, cash, limits, evaluator(arguments))
         session.run(configure(entry, params, session), surroundings)
         return session.commands.copy()
 
@@ -253,7 +259,7 @@ def _play_rule(
 ) -> int:
     """Adds the changes of these combinations and returns how many of them the room took, at least one."""
     matrix = np.array(features)
-    columns = _parameter_columns(rule, values)
+    columns = parameter_columns(rule, values)
     capacity = max(ROWS_MAX // 4, matrix.shape[1] + 1)
     counts = np.zeros(len(values), dtype=np.int64)
     bars, targets = np.empty(capacity), np.empty(capacity)
@@ -285,7 +291,8 @@ def _play_rule(
     return done
 
 
-def _parameter_columns(rule: Rule, values: Sequence[tuple[int | float | bool, ...]]) -> list[NDArray[Any]]:
+def parameter_columns(rule: Rule, values: Sequence[tuple[int | float | bool, ...]]) -> list[NDArray[Any]]:
+    """Returns the values of each parameter as an array of its type."""
     kinds = {"int": np.int64, "float": np.float64, "bool": np.bool_}
     return [
         np.array([row[place] for row in values], dtype=kinds[parameter.kind])
