@@ -10,9 +10,9 @@ from typing import Final
 CODES: Final = frozenset(
     {
         "feature_shape", "import_unavailable", "invalid_feature", "invalid_order", "invalid_parameter",
-        "invalid_rule", "missing_parameter", "no_bar_yet", "no_on_bar", "no_strategy", "rule_not_compiled",
-        "several_strategies", "signals_shape", "signals_type", "target_out_of_range", "too_many_orders",
-        "unknown_parameter", "unknown_symbol", "unsupported_order",
+        "invalid_rule", "missing_parameter", "no_bar_yet", "no_on_bar", "no_strategy", "not_live",
+        "rule_not_compiled", "several_strategies", "signals_shape", "signals_type", "target_out_of_range",
+        "too_many_orders", "unknown_parameter", "unknown_symbol", "unsupported_order",
     }
 )  # fmt: skip
 """Every code that the engine raises in the sandbox; a guest may raise a fault too, but under no other one."""

@@ -16,10 +16,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from neural_trader_tools.engine import kernel
+from neural_trader_tools.engine import kernel, step
 from neural_trader_tools.engine import orders as o
+from neural_trader_tools.engine.event import Event, find_event, prepare
 from neural_trader_tools.engine.faults import StrategyFault
-from neural_trader_tools.engine.feature import Evaluate, feature_values
+from neural_trader_tools.engine.feature import COLUMNS, Evaluate, feature_values
 from neural_trader_tools.engine.imports import may_import
 from neural_trader_tools.engine.live import LiveSession
 from neural_trader_tools.engine.parameters import bind, function_parameters
@@ -62,6 +63,12 @@ def run_strategy(
         entry = find_entry(load(str(arguments["source"])))
         if isinstance(entry, Rule):
             return {"kind": "signals"}, {"target": call_rule(entry, frame, params, evaluator(arguments))}
+        if isinstance(entry, Event):
+            settings = arguments["settings"]
+            rows = entry.commands(
+                frame, params, float(settings["cash"]), rules(settings), evaluator(arguments)
+            )
+            return {"kind": "orders"}, {name: rows[:, place].copy() for place, name in enumerate(o.COLUMNS)}
         if not isinstance(entry, type):
             most = kernel.exposure_max(rules(arguments.get("settings", {})))
             return {"kind": "signals"}, {"target": call_signals(entry, frame, params, most)}
@@ -104,6 +111,10 @@ def stream_strategy(
     if isinstance(entry, type):
         return session.answers_of(configure(entry, params, session))
     surroundings.__exit__(None, None, None)
+    if isinstance(entry, Event):
+        raise StrategyFault(
+            "not_live", "a compiled on_bar is not offered bar by bar yet", "write it as a class for that"
+        )
     if isinstance(entry, Rule):  # it has no state, so there is no need to execute the file anew
         evaluate, rule = evaluator(arguments), entry
         return session.targets_of(lambda frame: float(call_rule(rule, frame, params, evaluate)[-1]))
@@ -152,7 +163,7 @@ def load(source: str | CodeType) -> dict[str, Any]:
     return namespace
 
 
-def find_entry(namespace: Mapping[str, Any]) -> Callable[..., Any] | type[Strategy] | Rule:
+def find_entry(namespace: Mapping[str, Any]) -> Callable[..., Any] | type[Strategy] | Rule | Event:
     """Returns the `signals` function, the rule, or the one class that extends `Strategy` and is not extended.
 
     Raises:
@@ -167,8 +178,8 @@ def find_entry(namespace: Mapping[str, Any]) -> Callable[..., Any] | type[Strate
     leaves = [
         cls for cls in classes if not any(other is not cls and issubclass(other, cls) for other in classes)
     ]
-    signals, rule = namespace.get("signals"), find_rule(namespace)
-    entries: list[Any] = [*leaves, *([signals] if callable(signals) else []), *([rule] if rule else [])]
+    signals, rule, event = namespace.get("signals"), find_rule(namespace), find_event(namespace)
+    entries: list[Any] = [*leaves, *([signals] if callable(signals) else []), *filter(None, [rule, event])]
     if not entries:
         half = {"rule": "FEATURES", "FEATURES": "rule"}
         for there, missing in half.items():
@@ -184,7 +195,9 @@ def find_entry(namespace: Mapping[str, Any]) -> Callable[..., Any] | type[Strate
             "define one of them: strategy_get_api shows each",
         )
     if len(entries) > 1:
-        names = ", ".join("rule" if entry is rule else entry.__name__ for entry in entries)
+        names = ", ".join(
+            "rule" if entry is rule else "on_bar" if entry is event else entry.__name__ for entry in entries
+        )
         raise StrategyFault(
             "several_strategies", f"the file defines {len(entries)} strategies: {names}", "keep one of them"
         )
@@ -256,6 +269,12 @@ def warm_up() -> None:
     kernel.submit(0, 0, command, 1.0, times, limits, account, book, states)
     kernel.finish(0, 1.0, limits, account, book, fills, states)
     kernel.match(1, 1.0, 1.0, 1.0, times, limits, account, book, fills, states)
+    columns: dict[str, Floats] = dict.fromkeys(COLUMNS, np.ones(3))
+    cells = step.Cells(columns, times, np.empty(0), limits, 1.0)
+    for play in (step.before, step.after):
+        play(0, 0, 0, cells.at)
+    step.enter(0, 0, cells.at)
+    prepare()
 
 
 def _bad_signals(what: str) -> StrategyFault:

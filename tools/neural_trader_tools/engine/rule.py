@@ -263,27 +263,31 @@ def _helpers(function: FunctionType) -> list[FunctionType]:
     return list(found.values())
 
 
-def machine_of(function: FunctionType) -> Any:
+def machine_of(function: FunctionType, *, makes_arrays: bool = True) -> Any:
     """Returns a function compiled, with the plain functions of its file that it calls.
 
-    Keyword-only arguments become positional ones, which numba knows.
+    Keyword-only arguments become positional ones, which numba knows. A function that makes no arrays needs
+    no counting of references to them, which is most of what a short call costs.
     """
     scope = {**function.__globals__}
     for helper in _helpers(function):
-        scope[helper.__name__] = _compile(_in_scope(helper, helper.__code__, scope))
+        scope[helper.__name__] = _compile(_in_scope(helper, helper.__code__, scope), makes_arrays)
     code = function.__code__
     # keyword-only arguments follow the others in the frame, so that moving the border is enough
     flat = code.replace(co_argcount=code.co_argcount + code.co_kwonlyargcount, co_kwonlyargcount=0)
-    return _compile(_in_scope(function, flat, scope))
+    return _compile(_in_scope(function, flat, scope), makes_arrays)
 
 
 def _in_scope(function: FunctionType, code: CodeType, scope: dict[str, Any]) -> FunctionType:
     return FunctionType(code, scope, function.__name__, function.__defaults__, function.__closure__)
 
 
-def _compile(function: Callable[..., Any]) -> Any:
+def _compile(function: Callable[..., Any], makes_arrays: bool = True) -> Any:
     """Compiles without a cache, which a sandbox does not have; x / 0 is infinity or NaN, as in numpy."""
-    return cast("Any", numba).njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    if not makes_arrays:
+        options["_nrt"] = False
+    return cast("Any", numba).njit(**options)(function)
 
 
 def reason_of(error: Exception, filename: str) -> tuple[int | None, str]:

@@ -103,10 +103,10 @@ class Cells:
 
     def grow(self, rows: int, fills: int) -> None:
         """Makes room for another row, and for the fills of one more bar."""
-        if rows == len(self.commands):
+        while rows >= len(self.commands):
             self.commands = np.concatenate([self.commands, np.empty_like(self.commands)])
             self.states = np.concatenate([self.states, np.zeros_like(self.states)])
-        if fills + 2 * o.WORKING_MAX + 2 > len(self.fills):
+        while fills + 2 * o.WORKING_MAX + 2 > len(self.fills):
             self.fills = np.concatenate([self.fills, np.empty_like(self.fills)])
         self.put(COMMANDS, self.commands)
         self.put(STATES, self.states)
@@ -201,3 +201,33 @@ def enter(first: int, last: int, at: Ints) -> None:
     """Puts rows into the book at once, where their fate matters on the bar itself."""
     _submit(first, last, at)
     _tell(at)
+
+
+@functools.cache
+def pointers() -> tuple[Any, Any, Any]:
+    """Returns `before`, `after` and `enter` for callers in machine code, by the address of `Cells.at`.
+
+    They are handed over and called by their addresses, so that whoever calls them is compiled without them.
+    """
+    return tuple(_pointer(function) for function in (_before_at, _after_at, _enter_at))  # type: ignore[return-value]
+
+
+def _pointer(function: Any) -> Any:
+    signature = cast("Any", types).void(*[types.int64] * 4)
+    try:
+        callback = cast("Any", numba).cfunc(signature, cache=True)(function)
+    except RuntimeError:  # nowhere to write the cache
+        return cast("Any", numba).cfunc(signature)(function)
+    return callback
+
+
+def _before_at(bar: int, first: int, last: int, address: int) -> None:
+    before(bar, first, last, _carray(_ints_at(address), ADDRESSES))
+
+
+def _after_at(bar: int, first: int, last: int, address: int) -> None:
+    after(bar, first, last, _carray(_ints_at(address), ADDRESSES))
+
+
+def _enter_at(bar: int, first: int, last: int, address: int) -> None:
+    enter(first, last, _carray(_ints_at(address), ADDRESSES))

@@ -93,6 +93,27 @@ bar: number, time, open, high, low, close, volume. self.bars.close and the like:
 including this bar. self.cash, self.equity, self.position.quantity (negative: short), self.orders
 (waiting). on_start() comes first.
 """,
+    "compiled": """\
+A function `on_bar` at the top of a file is compiled and played in one loop with the engine: a class for
+millions of bars. bars.close[-1] and features.NAME[-1] end with this bar; desk.cash, position, equity,
+number, fills (since the last bar, columns of engine.orders.FILL_COLUMNS). From engine.desk come buy, sell
+(arguments of topic `orders`; day=True, by_part=True, oco=number), target, close, cancel(desk, number) and
+waits(desk, number). What is kept between bars stands in STATE, with its first value (int or float).
+
+```python
+from neural_trader_tools.engine.desk import buy, cancel, waits
+
+FEATURES = {"fast": "sma({fast})"}
+STATE = {"entry": -1}
+
+def on_bar(bars, features, state, desk, *, fast: int = 10, away: float = 0.01):
+    if desk.position == 0.0 and bars.close[-1] > features.fast[-1]:
+        if waits(desk, state.entry):
+            cancel(desk, state.entry)
+        limit = bars.close[-1] * (1.0 - away)
+        state.entry = buy(desk, fraction=0.9, limit=limit, stop_loss=limit * 0.95)
+```
+""",
     "orders": """\
 self.buy / self.sell(quantity= units | fraction= of equity, limit=, stop=, trail=, take_profit=,
 stop_loss=, trail_loss=, trail_by="distance"|"part", oco=, time_in_force="gtc"|"day"); self.target(exposure); self.close(); self.cancel(order). Without a
@@ -163,7 +184,10 @@ class StrategyApi(BaseModel):
 async def strategy_get_api(
     *,
     topic: Annotated[
-        str, Field(description="overview, signals, rule, class, orders, features, rules, metrics or all")
+        str,
+        Field(
+            description="overview, signals, rule, class, compiled, orders, features, rules, metrics or all"
+        ),
     ] = "overview",
 ) -> StrategyApi:
     """Returns how to write a strategy, with examples that run. Read `overview`, then a form's topic."""

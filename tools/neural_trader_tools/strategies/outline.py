@@ -8,7 +8,7 @@ from typing import Any
 from neural_trader_governance.errors import InputError
 from neural_trader_tools.engine.faults import did_you_mean
 from neural_trader_tools.strategies.registry import parse_source
-from neural_trader_tools.strategies.rules import assigns_features, find_rules
+from neural_trader_tools.strategies.rules import assigns_features, find_events, find_rules
 from neural_trader_tools.strategies.suspicions import Suspicion, find_suspicions
 
 
@@ -19,7 +19,8 @@ class Outline:
     Attributes:
         signals: Line of `def signals`, where there is one.
         weights: Line of `def weights`, which decides on many symbols at once.
-        rule: Line of `def rule`, where it is the strategy: `FEATURES` is assigned too.
+        rule: Line of `def rule`, where it is the strategy: `FEATURES` is assigned too; or of a compiled
+            `def on_bar`.
         classes: Names and lines of the classes that extend `Strategy` directly, in order.
         has_classes: Whether there is any class; one may extend `Strategy` through another.
         parameters: Names of its parameters; None where reading alone cannot tell.
@@ -54,7 +55,7 @@ def read_outline(source: str) -> Outline:
     lines = {node.name: node.lineno for node in functions}
     defined = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     strategies = [node for node in defined if any(_name(base) == "Strategy" for base in node.bases)]
-    rules = find_rules(tree) if assigns_features(tree) else []
+    rules = (find_rules(tree) if assigns_features(tree) else []) or find_events(tree)
     parameters: frozenset[str] | None = None
     if rules and not functions and not defined:
         parameters = frozenset(argument.arg for argument in rules[-1].args.kwonlyargs)

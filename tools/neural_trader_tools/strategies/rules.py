@@ -19,6 +19,11 @@ def find_rules(tree: ast.Module) -> list[ast.FunctionDef]:
     return [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "rule"]
 
 
+def find_events(tree: ast.Module) -> list[ast.FunctionDef]:
+    """Returns the functions named `on_bar` at the top of a file: compiled event strategies."""
+    return [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "on_bar"]
+
+
 def assigns_features(tree: ast.Module) -> bool:
     """Whether a file assigns `FEATURES` at its top."""
     return _features(tree) is not None
