@@ -313,6 +313,7 @@ def cci(
     place = int(state[1])
     total = state[2]
     whole = window - window % 4
+    part = 1.0 / window
     for i in range(start, stop):
         typical = (high[i] + low[i] + close[i]) / 3.0
         if not math.isfinite(typical):
@@ -334,7 +335,7 @@ def cci(
             total = 0.0
             for j in range(window):
                 total += state[ring + j]
-        average = total / window
+        average = total * part
         s0 = s1 = s2 = s3 = 0.0
         for j in range(0, whole, 4):
             s0 += abs(state[ring + j] - average)
@@ -343,7 +344,7 @@ def cci(
             s3 += abs(state[ring + j + 3] - average)
         for j in range(whole, window):
             s0 += abs(state[ring + j] - average)
-        deviation = (s0 + s1 + s2 + s3) / window
+        deviation = (s0 + s1 + s2 + s3) * part
         out[i] = (typical - average) / (0.015 * deviation) if deviation > 1e-14 * abs(average) else np.nan
     state[0] = run
     state[1] = place

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from neural_trader_tools.features.compiled import Floats
-from neural_trader_tools.features.kernels.cells import mean, moments
+from neural_trader_tools.features.kernels.cells import REFRESH, mean, moments, settled
 
 
 def volatility(
@@ -22,13 +22,56 @@ def volatility(
 ) -> None:
     """Close to close: sample deviation of log returns."""
     window = int(params[0])
+    ring = 6
     run = int(state[0])
+    place = int(state[1])
+    average = state[2]
+    spread = state[3]
+    peak = state[4]
+    former = state[5]
     for i in range(start, stop):
-        run = run + 1 if math.isfinite(price[i]) and price[i] > 0.0 else 0
-        change = math.log(price[i] / price[i - 1]) if run > 1 else np.nan
-        _, squares = moments(state, 1, change, window)
-        out[i] = math.sqrt(squares / (window - 1) * params[1]) if window > 1 else np.nan
+        # The count of changes; before the first one of a run there is a price, and no change.
+        is_price = math.isfinite(price[i]) and price[i] > 0.0
+        if not is_price or former <= 0.0:
+            former = price[i] if is_price else 0.0
+            run = 0
+            place = 0
+            out[i] = np.nan
+            continue
+        x = math.log(price[i] / former)
+        former = price[i]
+        run += 1
+        old = state[ring + place]
+        state[ring + place] = x
+        place = place + 1 if place + 1 < window else 0
+        if run > window:
+            was = average
+            average += (x - old) / window
+            spread += (x - old) * (x - average + old - was)
+            peak = max(peak, spread)
+        if run == window or (run > window and (run % REFRESH == 0 or spread < 1e-4 * peak)):
+            average = 0.0
+            for j in range(place, window):
+                average += state[ring + j]
+            for j in range(place):
+                average += state[ring + j]
+            average /= window
+            spread = 0.0
+            for j in range(place, window):
+                spread += (state[ring + j] - average) ** 2
+            for j in range(place):
+                spread += (state[ring + j] - average) ** 2
+            peak = spread
+        if run < window:
+            out[i] = np.nan
+        else:
+            out[i] = math.sqrt(settled(average, spread, window) / (window - 1) * params[1])
     state[0] = run
+    state[1] = place
+    state[2] = average
+    state[3] = spread
+    state[4] = peak
+    state[5] = former
 
 
 def parkinson(
