@@ -16,10 +16,7 @@ if TYPE_CHECKING:  # it imports polars and numba; the server's start does not pa
     from neural_trader_tools.backtest.luck.superiority import Superiority
 
 RUNS_MAX: Final = 20
-_SHOWN: Final = (
-    "return_total", "cagr", "volatility_annual", "sharpe_ratio", "sortino_ratio", "max_drawdown",
-    "exposure_time", "trade_count", "win_rate", "turnover", "break_even_cost_bps",
-)  # fmt: skip
+_SHOWN: Final = ("exposure_time", "trade_count", "win_rate", "turnover", "break_even_cost_bps")
 
 
 class RankedRun(BaseModel):
@@ -78,6 +75,8 @@ def _compare(backtests: Backtests, records: Sequence[BacktestRecord]) -> Backtes
     found = compare(runs)
     if found.cash is None:
         warnings.append(f"apart: the runs share {found.bars} returns, or none has risk; nothing is tested.")
+    if len({record.request.settings.convention for record in records}) > 1:
+        warnings.append("conventions: win_rate and exposure_time are in each run's own, the rest in ours.")
     first = found.ranking[0]
     return BacktestComparison(
         ranking=[
@@ -118,6 +117,7 @@ def _metrics(judged: "Judged") -> dict[str, Number]:
         "sharpe_ci": spread.sharpe if spread else None,
         "cagr_ci": spread.cagr if spread else None,
         "trials": judged.trials,
+        **judged.figures,
         **{name: known.get(name) for name in _SHOWN},
     }
 

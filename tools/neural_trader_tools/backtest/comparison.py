@@ -19,7 +19,7 @@ from neural_trader_tools.backtest.luck.sharpe import (
     sharpe_score,
 )
 from neural_trader_tools.backtest.luck.superiority import Superiority, superiority
-from neural_trader_tools.backtest.metrics import bar_returns, periods_per_year
+from neural_trader_tools.backtest.metrics import bar_returns, growth, periods_per_year
 from neural_trader_tools.backtest.prices import Prices
 
 Floats = NDArray[np.float64]
@@ -63,6 +63,7 @@ class Judged:
         luck: Sharpe ratio a year that luck gives the best of the trials.
         trials: How many there are now, this one included.
         spread: Stationary-bootstrap intervals.
+        figures: Metrics of the equity by the default definitions, whatever convention the run asked for.
     """
 
     run: Run
@@ -73,6 +74,7 @@ class Judged:
     luck: float
     trials: int
     spread: Intervals | None
+    figures: dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +131,9 @@ def compare(runs: Sequence[Run], seed: int = 0) -> Comparison:
 def judge(run: Run, seed: int) -> Judged:
     """Judges a run by the trials of now, which may be more than when it ran."""
     periods = periods_per_year(run.record.request.interval, run.times)
-    moments = read_curve(run.equity, float(run.record.request.settings.cash)).moments
+    cash, root = float(run.record.request.settings.cash), periods**0.5
+    curve = read_curve(run.equity, cash)
+    moments, factor = curve.moments, float(run.equity[-1]) / cash
     codes = {warning.partition(":")[0] for warning in run.record.warnings}
     if run.violations:
         codes.add("look_ahead")
@@ -140,10 +144,18 @@ def judge(run: Run, seed: int) -> Judged:
         void=next((code for code in VOID if code in codes), ""),
         score=None if moments is None else sharpe_score(moments, luck),
         deflated=None if moments is None else probabilistic_sharpe(moments, luck),
-        sharpe=None if moments is None else moments.sharpe * periods**0.5,
-        luck=luck * periods**0.5,
+        sharpe=None if moments is None else moments.sharpe * root,
+        luck=luck * root,
         trials=len(sharpes),
         spread=intervals(bar_returns(run.equity), periods, seed=seed, draws=DRAWS),
+        figures={
+            "return_total": factor - 1.0,
+            "cagr": growth(factor, curve.returns / periods),
+            "volatility_annual": None if curve.deviation is None else curve.deviation * root,
+            "sharpe_ratio": None if moments is None else moments.sharpe * root,
+            "sortino_ratio": curve.mean / curve.downside * root if curve.downside > 0.0 else None,
+            "max_drawdown": curve.drawdown,
+        },
     )
 
 

@@ -91,13 +91,17 @@ async def test_runs_are_ranked_side_by_side_and_tested(backtests: Backtests) -> 
     runs = [
         await finish(backtests, HOLD),
         await finish(backtests, CASH),
-        await finish(backtests, HOLD, symbols=["AAPL"]),
+        await finish(backtests, HOLD, symbols=["AAPL"], convention="vectorbt"),
     ]
     found = await backtest_compare(backtests, run_ids=[run.run_id for run in runs])
     assert [run.run_id for run in found.ranking] == [runs[2].run_id, runs[0].run_id, runs[1].run_id]
     assert found.ranking[-1].why == "last: it never traded."
     assert next(iter(found.ranking[0].metrics)) == "deflated_sharpe_ratio"
     assert found.ranking[1].metrics["return_total"] == runs[0].metrics["return_total"]
+    told_by_vectorbt = runs[2].metrics["sharpe_ratio"]
+    ours = found.ranking[0].metrics["sharpe_ratio"]
+    assert told_by_vectorbt == pytest.approx(ours * (365 / 252) ** 0.5, rel=1e-3)  # one measure
+    assert found.warnings[0].startswith("conventions: ")
     assert [found.correlations[0][0], found.correlations[0][2]] == [1.0, None]
     assert 0.2 < (found.correlations[0][1] or 0.0) < 0.8
     assert set(found.against) == {"cash", "buy_and_hold"}
