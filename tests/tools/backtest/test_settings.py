@@ -7,8 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from neural_trader_governance.errors import InputError
+from neural_trader_governance.errors import InputError, StrategyError
 from neural_trader_tools.backtest.digest import config_digest
+from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.replay import Replay, replay_symbol
 from neural_trader_tools.backtest.settings import RULES, BacktestRequest, Settings, read_settings
 from neural_trader_tools.market.adjustment import dividends_paid
 
@@ -79,3 +81,33 @@ def test_dividends_fall_on_the_first_bar_from_their_ex_date_in_shares_of_today()
     # day 1 is the first bar's own, day 3 has a bar and a split of 2 after it, day 6 has none: the next one
     paid = dividends_paid(times(1, 2, 3, 5, 8), actions)
     assert np.array_equal(paid, [0.0, 0.0, 0.5, 0.0, 0.25])
+
+
+def play(
+    price: list[float], settings: Settings, row: list[float], dividends: list[float] | None = None
+) -> Replay:
+    bars, paid = np.array(price), np.array(dividends or [])
+    times = np.arange(len(price), dtype=np.int64) * 86_400_000_000
+    prices = Prices("X", times, bars, bars, bars, bars, np.full(len(price), 100.0), paid)
+    stream = np.array([row], dtype=np.float64)
+    return Replay.combine([replay_symbol("orders", stream, prices, settings, 1e5)], 1e5)
+
+
+NAN = float("nan")
+BUY = [0.0, 0.0, 1.0, 25.0, 0.0, NAN, NAN, NAN, NAN, NAN, 0.0, NAN, NAN, 0.0]
+
+
+def test_an_order_that_is_filled_in_parts_shows_their_sum_and_average() -> None:
+    shown = play([10, 10, 20, 40, 40], read_settings(rules={"volume_cap": 0.1}), BUY).orders_frame()
+    assert shown["filled_quantity"].to_list() == [25.0]
+    assert shown["filled_price"].to_list() == pytest.approx([(100 + 200 + 200) / 25])
+
+
+def test_dividends_of_the_prices_reach_equity() -> None:
+    found = play([10, 10, 10], Settings(), BUY, [0.0, 0.0, 0.5])
+    assert found.equity.tolist() == [1e5, 1e5, 1e5 + 12.5]
+
+
+def test_equity_beyond_all_numbers_is_an_error() -> None:
+    with pytest.raises(StrategyError, match="too large"):
+        play([1, 1, 1.7e308], Settings(), BUY)

@@ -113,10 +113,11 @@ def play(market: Market, stream: Floats, rules: Floats, cash: float = 1000.0) ->
     fills = np.full((kernel.fills_max(len(kept), count, rules) + 1, 7), 777.0)
     equity, positions = np.empty(count), np.empty(count)
     states = np.zeros(len(kept), dtype=np.int64)
-    columns = [np.ascontiguousarray(market.bars[:, c]) for c in range(5)]
+    open_, high, low, close, volume = (np.ascontiguousarray(market.bars[:, c]) for c in range(5))
     kernel.play(
-        *columns, market.times, market.dividends, kept, cash, rules, account, fills, equity, positions, states
-    )
+        open_, high, low, close, volume, market.times, market.dividends, kept, cash, rules, account, fills,
+        equity, positions, states,
+    )  # fmt: skip
     assert (fills[-1] == 777.0).all()  # fills_max is enough
     assert account[kernel.OVERFLOW] == 0.0
     return Outcome(account, fills[: int(account[kernel.FILLS])].copy(), equity, positions, states.tolist())

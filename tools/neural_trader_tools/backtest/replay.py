@@ -77,6 +77,14 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
             f"more than {o.WORKING_MAX - 2} orders wait at once",
             "cancel old orders, or use time_in_force='day'",
         )
+    with np.errstate(over="ignore", invalid="ignore"):
+        is_finite = bool(np.isfinite(equity.sum()))
+    if not is_finite:
+        raise StrategyError(
+            "equity_overflow",
+            f"{prices.symbol:.40}: equity is too large for a number",
+            "check the prices for wrong units, and trade smaller sizes",
+        )
     fills = fills[: int(account[kernel.FILLS])].copy()
     return SymbolReplay(
         prices=prices,
@@ -173,6 +181,10 @@ class Replay:
             entries = fills[np.isin(fills[:, o.FILL_REASON], _OF_THE_ORDER)]
             rows = entries[:, o.FILL_ORDER].astype(np.int64)
             price[rows], filled[rows] = entries[:, o.FILL_PRICE], entries[:, o.FILL_QUANTITY]
+            for row in np.flatnonzero(np.bincount(rows) > 1):  # filled in parts: the sum, at the average
+                parts = entries[rows == row]
+                filled[row] = parts[:, o.FILL_QUANTITY].sum()
+                price[row] = (parts[:, o.FILL_QUANTITY] * parts[:, o.FILL_PRICE]).sum() / filled[row]
             frames.append(
                 pl.DataFrame(
                     {
@@ -184,6 +196,9 @@ class Replay:
                         "sized_by": _words(("quantity", "fraction"), commands[:, o.SIZED_BY]),
                         **{o.COLUMNS[c]: commands[:, c] for c in range(o.LIMIT, o.STOP_LOSS + 1)},
                         "time_in_force": _words(("gtc", "day"), commands[:, o.TIME_IN_FORCE]),
+                        "trail_loss": commands[:, o.TRAIL_LOSS],
+                        "trail_by": _words(("distance", "part"), commands[:, o.TRAIL_BY]),
+                        "oco": commands[:, o.OCO],
                         "state": _words(o.STATES, replay.states),
                         "filled_quantity": filled,
                         "filled_price": price,
