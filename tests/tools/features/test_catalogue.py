@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neural_trader_tools.features import catalogue
-from neural_trader_tools.features.definitions import DEFINITIONS
+from neural_trader_tools.features.definitions import DEFINITIONS, USUAL, WARM
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,11 @@ def test_missing_and_wrong_columns_are_named() -> None:
 def test_integers_and_nulls_are_accepted() -> None:
     values = catalogue.evaluate("sma(2)", pl.DataFrame({"close": [1, 2, None, 4, 5]}))
     np.testing.assert_array_equal(values, [np.nan, 1.5, np.nan, np.nan, 4.5])
+
+
+def test_what_is_kept_warm_exists() -> None:
+    assert set(USUAL) < set(WARM) < set(DEFINITIONS)
+    assert len(set(WARM)) == len(WARM)
 
 
 def test_every_definition_is_complete() -> None:

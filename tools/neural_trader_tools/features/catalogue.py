@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from neural_trader_tools.features.arena import ARENA
 from neural_trader_tools.features.definition import Definition, Parameter
-from neural_trader_tools.features.definitions import DEFINITIONS, USUAL
+from neural_trader_tools.features.definitions import DEFINITIONS, WARM
 
 Floats = NDArray[np.float64]
 
@@ -146,7 +146,7 @@ def outputs(
     return out
 
 
-def warm_up(names: Iterable[str] = USUAL) -> None:
+def warm_up(names: Iterable[str] = WARM) -> None:
     """Loads kernels' machine code, compiling what is not in the cache: what a sandbox does before it forks.
 
     By default only the usual ones: a kernel that is not warm costs its first user 0.1 to 0.5 s to
