@@ -32,6 +32,7 @@ def every_command() -> Iterator[list[str]]:
 CONTRACT = """
 demo; setup; init; serve; install; doctor; halt; resume
 data import; data fetch; data list; data replay step; features list; features compute; backtest run
+backtest report; backtest compare
 sandbox doctor; sandbox run; orders list; orders approve; orders reject; orders cancel; orders reconcile
 policy check; policy prove; policy diff; policy activate; policy explain; policy replay; usage
 witness serve; witness cosign; witness status; audit verify; audit tail; audit search; audit show; audit prove
