@@ -179,7 +179,7 @@ def _show(result: dict[str, Any]) -> None:
     rows = [(name, _short(result[name])) for name in names]
     sample = result["out_of_sample"]
     if sample is not None:
-        metrics = sample["metrics"] or {}
+        metrics: dict[str, Any] = sample["metrics"] or {}
         rows += [
             (f"out of sample {name}", _short(metrics[name]))
             for name in ("return_total", "sharpe_ratio", "max_drawdown")

@@ -151,9 +151,10 @@ def stitch(
         return _chained(ground, times, splits, chosen, places, periods)
     tails: list[Prices] = []
     streams: list[tuple[str, Floats]] = []
+    begins = times[np.array([split.test[0][0] for split in splits])]
     for symbol, prices in enumerate(ground.prices):
         # a symbol's own bar before the first test bar, and where each fold begins to decide
-        starts = [max(int(np.searchsorted(prices.times, times[split.test[0][0]])) - 1, 0) for split in splits]
+        starts = [max(int(bar) - 1, 0) for bar in np.searchsorted(prices.times, begins)]
         rows: list[Floats] = []
         for fold, place in enumerate(places):
             end = starts[fold + 1] if fold + 1 < len(starts) else len(prices)
