@@ -176,7 +176,7 @@ def buy(
     """
     return place(
         desk, 1.0, float(quantity), float(fraction), float(limit), float(stop), float(trail),
-        float(take_profit), float(stop_loss), day, float(oco), float(trail_loss), by_part,
+        float(take_profit), float(stop_loss), bool(day), float(oco), float(trail_loss), bool(by_part),
     )  # fmt: skip
 
 
@@ -198,7 +198,7 @@ def sell(
     """Sells, and goes short beyond what is held; arguments as in `buy`, mirrored."""
     return place(
         desk, -1.0, float(quantity), float(fraction), float(limit), float(stop), float(trail),
-        float(take_profit), float(stop_loss), day, float(oco), float(trail_loss), by_part,
+        float(take_profit), float(stop_loss), bool(day), float(oco), float(trail_loss), bool(by_part),
     )  # fmt: skip
 
 
