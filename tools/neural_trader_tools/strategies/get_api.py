@@ -118,9 +118,10 @@ def on_bar(bars, features, state, desk, *, fast: int = 10, away: float = 0.01):
 self.buy / self.sell(quantity= units | fraction= of equity, limit=, stop=, trail=, take_profit=,
 stop_loss=, trail_loss=, trail_by="distance"|"part", oco=, time_in_force="gtc"|"day");
 self.target(exposure); self.close(); self.cancel(order). Without a price it is a market order; limit and
-stop together are a stop-limit; trail is the distance of a trailing stop and stands alone; take_profit and stop_loss are prices that protect the filled position, one cancels
-the other; trail_loss is the distance at which a stop-loss follows the best price since the fill. oco= an
-order that waits: the first fill of the two cancels the other.
+stop together are a stop-limit; trail is the distance of a trailing stop and stands alone; take_profit and
+stop_loss are prices that protect the filled position, one cancels the other; trail_loss is the distance
+at which a stop-loss follows the best price since the fill. oco= an order that waits: the first fill of
+the two cancels the other.
 
 ```python
 class Pullback(Strategy):
