@@ -115,7 +115,7 @@ def test_figures_are_the_metrics_of_a_single_backtest() -> None:
 
 
 def test_a_steady_return_has_no_sharpe_ratio_of_rounding_errors() -> None:
-    close = 100.0 * 1.001 ** np.arange(300)
+    close = np.asarray(100.0 * 1.001 ** np.arange(300), dtype=np.float64)
     prices = Prices("X", np.arange(300) * DAY, close, close, close, close, np.ones(300))
     decisions = Decisions("signals", np.array([0, 1]), np.array([[0.0, 1.0]]), [None])
     ground = Ground([prices], Settings(fill="close"), np.array([0, 300]))
