@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_trader_tools.backtest.luck.sharpe import FLAT, Moments
-from neural_trader_tools.features.compiled import jit
+from neural_trader_tools.engine.compiled import vectorised
 
 Floats = NDArray[np.float64]
 
@@ -99,7 +99,7 @@ def _moments(sums: tuple[float, ...], count: int, shift: float) -> tuple[float, 
     return mean, deviation, Moments(count, mean / deviation, skew, kurtosis)
 
 
-@jit
+@vectorised
 def _read(
     equity: Floats, cash: float, middle: int, living: int, shift: float
 ) -> tuple[Floats, float, int, float]:

@@ -46,6 +46,20 @@ def compiled_bare(function: Function) -> Function:
     return cast("Function", dispatcher)
 
 
+def vectorised(function: Function) -> Function:
+    """Compiles as `compiled` does, but a division by zero gives infinity or NaN, as in numpy.
+
+    Without that check a loop of divisions can become vector instructions.
+    """
+    njit: Any = cast(Any, numba).njit
+    try:
+        dispatcher = njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # see `compiled`
+        return cast(Function, njit(nogil=True, error_model="numpy")(function))
+    freshen(dispatcher, function)
+    return cast(Function, dispatcher)
+
+
 def freshen(dispatcher: Any, function: Callable[..., Any]) -> None:
     """Makes a change to any Python file of the function's folder, or of the engine, invalidate its cache.
 

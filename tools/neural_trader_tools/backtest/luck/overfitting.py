@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neural_trader_governance.errors import InputError
-from neural_trader_tools.features.compiled import jit
+from neural_trader_tools.engine.compiled import vectorised
 
 Floats = NDArray[np.float64]
 BLOCKS: Final = 16
@@ -118,7 +118,7 @@ def pbo(block_sums: ArrayLike, block_sums_of_squares: ArrayLike, counts: ArrayLi
     )
 
 
-@jit
+@vectorised
 def _halves(blocks: int) -> NDArray[np.int64]:
     """Returns every half of the blocks that holds block 0, as bit masks; the others are its complements."""
     masks = np.empty(1 << (blocks - 1), dtype=np.int64)
@@ -133,7 +133,7 @@ def _halves(blocks: int) -> NDArray[np.int64]:
     return masks[:found].copy()
 
 
-@jit
+@vectorised
 def _splits(
     sums: Floats, squares: Floats, counts: Floats, masks: NDArray[np.int64]
 ) -> tuple[Floats, Floats, Floats]:
@@ -184,7 +184,7 @@ def _splits(
     return seen, unseen, ranks
 
 
-@jit
+@vectorised
 def _sharpe(total: float, squares: float, count: float) -> float:
     mean = total / count
     variance = squares / count - mean * mean

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from neural_trader_governance.errors import InputError
 from neural_trader_tools.backtest.luck.sharpe import CONFIDENCE, FLAT
-from neural_trader_tools.features.compiled import jit
+from neural_trader_tools.engine.compiled import vectorised
 
 Floats = NDArray[np.float64]
 DRAWS: Final = 2_000
@@ -149,7 +149,7 @@ def _check(draws: int, confidence: float) -> None:
         raise InputError("invalid_confidence", f"confidence {confidence}", "give 0.5 … 1, such as 0.95")
 
 
-@jit
+@vectorised
 def _walk(starts: NDArray[np.int64], chances: Floats, ends: float, weights: Floats) -> None:
     """Counts the bars of one resample: each step goes on to the next bar, or with chance `ends` jumps."""
     bars = len(weights)
