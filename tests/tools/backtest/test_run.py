@@ -106,7 +106,7 @@ async def test_verifying_a_run_of_an_older_engine_says_so(
     assert verified.detail.startswith("Engine 1 made the run; engine 3, which is this one, makes the same")
     verified = await backtest_verify(backtests, run_id=chance.run_id)
     assert not verified.identical
-    assert verified.detail.startswith("Engine 1 made the run, and this is engine 2")
+    assert verified.detail.startswith("Engine 1 made the run, and this is engine 3")
     again = await finish(backtests)
     assert again.digest != same.digest
     assert again.metrics["trials"] == 2  # same and chance: what a newer engine tries again is no new trial
