@@ -41,9 +41,11 @@ def setup(json_output: Json = False) -> None:
 def _warm_kernels() -> None:
     """Compiles, into numba's cache, what the trusted engine and the features run in our own process."""
     from neural_trader_tools.backtest import replay
+    from neural_trader_tools.backtest.sweeps import ground
     from neural_trader_tools.features import catalogue
 
     replay.warm_up()
+    ground.warm_up()
     catalogue.warm_up()
 
 

@@ -185,3 +185,12 @@ def _is_cancelled(totals: Floats) -> NDArray[np.bool_]:
         count = totals[:, k.RETURNS]
         mean, square = totals[:, k.SUM_1] / count, totals[:, k.SUM_2] / count
         return (square > 0.0) & ((square - mean * mean) < _TINY * square)
+
+
+def warm_up() -> None:
+    """Compiles the sweep's kernel, or loads it from its cache; `setup` calls it, so that nobody waits."""
+    line = np.linspace(1.0, 2.0, 40)
+    prices = Prices("X", np.arange(40, dtype=np.int64), line, line, line, line, line)
+    rows = np.array([[1.0, 1.0], [20.0, -0.5]])
+    changes = Decisions("signals", np.array([0, 2], dtype=np.int64), rows, [None])
+    Ground([prices], Settings(), np.array([0, 20, 40], dtype=np.int64), threads=1).play([changes])
