@@ -82,6 +82,7 @@ def run(
     settlement_days: Annotated[int, typer.Option(help="Sessions until proceeds settle: 0, 1, 2.")] = 0,
     dividends: Annotated[Dividends, typer.Option(help="Whether they are paid.")] = Dividends.IGNORED,
     seed: Annotated[int, typer.Option(help="Seed of random numbers in the strategy.")] = 0,
+    report: Annotated[Path | None, typer.Option(help="Also write a tear sheet (HTML) here.")] = None,
     json_output: Json = False,
 ) -> None:
     """Backtest a strategy file and print its metrics and digest.
@@ -92,6 +93,10 @@ def run(
     if bool(symbol) == (data is not None):
         raise typer.BadParameter("give either --symbol (once or more) or --data FILE")
     source = file.read_text(encoding="utf-8")
+    if report is not None:  # before minutes of work, not after
+        from neural_trader_tools.backtest.report.drawing import require_matplotlib
+
+        require_matplotlib()
     arguments: dict[str, object] = {
         "source": source,
         "start": start,
@@ -121,7 +126,10 @@ def run(
         symbols = symbol or [await _import(services, data, interval)]
         started = await services.call("backtest_start", symbols=symbols, **arguments)
         with progress_bar(f"{file.name} over {', '.join(symbols):.40}", quiet=json_output):
-            return await _finish(services, started)
+            result = await _finish(services, started)
+        if report is not None and result["state"] == "completed":
+            await _write(services, result["run_id"], report, None)
+        return result
 
     try:
         with tempfile.TemporaryDirectory(prefix="neural-trader-backtest-") as folder:
@@ -143,18 +151,47 @@ def run(
 @app.command()
 def report(
     run_id: Annotated[str, typer.Argument(help="As `backtest run` or backtest_start shows it.")],
+    page: Annotated[Path | None, typer.Option("--out", help="Write a tear sheet (HTML) here.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Write its charts as one image here.")] = None,
     json_output: Json = False,
 ) -> None:
-    """Show the result of a run again."""
+    """Show the result of a run again; with --out or --png, write its tear sheet.
+
+    The page is one file that fetches nothing. Charts need the extra `report`; without it the exit code is 3.
+    """
 
     async def work(services: "Services") -> dict[str, Any]:
+        if page is not None or png is not None:
+            await _write(services, run_id, page, png)
         return await services.call("backtest_get", run_id=run_id)
 
     result = with_desk(work)
     if json_output:
         emit(result)
-    else:
+    elif page is None and png is None:
         _show(result)
+
+
+@app.command()
+def verify(
+    run_id: Annotated[str, typer.Argument(help="A completed run.")],
+    json_output: Json = False,
+) -> None:
+    """Run a backtest again, on the prices as known then, and compare the digests; 1 if they differ."""
+
+    async def work(services: "Services") -> dict[str, Any]:
+        return await services.call("backtest_verify", run_id=run_id)
+
+    result = with_desk(work)
+    if json_output:
+        emit(result)
+    else:
+        word = "identical" if result["identical"] else "different"
+        out().print(f"{run_id}: {word}, digest {result['digest_recomputed']}", soft_wrap=True, markup=False)
+        if result["detail"]:
+            out().print(result["detail"], soft_wrap=True, markup=False)
+    if not result["identical"]:
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -200,6 +237,13 @@ def compare(
         out().print(f"probability of overfitting, choosing the best of these: {result['pbo']:.2f}")
     for warning in result["warnings"]:
         out().print(f"warning: {warning}", soft_wrap=True, markup=False)
+
+
+async def _write(services: "Services", run_id: str, page: Path | None, image: Path | None) -> None:
+    from neural_trader_tools.backtest.report.files import write_report
+
+    for path in await write_report(services.backtests, run_id, page, image):
+        err().print(f"Wrote {path}", soft_wrap=True, markup=False)
 
 
 async def _finish(services: "Services", started: dict[str, Any]) -> dict[str, Any]:

@@ -250,13 +250,11 @@ class Backtests:
         Raises:
             InputError: it did not complete (`run_not_completed`), or the artifact is gone.
         """
-        if record.handles is None:
-            raise InputError(
-                "run_not_completed",
-                f"{record.run_id} is {record.state}",
-                "wait for its end, or start it again",
-            )
-        return self._artifacts.get(record.handles.equity)
+        return self._artifacts.get(_handles(record).equity)
+
+    def trades(self, record: BacktestRecord) -> "pl.DataFrame":
+        """Returns the trades of a completed run, one a row; raises as `equity` does."""
+        return self._artifacts.get(_handles(record).trades)
 
     def known_of(self, request: BacktestRequest) -> tuple[list[float | None], int | None]:
         """Returns the Sharpe ratios of all other trials on some of its data, and what checks of it found."""
@@ -373,6 +371,16 @@ class Backtests:
                 ),
             }
         )
+
+
+def _handles(record: BacktestRecord) -> Handles:
+    if record.handles is None:
+        raise InputError(
+            "run_not_completed",
+            f"{record.run_id} is {record.state}",
+            "wait for its end, or start it again",
+        )
+    return record.handles
 
 
 def last_lines(text: str) -> str:
