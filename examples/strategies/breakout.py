@@ -8,9 +8,9 @@ Source: Donchian's channel, as the Turtles traded it: Faith, Way of the Turtle (
 Form: a class with bracket orders. Parameters: window (bars of the channel), risk and reward (distances of the
 stop-loss and the take-profit, in ATR(14)), fraction (of equity). Needs one symbol; several run side by side.
 
-Out of sample (AAPL, GOOG, IBM, MSFT from 2009, window 100, reward 6 chosen among 6 before, 5 + 5 bps): Sharpe
-ratio 0.97 after 0.55 in sample, 7.6% a year, drawdown 9.7%, deflated Sharpe ratio 0.85; holding: 1.20, 27.2%,
-21.2%. See docs/examples.md.
+Out of sample (AAPL, GOOG, IBM, MSFT from 2009; window 100, reward 6 was the best of 6 before; 5 + 5 bps):
+Sharpe ratio 0.97 after 0.55 in sample, 7.6% a year, drawdown 9.7%, deflated Sharpe ratio 0.85; holding the
+same: 1.20, 27.2%, 21.2%; docs/examples.md.
 """
 
 from neural_trader_tools.engine import Strategy

@@ -9,9 +9,9 @@ Form: a function, `signals(bars)`. Parameters: eta (how strongly past returns co
 (bars after which half of a return is forgotten), step (of the exposure). Needs one symbol and about a year of
 daily bars until the slowest voter has an opinion; until then it abstains.
 
-Out of sample (^IXIC from 2011, eta 2, memory 252 chosen among 6 before, 5 + 5 bps): Sharpe ratio 0.51 after
-0.14 in sample, 4.8% a year, drawdown 15.6%, deflated Sharpe ratio 0.78; holding: 0.75, 11.9%, 23.6%. See
-docs/examples.md.
+Out of sample (^IXIC from 2011; eta 2, memory 252 was the best of 6 before; 5 + 5 bps): Sharpe ratio 0.51
+after 0.14 in sample, 4.8% a year, drawdown 15.6%, deflated Sharpe ratio 0.78; holding the same: 0.75, 11.9%,
+23.6%; docs/examples.md.
 """
 
 import numpy as np

@@ -11,9 +11,9 @@ Form: a class with limit orders on both sides, for the day. Parameters: width (o
 (how far a full inventory moves the quotes, in ATR), size (of a quote, of equity), most (largest inventory, of
 equity, long or short). Needs one symbol; several run side by side.
 
-Out of sample (IBM, MSFT from 2009, width 1, skew 0 chosen among 6 before, 5 + 5 bps): Sharpe ratio 0.17 after
-0.36 in sample, 1.1% a year, drawdown 19.8%, deflated Sharpe ratio 0.47; holding: 0.82, 16.2%, 17.7%. See
-docs/examples.md.
+Out of sample (IBM, MSFT from 2009; width 1, skew 0 was the best of 6 before; 5 + 5 bps): Sharpe ratio 0.17
+after 0.36 in sample, 1.1% a year, drawdown 19.8%, deflated Sharpe ratio 0.47; holding the same: 0.82, 16.2%,
+17.7%; docs/examples.md.
 """
 
 from neural_trader_tools.engine import Strategy

@@ -9,9 +9,9 @@ Form: a portfolio, `weights(bars)`. Parameters: lookback (bars the rise is measu
 left out), hold (stocks held at a time). Needs two symbols or more, daily bars, and `lookback` bars before it
 starts.
 
-Out of sample (AAPL, GOOG, IBM, MSFT from 2009, lookback 252, hold 1 chosen among 6 before, 5 + 5 bps): Sharpe
-ratio 0.80 after 0.78 in sample, 17.8% a year, drawdown 37.3%, deflated Sharpe ratio 0.78; holding: 1.20,
-27.2%, 21.2%. See docs/examples.md.
+Out of sample (AAPL, GOOG, IBM, MSFT from 2009; lookback 252, hold 1 was the best of 6 before; 5 + 5 bps):
+Sharpe ratio 0.80 after 0.78 in sample, 17.8% a year, drawdown 37.3%, deflated Sharpe ratio 0.78; holding the
+same: 1.20, 27.2%, 21.2%; docs/examples.md.
 """
 
 import polars as pl

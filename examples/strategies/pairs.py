@@ -8,9 +8,9 @@ Form: a portfolio, `weights(bars)`. Parameters: window (bars of mean and deviati
 (deviations from the mean). Needs two symbols; of more, the first two are taken. It is short half of the time:
 set borrow_bps_annual to what that costs you.
 
-Out of sample (IBM, MSFT from 2009, window 120, entry 2 chosen among 9 before, 5 + 5 bps): Sharpe ratio -0.03
-after 0.72 in sample, -0.4% a year, drawdown 14.7%, deflated Sharpe ratio 0.14; holding: 0.82, 16.2%, 17.7%.
-See docs/examples.md.
+Out of sample (IBM, MSFT from 2009; window 120, entry 2 was the best of 9 before; 5 + 5 bps): Sharpe ratio
+-0.03 after 0.72 in sample, -0.4% a year, drawdown 14.7%, deflated Sharpe ratio 0.14; holding the same: 0.82,
+16.2%, 17.7%; docs/examples.md.
 """
 
 import polars as pl

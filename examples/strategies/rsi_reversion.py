@@ -7,9 +7,9 @@ itself is Wilder, New Concepts in Technical Trading Systems (1978).
 Form: a class. Parameters: window (of the RSI, bars), low (buy below), high (sell above), fraction (of
 equity), loss (stop below the entry's close, a fraction). Needs one symbol; several run side by side.
 
-Out of sample (^GSPC from 2011, window 2, low 10 chosen among 9 before, 5 + 5 bps): Sharpe ratio -0.21 after
-0.37 in sample, -1.9% a year, drawdown 20.7%, deflated Sharpe ratio 0.07; holding: 0.65, 8.8%, 19.8%. See
-docs/examples.md.
+Out of sample (^GSPC from 2011; window 2, low 10 was the best of 9 before; 5 + 5 bps): Sharpe ratio -0.21
+after 0.37 in sample, -1.9% a year, drawdown 20.7%, deflated Sharpe ratio 0.07; holding the same: 0.65, 8.8%,
+19.8%; docs/examples.md.
 """
 
 from neural_trader_tools.engine import Strategy
