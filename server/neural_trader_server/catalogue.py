@@ -7,6 +7,7 @@ and invisible to the agent; its keyword-only parameters are the arguments that t
 import functools
 import importlib
 import inspect
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
@@ -208,13 +209,38 @@ def shorten(schema: dict[str, Any], *, optional_means_absent: bool = False) -> d
     Pydantic's generated titles repeat the names, a result model's docstring repeats the tool's; and a
     union of plain types is said in one word list.
 
+    Of a result, defaults and whether there may be more say nothing to its reader: it is there, as it is.
+
     Args:
         schema: As pydantic generates it.
         optional_means_absent: For arguments: what may be null may also be left out, so null need not be
-            offered (it is still accepted).
+            offered (it is still accepted). Otherwise it is the schema of a result.
     """
     body = {key: value for key, value in schema.items() if key != "description"}
-    return cast("dict[str, Any]", _shortened(body, False, optional_means_absent))
+    if not optional_means_absent:
+        for definition in cast("dict[str, dict[str, Any]]", body.get("$defs", {})).values():
+            definition.pop("description", None)
+    return _inlined(cast("dict[str, Any]", _shortened(body, False, optional_means_absent)))
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """Says definitions that are used once where they are used."""
+    definitions: dict[str, Any] = schema.get("$defs", {})
+    for name in list(definitions):
+        reference, text = f'{{"$ref": "#/$defs/{name}"}}', json.dumps(schema)
+        if text.count(f'"#/$defs/{name}"') == 1 == text.count(reference):
+            definition = definitions.pop(name)
+            schema = json.loads(json.dumps(schema).replace(reference, json.dumps(definition)))
+            definitions = schema.get("$defs", {})
+    return {key: value for key, value in schema.items() if key != "$defs" or value}
+
+
+def _of_no_use(key: str, node: dict[str, Any], is_input: bool) -> bool:
+    if key == "title" or is_input:
+        return key == "title"
+    if key == "additionalProperties":
+        return node[key] in (True, False, {})
+    return key == "default" or (key in ("minItems", "maxItems") and "prefixItems" in node)
 
 
 def _shortened(node: Any, holds_names: bool, drop_null: bool) -> Any:
@@ -222,11 +248,11 @@ def _shortened(node: Any, holds_names: bool, drop_null: bool) -> Any:
         return [_shortened(item, False, drop_null) for item in cast("list[Any]", node)]
     if not isinstance(node, dict):
         return node
-    items = cast("dict[str, Any]", node).items()
+    whole = cast("dict[str, Any]", node)
     short = {
         key: _shortened(value, key in {"properties", "$defs"} and not holds_names, drop_null)
-        for key, value in items
-        if holds_names or key != "title"
+        for key, value in whole.items()
+        if holds_names or not _of_no_use(key, whole, drop_null)
     }
     return short if holds_names else _joined(short, drop_null)
 
@@ -240,6 +266,8 @@ def _joined(short: dict[str, Any], drop_null: bool) -> dict[str, Any]:
     if drop_null and rest.get("default", ...) is None:
         options = [option for option in options if option != {"type": "null"}]
         del rest["default"]
+    if {"type": "number"} in options:  # which every integer is
+        options = [option for option in options if option != {"type": "integer"}]
     if len(options) == 1:
         return options[0] | rest
     if all(option.keys() == {"type"} and isinstance(option["type"], str) for option in options):
