@@ -143,8 +143,8 @@ class Finding:
 
 async def measure(example: Example, sandbox: LocalSandbox, archive: Archive) -> Finding:
     """Tries the grid on the first part and runs the best once on the rest."""
-    early = _prices(archive, example.symbols, None, example.border)
-    late = _prices(archive, example.symbols, example.border, None)
+    early = prices_of(archive, example.symbols, None, example.border)
+    late = prices_of(archive, example.symbols, example.border, None)
 
     async def run(source: str, prices: list[Prices], params: dict[str, Any]) -> Simulation:
         request = BacktestRequest(source=source, symbols=example.symbols, params=params, settings=COSTS)
@@ -162,7 +162,7 @@ async def measure(example: Example, sandbox: LocalSandbox, archive: Archive) -> 
     return Finding(example, params, tried, before, after, hold)
 
 
-def _prices(
+def prices_of(
     archive: Archive, symbols: tuple[str, ...], start: datetime | None, end: datetime | None
 ) -> list[Prices]:
     return [
