@@ -1,10 +1,11 @@
 """Sweeps as a service, on real prices, in the real sandbox: the same whatever runs when, and when killed."""
 
+import importlib.util
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import anyio
 import polars as pl
@@ -153,14 +154,14 @@ async def test_neither_workers_nor_shards_change_a_result(
     assert len(first["out_of_sample"]["path_sharpe_ratios"]) == 3
 
 
-async def test_random_and_bayesian_choices_repeat(backtests: Backtests) -> None:
-    for method in ("random", "bayesian"):
-        if method == "bayesian":
-            pytest.importorskip("optuna")
-        asked = {"grid": {"fast": "5:30", "slow": "40:90"}, "method": method, "samples": 12, "seed": 4}
-        first, second = await finish(backtests, **asked), await finish(backtests, **asked)
-        assert (first["state"], first["error"]) == ("completed", None)
-        assert first["table"] == second["table"]
+@pytest.mark.parametrize("method", ["random", "bayesian"])
+async def test_choices_repeat(backtests: Backtests, method: str, lacking: Callable[[str], NoReturn]) -> None:
+    if method == "bayesian" and importlib.util.find_spec("optuna") is None:
+        lacking("optuna is not installed: pip install 'neural-trader[bayesian]'")
+    asked = {"grid": {"fast": "5:30", "slow": "40:90"}, "method": method, "samples": 12, "seed": 4}
+    first, second = await finish(backtests, **asked), await finish(backtests, **asked)
+    assert (first["state"], first["error"]) == ("completed", None)
+    assert first["table"] == second["table"]
 
 
 async def test_a_canceled_sweep_keeps_what_it_found_and_goes_on_under_its_id(
@@ -188,6 +189,7 @@ async def test_a_canceled_sweep_keeps_what_it_found_and_goes_on_under_its_id(
 
 
 KILLED = """
+import importlib.util
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
