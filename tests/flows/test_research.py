@@ -48,9 +48,16 @@ def test_a_strategy_file_is_backtested_over_the_archive(command: Command, tmp_pa
     assert result["state"] == "completed"
     assert result["params"] == {"size": 0.5}
     assert result["metrics"]["equity_final"] > 0
-    assert json.loads(command(*words, "--json").stdout)["digest"] == result["digest"]
-    report = json.loads(command("backtest", "report", result["run_id"], "--json").stdout)
-    assert report["digest"] == result["digest"]
+    page, image = tmp_path / "sheet.html", tmp_path / "sheet.png"
+    again = command(*words, "--report", str(page), "--json")
+    assert json.loads(again.stdout)["digest"] == result["digest"]
+    assert f"digest  {result['digest']}" in page.read_text()
+    shown = command("backtest", "report", result["run_id"], "--png", str(image), "--json")
+    assert json.loads(shown.stdout)["digest"] == result["digest"]
+    assert f"Wrote {image}" in shown.stderr
+    assert image.read_bytes().startswith(b"\x89PNG")
+    verified = json.loads(command("backtest", "verify", result["run_id"], "--json").stdout)
+    assert (verified["identical"], verified["digest_recomputed"]) == (True, result["digest"])
 
 
 def test_a_strategy_file_is_backtested_over_a_price_file_that_enters_no_archive(

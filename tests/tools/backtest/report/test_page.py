@@ -5,6 +5,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -109,6 +110,7 @@ def test_a_run_without_trades_or_prices_still_has_a_page(
     few = sheet_of(msft.head(45), warnings=("no_trades: the strategy never traded, the ratios say nothing.",))
     page = render_page(few)
     assert "It never traded" in page
+    assert render_page(replace(few, hold=np.empty(0), traded=[])).count("<svg") == 3
     assert "nan" not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL).lower().split()
 
 
@@ -145,4 +147,4 @@ def test_without_matplotlib_the_reader_is_told_what_to_install(monkeypatch: pyte
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"sheet\.html could not be written"):
-        files._put(tmp_path / "no folder" / "sheet.html", b"")
+        files.put(tmp_path / "no folder" / "sheet.html", b"")

@@ -52,15 +52,20 @@ def _write(backtests: Backtests, record: BacktestRecord, page: Path | None, imag
     sheet = read_sheet(backtests, record)
     written: list[Path] = []
     if page is not None:
-        _put(page, render_page(sheet).encode())
+        put(page, render_page(sheet).encode())
         written.append(page)
     if image is not None:
-        _put(image, draw_png(sheet, headline(sheet)))
+        put(image, draw_png(sheet, headline(sheet)))
         written.append(image)
     return written
 
 
-def _put(path: Path, content: bytes) -> None:
+def put(path: Path, content: bytes) -> None:
+    """Writes a file.
+
+    Raises:
+        StorageError: `report_not_written`.
+    """
     try:
         path.write_bytes(content)
     except OSError as error:
