@@ -84,6 +84,18 @@ async def test_the_page_holds_what_the_script_finds(
     assert script.with_sentence(example.source, found) == example.source
 
 
+def test_what_the_page_says_of_all_eight_is_so() -> None:
+    rows = {example.name: row_of(example.name) for example in script.EXAMPLES}
+    assert "No one of the eight beats holding" in PAGE
+    assert all(float(row[6]) < float(row[9]) for row in rows.values())
+    assert all(float(row[8]) < 0.95 for row in rows.values())
+    before = sorted(rows, key=lambda name: -float(rows[name][4]))
+    assert before[1] == "pairs"
+    assert {name for name, row in rows.items() if float(row[6]) < 0} == {"pairs", "rsi_reversion"}
+    holding = {float(row[9]) for row in rows.values()}
+    assert (min(holding), max(holding)) == (0.65, 1.20)
+
+
 def test_every_example_that_is_measured_is_described_in_full() -> None:
     for example in script.EXAMPLES:
         told = example.source.split('"""')[1]
