@@ -10,10 +10,10 @@ PEERS  := benchmarks/peers.constraints.txt
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers format lint test check bench evaluate faults demo lock build clean
+.PHONY: help setup peers format lint test check bench bench-backtest evaluate faults demo lock build clean
 
 help:  ## show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; run: make PYTHON=python3.11 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
@@ -49,7 +49,10 @@ faults: setup  ## longer fault and load runs (minutes)
 	$(BIN)/pytest -m slow
 
 bench: setup  ## benchmarks beside peers; writes benchmarks/results/*.json
-	@for file in benchmarks/*.py; do case $$file in */results.py|$(LABELS).py) ;; *) $(BIN)/python $$file || exit 1;; esac; done
+	@for file in benchmarks/*.py; do case $$file in */results.py|$(LABELS).py|*/peers.py|*/cold.py|*/scale.py) ;; *) $(BIN)/python $$file || exit 1;; esac; done
+
+bench-backtest: setup peers  ## backtests, sweeps and features beside the other engines, in one run
+	@for name in peers cold scale engine strategies sweeps features backtest; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 $(APART)/.installed: pyproject.toml $(LABELS).constraints.txt
 	$(PYTHON) -m venv $(APART)
