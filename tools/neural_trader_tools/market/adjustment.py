@@ -60,8 +60,8 @@ def dividends_paid(event_times: pl.Series, actions: pl.DataFrame) -> NDArray[np.
     """Returns per bar the cash that one of today's shares gets: on the first bar of an ex-date.
 
     Args:
-        event_times: Bars' event times, ascending. A dividend whose ex-date is on the first bar or before it is
-            left out, because whoever starts there did not hold over it; so is one that has no bar yet.
+        event_times: Bars' event times, ascending. A dividend whose ex-date is on the first bar or before it
+            is left out, because whoever starts there did not hold over it; so is one that has no bar yet.
         actions: Actions in force; dividends are raw, and brought to the basis of the splits after them.
     """
     dividends = actions.filter(pl.col("kind") == "dividend").sort("event_time")
