@@ -55,6 +55,7 @@ PRELOAD = (
     "numpy",
     "polars",
     "neural_trader_tools.engine.guest",
+    "neural_trader_tools.engine.floor",
     "neural_trader_tools.engine.sweep",
     "neural_trader_tools.engine.weights",
     "neural_trader_tools.features.catalogue",

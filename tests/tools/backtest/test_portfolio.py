@@ -89,6 +89,45 @@ async def test_wide_frames_say_the_same_as_long_ones(run: Callable[..., Any], fi
     np.testing.assert_array_equal(found.replay.equity, long_.replay.equity)
 
 
+ORDERS = """
+class Dips(Strategy):
+    size: float = 0.2
+
+    def on_bars(self, bars):
+        for symbol, bar in bars.items():
+            mean = self.feature(symbol, "sma(20)")[-1]
+            if self.positions[symbol].quantity == 0 and not self.orders[symbol] and bar.close < 0.97 * mean:
+                self.buy(symbol, fraction=self.size, limit=bar.close * 0.99, take_profit=mean,
+                         stop_loss=bar.close * 0.9, time_in_force="day")
+        if "IBM" in bars and bars["IBM"].number % 63 == 0:
+            self.rebalance({"IBM": 0.1, "MSFT": 0.1})
+"""
+
+
+async def test_orders_of_many_symbols_come_through_the_sandbox_and_symbols_in_any_order_give_the_same(
+    run: Callable[..., Any], five: list[Prices]
+) -> None:
+    found = await run(ORDERS, five, size=0.3)
+    metrics, _ = found.metrics()
+    assert metrics.trade_count > 20
+    orders = found.replay.orders_frame()
+    assert {"filled", "expired"} <= set(orders["state"])
+    assert {"order", "target"} <= set(orders["action"])
+    assert [one.prices.symbol for one in found.replay.symbols] == [one.symbol for one in five]
+    turned = await run(ORDERS, five[::-1], size=0.3)
+    np.testing.assert_array_equal(turned.replay.equity, found.replay.equity)
+    for one, other in zip(turned.replay.symbols[::-1], found.replay.symbols, strict=True):
+        np.testing.assert_array_equal(one.fills, other.fills)
+
+
+async def test_a_fault_in_on_bars_is_told_with_its_line(run: Callable[..., Any], five: list[Prices]) -> None:
+    with pytest.raises(StrategyError, match=r"line 3 of the strategy") as caught:
+        await run(
+            "class S(Strategy):\n    def on_bars(self, bars):\n        self.buy('X', quantity=1)\n", five
+        )
+    assert caught.value.code == "unknown_symbol"
+
+
 @pytest.mark.parametrize(
     ("body", "code", "says"),
     [

@@ -43,6 +43,29 @@ PEEKERS = {
 }
 
 
+ORDERS = """
+class Dips(Strategy):
+    def on_bars(self, bars):
+        for symbol, bar in bars.items():
+            mean = self.feature(symbol, "sma(20)")[-1]
+            slow = self.feature(symbol, "sma(3)", interval="1w")[-1]
+            if self.positions[symbol].quantity == 0 and slow * 0.9 < bar.close < mean:
+                self.buy(symbol, fraction=0.2, limit=bar.close * 0.99, stop_loss=bar.close * 0.9,
+                         time_in_force="day")
+            elif bar.number % 40 == 0:
+                self.close(symbol)
+"""
+PEEKING_ORDERS = """
+class Peek(Strategy):
+    def on_bars(self, bars):
+        every, now = self.bars["IBM"]._columns["close"], len(self.bars["IBM"])  # behind the desk's back
+        if every[min(now + 5, len(every) - 1)] > every[now - 1]:
+            self.buy("AAPL", quantity=1)
+        elif self.positions["AAPL"].quantity:
+            self.close("AAPL")
+"""
+
+
 @pytest.fixture
 def check(sandbox: LocalSandbox, daily: Callable[[str], pl.DataFrame]) -> Callable[[str], Any]:
     class Desk:  # the two things that a check asks of the service
@@ -67,6 +90,19 @@ async def test_an_honest_rotation_passes(check: Callable[[str], Any]) -> None:
     checked = await check(MOMENTUM)
     assert checked.ok, checked
     assert checked.look_ahead.checked_cuts >= 8
+
+
+async def test_an_honest_strategy_with_orders_passes(check: Callable[[str], Any]) -> None:
+    checked = await check(ORDERS)
+    assert checked.ok, checked
+    assert checked.look_ahead.checked_cuts >= 8
+
+
+async def test_a_strategy_whose_orders_peek_at_another_symbol_is_caught(check: Callable[[str], Any]) -> None:
+    checked = await check(PEEKING_ORDERS)
+    assert [problem.code for problem in checked.problems] == ["look_ahead"]
+    said = {checked.look_ahead.violations[0].before, checked.look_ahead.violations[0].after}
+    assert any("AAPL" in word for word in said)
 
 
 @pytest.mark.parametrize("body", PEEKERS.values(), ids=PEEKERS.keys())

@@ -29,6 +29,8 @@ class Panel:
         symbols: Symbol of each event, shape (K,).
         bars: Number of each event's bar among its symbol's, shape (K,).
         open: Open of each event; so are the following.
+        high: See open.
+        low: See open.
         close: See open.
         volume: See open.
         dividends: Cash for each unit on an ex-date; empty where no symbol pays any.
@@ -40,6 +42,8 @@ class Panel:
     symbols: Ints
     bars: Ints
     open: Floats
+    high: Floats
+    low: Floats
     close: Floats
     volume: Floats
     dividends: Floats
@@ -69,6 +73,8 @@ class Panel:
             symbols=symbols[order].astype(np.int64),
             bars=np.concatenate([np.arange(len(one)) for one in prices])[order].astype(np.int64),
             open=column("open"),
+            high=column("high"),
+            low=column("low"),
             close=column("close"),
             volume=column("volume"),
             dividends=np.concatenate(paid)[order]
@@ -76,8 +82,17 @@ class Panel:
             else np.empty(0),
         )
 
+    @classmethod
+    def by_name(cls, prices: Sequence[Prices]) -> "Panel":
+        """Lays the bars out with the symbols sorted by name."""
+        return cls.of(sorted(prices, key=lambda one: one.symbol))
+
     def table(self) -> Table:
-        """Returns the bars as portfolio strategies see them: time, symbol, open, high, low, close, volume."""
+        """Returns the frame as tables enter a sandbox."""
+        return Table(self.frame().write_ipc_stream)
+
+    def frame(self) -> pl.DataFrame:
+        """Returns the bars as portfolio strategies see them: time, symbol, open … volume, dividend."""
         names = pl.Series(
             [one.symbol for one in self.prices], dtype=pl.Enum([one.symbol for one in self.prices])
         )
@@ -87,14 +102,14 @@ class Panel:
             name: np.concatenate([getattr(one, name) for one in self.prices])[order] for name in VALUES
         }
         times = np.repeat(self.times, np.diff(self.starts))
-        frame = pl.DataFrame(
+        return pl.DataFrame(
             {
                 "time": pl.Series(times).cast(pl.Datetime("us", "UTC")),
                 "symbol": names.gather(self.symbols),
                 **columns,
+                **({"dividend": self.dividends} if len(self.dividends) else {}),
             }
         )
-        return Table(frame.write_ipc_stream)
 
 
 def replay_portfolio(rows: Ints, weights: Floats, panel: Panel, settings: Settings, cash: float) -> Replay:
@@ -180,6 +195,7 @@ def _symbol_replay(
     commands[:, o.BAR] = np.maximum(bars, 0)
     commands[:, o.ACTION], commands[:, o.SIDE], commands[:, o.SIZE] = o.TARGET, 0, weights
     commands[:, o.SIZED_BY], commands[:, o.TIME_IN_FORCE] = o.QUANTITY, o.GTC
+    commands[:, o.TRAIL_BY] = o.DISTANCE
     states = np.full(len(rows), o.DONE, dtype=np.int64)
     states[row[~liquidated]] = o.FILLED
     last = np.searchsorted(bar, np.arange(len(prices)), side="right") - 1

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from neural_trader_governance.errors import StrategyError
 from neural_trader_tools.backtest.settings import BacktestRequest
+from neural_trader_tools.engine import orders as o
+from neural_trader_tools.strategies.outline import portfolio_kind
 
 if TYPE_CHECKING:
     from neural_trader_tools.backtest.lookahead import Difference
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 BARS_MAX: Final = 1_000
+ORDER_CELLS: Final = 1 + len(o.COLUMNS)
 BEGUN: Final = 4
 """A cut leaves every symbol at least so many bars."""
 
@@ -30,25 +33,33 @@ BEGUN: Final = 4
 async def decide_panel(
     backtests: "Backtests", request: BacktestRequest, panel: "Panel", disturbance: int | None = None
 ) -> Floats:
-    """Returns what a portfolio strategy decides at each time, shape (times, symbols); NaN leaves alone.
+    """Returns what a portfolio strategy decides at each time, NaN where nothing.
+
+    Returns:
+        Shape (times, symbols + more): the weights, then 15 cells for each order of the time, its symbol and
+        the columns of `orders.COLUMNS`.
 
     Raises:
         StrategyError: as in `simulation.simulate`.
         HostError: as in `simulation.simulate`.
     """
-    from neural_trader_tools.backtest.simulation import decide_weights
+    from neural_trader_tools.backtest.simulation import decide_orders, decide_weights
 
     symbols = tuple(one.symbol for one in panel.prices)
-    rows, weights = await decide_weights(
-        backtests.sandbox,
-        request.model_copy(update={"symbols": symbols}),
-        panel,
-        features=backtests.features,
-        disturbance=disturbance,
-    )
+    request = request.model_copy(update={"symbols": symbols})
+    options = {"features": backtests.features, "disturbance": disturbance}
     decided = np.full((len(panel.times), len(symbols)), np.nan)
-    decided[rows] = weights
-    return decided
+    if portfolio_kind(request.source) == "weights":
+        rows, weights = await decide_weights(backtests.sandbox, request, panel, **options)  # type: ignore[arg-type]
+        decided[rows] = weights
+        return decided
+    found = await decide_orders(backtests.sandbox, request, panel, **options)  # type: ignore[arg-type]
+    decided[found.rows] = found.weights
+    times = found.commands[:, o.BAR].astype(np.int64)
+    place = np.arange(len(times)) - np.searchsorted(times, times)  # of an order among those of its time
+    cells = np.full((len(panel.times), place.max(initial=-1) + 1, ORDER_CELLS), np.nan)
+    cells[times, place] = np.column_stack([found.symbols, found.commands])
+    return np.hstack([decided, cells.reshape(len(cells), -1)])
 
 
 def cut_at(prices: Sequence["Prices"], moment: int, seed: int | None) -> "list[Prices]":
@@ -100,15 +111,27 @@ def compare_weights(part: Floats, whole: Floats, symbols: Sequence[str], before:
     """Returns every time before row `before` at which two runs decided differently."""
     from neural_trader_tools.backtest.lookahead import ABSOLUTE, RELATIVE, Difference
 
-    same = np.isclose(part[:before], whole[:before], rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)
+    width = max(part.shape[1], whole.shape[1])
+    part, whole = _widened(part[:before], width), _widened(whole[:before], width)
+    same = np.isclose(part, whole, rtol=RELATIVE, atol=ABSOLUTE, equal_nan=True)
     rows = np.flatnonzero(~same.all(axis=1))
     return [Difference(int(row), _words(part[row], symbols), _words(whole[row], symbols)) for row in rows]
 
 
-def _words(weights: Floats, symbols: Sequence[str]) -> str:
+def _widened(decided: Floats, width: int) -> Floats:
+    more = np.full((len(decided), width - decided.shape[1]), np.nan)
+    return np.hstack([decided, more])
+
+
+def _words(decided: Floats, symbols: Sequence[str]) -> str:
+    from neural_trader_tools.backtest.lookahead import words_of
+
     said = [
-        f"{symbol} {weight:.6g}" for symbol, weight in zip(symbols, weights, strict=True) if weight == weight
+        f"{symbol} {weight:.6g}" for symbol, weight in zip(symbols, decided, strict=False) if weight == weight
     ]
+    orders = decided[len(symbols) :].reshape(-1, ORDER_CELLS)
+    orders = orders[~np.isnan(orders[:, 0])]
+    said += [f"{symbols[int(order[0])]} {words_of([order[1:]])}" for order in orders]
     more = [f"and {len(said) - 3} more"] if len(said) > 3 else []
     return ", ".join([*said[:3], *more]) or "nothing"
 
@@ -140,6 +163,7 @@ class PortfolioCheck:
         from neural_trader_tools.backtest.portfolio import Panel
 
         prices = [one.tail(BARS_MAX) if len(one) > BARS_MAX else one for one in history]
+        prices.sort(key=lambda one: one.symbol)
         panel = await anyio.to_thread.run_sync(Panel.of, prices)
         symbols = [one.symbol for one in prices]
         if (whole := await self._decide(panel, "")) is None:

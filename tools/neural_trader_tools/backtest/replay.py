@@ -1,7 +1,7 @@
 """The replay: a checked stream played over the bars by the trusted engine. The official result."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -141,6 +141,11 @@ class Replay:
             equity += np.where(begun, symbol.equity[last], cash / len(symbols))
             exposed |= begun & (symbol.positions[last] != 0.0)
         return cls(symbols, times, equity, exposed, cash)
+
+    def in_order_of(self, prices: Sequence[Prices]) -> "Replay":
+        """Returns it with the symbols in the order of these prices."""
+        found = {symbol.prices.symbol: symbol for symbol in self.symbols}
+        return replace(self, symbols=[found[one.symbol] for one in prices])
 
     def equity_frame(self) -> pl.DataFrame:
         """Returns time, equity, drawdown (a positive fraction)."""

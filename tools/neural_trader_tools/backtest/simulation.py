@@ -23,15 +23,17 @@ from neural_trader_tools.backtest.metrics import (
     sharpe_per_bar,
 )
 from neural_trader_tools.backtest.portfolio import Panel, replay_portfolio
+from neural_trader_tools.backtest.portfolio_orders import Decisions, read_decisions, replay_decisions
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.replay import Replay, SymbolReplay, replay_symbol
 from neural_trader_tools.backtest.settings import BacktestRequest, Settings
 from neural_trader_tools.backtest.stream import read_stream, read_weights
 from neural_trader_tools.engine.faults import CODES
-from neural_trader_tools.strategies.outline import is_portfolio
+from neural_trader_tools.strategies.outline import portfolio_kind
 
 ENTRY: Final = "neural_trader_tools.engine.guest:run_strategy"
 WEIGHTS_ENTRY: Final = "neural_trader_tools.engine.weights:run_weights"
+PORTFOLIO_ENTRY: Final = "neural_trader_tools.engine.floor:run_portfolio"
 FEATURES: Final = "neural_trader_tools.features.catalogue"
 DEFAULTS: Final = Settings()
 LIMITS: Final = Limits(wall_time_s=60.0, cpu_time_s=60)
@@ -84,15 +86,20 @@ async def simulate(
         HostError: this host has no sandbox; nothing ran.
     """
     cash = float(request.settings.cash)
-    if is_portfolio(request.source):
-        panel = await anyio.to_thread.run_sync(Panel.of, prices)
+    if (kind := portfolio_kind(request.source)) is not None:
         watch = _watching(0, 1, progress, printed)
-        rows, weights = await decide_weights(
-            sandbox, request, panel, limits=limits, features=features, disturbance=disturbance, watch=watch
-        )
-        replay = await anyio.to_thread.run_sync(
-            replay_portfolio, rows, weights, panel, request.settings, cash
-        )
+        options = {"limits": limits, "features": features, "disturbance": disturbance, "watch": watch}
+        if kind == "weights":
+            panel = await anyio.to_thread.run_sync(Panel.of, prices)
+            rows, weights = await decide_weights(sandbox, request, panel, **options)  # type: ignore[arg-type]
+            replay = await anyio.to_thread.run_sync(
+                replay_portfolio, rows, weights, panel, request.settings, cash
+            )
+        else:
+            panel = await anyio.to_thread.run_sync(Panel.by_name, prices)
+            decided = await decide_orders(sandbox, request, panel, **options)  # type: ignore[arg-type]
+            replay = await anyio.to_thread.run_sync(replay_decisions, decided, panel, request.settings, cash)
+            replay = replay.in_order_of(prices)
         return await anyio.to_thread.run_sync(_conclude, request, prices, replay)
     replays: list[SymbolReplay] = []
     for bars in prices:
@@ -209,6 +216,40 @@ async def decide_weights(
     return read_weights(
         result.value, result.columns, len(panel.times), len(panel.prices), request.settings.exposure_max
     )
+
+
+async def decide_orders(
+    sandbox: Sandbox,
+    request: BacktestRequest,
+    panel: Panel,
+    *,
+    limits: Limits = LIMITS,
+    features: str = FEATURES,
+    disturbance: int | None = None,
+    watch: Watch | None = None,
+) -> Decisions:
+    """Runs a portfolio strategy with orders over all symbols in one child; returns its checked decisions.
+
+    Args:
+        sandbox: As in `decide`, and so are the others.
+        request: See sandbox.
+        panel: Bars of all symbols, sorted by their names.
+        limits: See sandbox.
+        features: See sandbox.
+        disturbance: See sandbox.
+        watch: See sandbox.
+
+    Raises:
+        StrategyError: as in `simulate`.
+        HostError: as in `simulate`.
+    """
+    arguments = _arguments(request, float(request.settings.cash), features, disturbance)
+    arguments["symbols"] = list[JsonValue](one.symbol for one in panel.prices)
+    job = Job(PORTFOLIO_ENTRY, arguments, tables={"bars": await anyio.to_thread.run_sync(panel.table)})
+    result = await sandbox.run(job, limits, watch=watch)
+    if result.status != "ok":
+        raise_failure(result)
+    return read_decisions(result.value, result.columns, panel, request.settings.exposure_max)
 
 
 def _arguments(

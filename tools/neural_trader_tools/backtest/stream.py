@@ -99,8 +99,18 @@ def read_weights(
         raise forged(f"its header is not valid ({error.errors()[0]['msg'][:80]})") from None
     if set(columns) != {"row", "weight"}:
         raise forged(f"it has {len(columns)} columns, not exactly: row, weight")
-    rows, weights = columns["row"], columns["weight"]
-    for name, array in columns.items():
+    return check_weights(columns["row"], columns["weight"], time_count, symbol_count, exposure_max)
+
+
+def check_weights(
+    rows: Floats, weights: Floats, time_count: int, symbol_count: int, exposure_max: float = 1.0
+) -> tuple[NDArray[np.int64], Floats]:
+    """Returns rows of weights as `read_weights` does.
+
+    Raises:
+        StrategyError: `forged_stream`, with the reason.
+    """
+    for name, array in (("row", rows), ("weight", weights)):
         if array.dtype != np.float64 or array.ndim != 1:
             raise forged(f"column {name} is not a float64 array")
     if len(weights) != len(rows) * symbol_count:
@@ -131,7 +141,12 @@ def check_targets(targets: Floats, bar_count: int, exposure_max: float = 1.0) ->
 
 
 def check_orders(
-    commands: Floats, bar_count: int, *, first_row: int = 0, exposure_max: float = 1.0
+    commands: Floats,
+    bar_count: int,
+    *,
+    first_row: int = 0,
+    exposure_max: float = 1.0,
+    most: int = o.ORDERS_PER_BAR_MAX,
 ) -> Floats:
     """Returns a contiguous copy of an order stream, or of a part of one.
 
@@ -140,6 +155,7 @@ def check_orders(
         bar_count: Bars that there are.
         first_row: Number of the first row, where rows before it were checked earlier.
         exposure_max: Largest target and fraction.
+        most: Rows that one bar may have.
 
     Raises:
         StrategyError: `forged_stream`: a row is decided on a bar that does not exist, out of order, too
@@ -198,8 +214,8 @@ def check_orders(
         joins & ~((oco == np.floor(oco)) & (oco >= 0) & (oco < rows)), "joins an order that is not above it"
     )
     _refuse(~orders & (trails | joins | (trail_by != 0)), "has a trail_loss or oco where none belongs")
-    if len(commands) and np.unique(bars, return_counts=True)[1].max() > o.ORDERS_PER_BAR_MAX:
-        raise forged(f"it has more than {o.ORDERS_PER_BAR_MAX} rows on one bar")
+    if len(commands) and np.unique(bars, return_counts=True)[1].max() > most:
+        raise forged(f"it has more than {most} rows on one bar")
     checked = np.array(commands, dtype=np.float64, order="C") + 0.0  # minus zero becomes zero
     checked[targets, o.SIZE] = _without_dust(checked[targets, o.SIZE])
     return checked

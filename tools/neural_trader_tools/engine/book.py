@@ -21,7 +21,7 @@ BOOK_SIZE = 17
 # filled. GROUP: orders with the same number cancel each other. STOP is infinite once a stop was triggered
 # and the bar's volume did not suffice: what is left fills at the next open.
 DEAD = -1.0
-AT_OPEN, IN_STOPS, IN_LIMITS = 0, 1, 2
+AT_OPEN, IN_STOPS, IN_LIMITS, AT_CLOSE = range(4)
 NEVER = np.iinfo(np.int64).max
 
 _MARKET, _BY_TARGET, _PROFIT, _LOSS = o.BY_MARKET, o.BY_TARGET, o.BY_TAKE_PROFIT, o.BY_STOP_LOSS

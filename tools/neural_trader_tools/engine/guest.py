@@ -149,7 +149,7 @@ def rules(settings: Mapping[str, Any]) -> Floats:
     )
 
 
-def load(source: str | CodeType) -> dict[str, Any]:
+def load(source: str | CodeType, base: type = Strategy) -> dict[str, Any]:
     """Executes the user's file, or what it compiled to, in a fresh namespace in which `Strategy` is defined.
 
     Raises:
@@ -158,7 +158,7 @@ def load(source: str | CodeType) -> dict[str, Any]:
     code = compile(source, FILENAME, "exec", dont_inherit=True) if isinstance(source, str) else source
     guarded = dict(vars(builtins))
     guarded["__import__"] = _import
-    namespace: dict[str, Any] = {"__name__": "strategy", "__builtins__": guarded, "Strategy": Strategy}
+    namespace: dict[str, Any] = {"__name__": "strategy", "__builtins__": guarded, "Strategy": base}
     exec(code, namespace)  # noqa: S102  # this is the sandbox: running the stranger's code is its purpose
     return namespace
 

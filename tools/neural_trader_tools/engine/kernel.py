@@ -88,6 +88,7 @@ from neural_trader_tools.engine.account import (
     settled_cash,
 )
 from neural_trader_tools.engine.book import (
+    AT_CLOSE,
     AT_OPEN,
     BOOK_SIZE,
     BORN,
@@ -145,11 +146,13 @@ __all__ = [
     "Floats",
     "Ints",
     "begin",
+    "expire",
     "exposure_max",
     "fills_max",
     "finish",
     "make_rules",
     "match",
+    "match_phase",
     "needs_begin",
     "play",
     "settled_cash",
@@ -513,6 +516,50 @@ def match(
                 if not math.isnan(market):
                     _fill(bar, row, market, phase, rules, account, book, fills, states)
     close_up(bar, high, low, account, book)
+
+
+@compiled_bare
+def match_phase(
+    bar: int,
+    phase: int,
+    open_: float,
+    high: float,
+    low: float,
+    rules: Floats,
+    account: Floats,
+    book: Floats,
+    fills: Floats,
+    states: Ints,
+) -> None:
+    """Plays one phase of a bar, for a caller that plays several books side by side (`engine/books.py`).
+
+    AT_OPEN, IN_STOPS and IN_LIMITS one after the other, between `expire` and `book.close_up`, are `match`.
+    AT_CLOSE fills what `finish` fills; the close stands in the place of the open then.
+    """
+    first = int(account[BOOKED])
+    at_close = rules[FILL_AT_CLOSE] != 0.0
+    for row in range(_WORKING_MAX):
+        # legs born meanwhile are visited too, but not at the open and the close
+        if row >= (int(account[BOOKED]) if phase in (IN_STOPS, IN_LIMITS) else first):
+            break
+        if book[row, ID] == DEAD:
+            continue
+        if phase == AT_CLOSE:
+            if book[row, KIND] == _MARKET or book[row, KIND] == _BY_TARGET:
+                _fill(bar, row, open_, IN_LIMITS + 0 * phase, rules, account, book, fills, states)
+            continue
+        market = _level(bar, row, phase, open_, high, low, at_close, book)
+        if not math.isnan(market):
+            _fill(bar, row, market, phase, rules, account, book, fills, states)
+
+
+@compiled_bare
+def expire(time: int, account: Floats, book: Floats, states: Ints) -> None:
+    """Takes day orders of earlier days out of the book."""
+    for row in range(int(account[BOOKED])):
+        last_day = book[row, LAST_DAY]
+        if not math.isnan(last_day) and book[row, ID] != DEAD and last_day < time // DAY_US:
+            kill(book, row, _EXPIRED, states)
 
 
 @compiled_bare

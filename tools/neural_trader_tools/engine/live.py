@@ -122,11 +122,12 @@ class LiveSession:
         """Returns the numbers of waiting orders, those of this bar included."""
         return list(self._working)
 
-    def feature(self, expression: str) -> Floats:
+    def feature(self, expression: str, interval: str | None = None) -> Floats:
         """Returns a feature's values over the bars so far."""
-        values = self._features.get(expression)
+        key = expression if interval is None else f"{expression}@{interval}"
+        values = self._features.get(key)
         if values is None:
-            values = self._features[expression] = feature_values(self._evaluate, expression, self._frame())
+            values = self._features[key] = feature_values(self._evaluate, expression, self._frame(), interval)
         return values if self._is_open else values[:0]
 
     def _take(self, message: Message) -> Bar:

@@ -183,11 +183,12 @@ class Session:
         """Returns the rows of waiting orders; targets and bracket legs are not orders of the strategy."""
         return self._waiting
 
-    def feature(self, expression: str) -> Floats:
+    def feature(self, expression: str, interval: str | None = None) -> Floats:
         """Returns a feature's values up to and including the current bar."""
-        values = self._features.get(expression)
+        key = expression if interval is None else f"{expression}@{interval}"
+        values = self._features.get(key)
         if values is None:
-            values = self._features[expression] = feature_values(self._evaluate, expression, self._frame)
+            values = self._features[key] = feature_values(self._evaluate, expression, self._frame, interval)
         return values[: self.bars.count]
 
     def _read(self, start: int, end: int) -> "zip[tuple[Bar, int, int, float, float, float]]":

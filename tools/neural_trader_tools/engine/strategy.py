@@ -140,7 +140,7 @@ class Desk(Protocol):
         """Returns the rows of the orders that are waiting."""
         ...
 
-    def feature(self, expression: str) -> Floats:
+    def feature(self, expression: str, interval: str | None = None) -> Floats:
         """Returns a feature's values up to and including the current bar."""
         ...
 
@@ -191,12 +191,14 @@ class Strategy:
         """Orders that are waiting to be filled."""
         return [self._orders[row] for row in self._desk.working()]
 
-    def feature(self, expression: str) -> Floats:
+    def feature(self, expression: str, interval: str | None = None) -> Floats:
         """Returns a feature such as `sma(20)` up to and including the current bar; NaN while it warms up.
 
-        In `on_start` it declares what `on_bar` will read (and computes it); the array is empty there.
+        In `on_start` it declares what `on_bar` will read (and computes it); the array is empty there. With an
+        interval such as `1d` it is that of longer bars: one value for each bar, of the last longer bar that
+        was over before it (`engine/interval.py`).
         """
-        return self._desk.feature(expression)
+        return self._desk.feature(expression, interval)
 
     def buy(
         self,

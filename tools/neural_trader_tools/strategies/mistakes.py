@@ -22,7 +22,7 @@ COLUMNS: Final = (
     "close",
     "volume",
 )  # features by their plain names, see engine/feature.py
-CALLED: Final = ("on_start", "on_bar", "on_fill")
+CALLED: Final = ("on_start", "on_bar", "on_bars", "on_fill")
 INSTEAD: Final = {
     "pandas": "use polars",
     "talib": "use neural_trader_tools.features",
@@ -129,6 +129,7 @@ def _of_class(cls: ast.ClassDef) -> Iterator[Mistake]:
             if name not in CALLED and near and near[0] not in methods:
                 message = f"{name} is never called; did you mean {near[0]!r}?"
                 yield Mistake(line, "unknown_method", message, ends=False)
+    place = 1 if "on_bars" in methods else 0  # a portfolio names the symbol first
     for node in ast.walk(cls):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
@@ -147,9 +148,9 @@ def _of_class(cls: ast.ClassDef) -> Iterator[Mistake]:
                     yield Mistake(keyword.value.lineno, "invalid_order", message, ends=False)
         elif (
             node.func.attr == "feature"
-            and node.args
-            and isinstance(node.args[0], ast.Constant)
-            and (problem := _feature_problem(node.args[0].value))
+            and len(node.args) > place
+            and isinstance(said := node.args[place], ast.Constant)
+            and (problem := _feature_problem(said.value))
         ):
             yield Mistake(node.lineno, "invalid_feature", problem, ends=False)
 

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from neural_trader_governance.errors import InputError
 from neural_trader_tools.engine.faults import did_you_mean
@@ -27,6 +27,7 @@ class Outline:
         imports: Modules it imports, with their lines.
         entry_line: Line of `def signals` or `def weights`, of the rule, or of the first `on_bar`.
         suspicions: Lines that may look into the future, the worst first.
+        has_on_bars: Whether a class defines `on_bars`, which decides on many symbols, and none `on_bar`.
     """
 
     signals: int | None
@@ -38,6 +39,7 @@ class Outline:
     imports: tuple[tuple[str, int], ...]
     entry_line: int | None
     suspicions: tuple[Suspicion, ...]
+    has_on_bars: bool = False
 
 
 def read_outline(source: str) -> Outline:
@@ -79,7 +81,9 @@ def read_outline(source: str) -> Outline:
         elif isinstance(node, ast.ImportFrom):
             imports.append(("." * node.level + (node.module or ""), node.lineno))
     methods = [node for cls in defined for node in cls.body if isinstance(node, ast.FunctionDef)]
-    deciding = functions[-1:] or rules[-1:] or [node for node in methods if node.name == "on_bar"]
+    deciding = functions[-1:] or rules[-1:] or [
+        node for node in methods if node.name in ("on_bar", "on_bars")
+    ]
     entry = deciding[0] if deciding else None
     return Outline(
         signals=lines.get("signals"),
@@ -91,18 +95,33 @@ def read_outline(source: str) -> Outline:
         imports=tuple(sorted(imports, key=lambda item: item[1])),
         entry_line=entry.lineno if entry is not None else None,
         suspicions=find_suspicions(tree),
+        has_on_bars={node.name for node in methods} & {"on_bar", "on_bars"} == {"on_bars"},
     )
 
 
 def is_portfolio(source: str) -> bool:
-    """Returns whether a source decides on many symbols at once: it defines `weights`, and no other strategy.
+    """Returns whether a source decides on many symbols at once; see `portfolio_kind`.
+
+    Raises:
+        StrategyError: it is not Python.
+    """
+    return portfolio_kind(source) is not None
+
+
+def portfolio_kind(source: str) -> Literal["weights", "orders"] | None:
+    """Returns how a source decides on many symbols at once: it defines `weights`, or `on_bars` in a class.
+
+    None where it decides on one symbol, or where it defines a strategy of each kind.
 
     Raises:
         StrategyError: it is not Python.
     """
     outline = read_outline(source)
-    others = outline.signals is not None or outline.rule is not None or outline.has_classes
-    return outline.weights is not None and not others
+    if outline.signals is not None or outline.rule is not None:
+        return None
+    if outline.weights is not None:
+        return None if outline.has_classes else "weights"
+    return "orders" if outline.has_on_bars else None
 
 
 def check_parameters(source: str, params: Mapping[str, Any]) -> None:
