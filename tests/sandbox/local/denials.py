@@ -16,7 +16,7 @@ import anyio
 from neural_trader_sandbox.local import kernel
 from neural_trader_sandbox.local.instances import LocalInstance
 from neural_trader_sandbox.local.sandbox import LocalSandbox
-from neural_trader_sandbox.port import Job, SandboxResult
+from neural_trader_sandbox.port import Job, SandboxResult, Watch
 
 AT_ONCE = 4
 JOB = Job("neural_trader_sandbox.script:run_script", {"source": "print('user code ran'); result = 1"})
@@ -57,9 +57,9 @@ async def outcome(case: Case, preload: list[str], cache: Path) -> dict[str, Any]
     handed_over: list[Job] = []
     run = LocalInstance.run
 
-    async def record(self: LocalInstance, job: Job) -> SandboxResult:
+    async def record(self: LocalInstance, job: Job, *, watch: Watch | None = None) -> SandboxResult:
         handed_over.append(job)
-        return await run(self, job)
+        return await run(self, job, watch=watch)
 
     LocalInstance.run = record
     sandbox = LocalSandbox(preload, profile=case["profile"], warm=0, cache_dir=cache, deny=case["deny"])  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ def returned(result: str, bars: pl.DataFrame) -> NDArray[np.float64]:
         f"import numpy as np, polars as pl\nNAN = float('nan')\ndef signals(bars):\n    return {result}\n"
     )
     entry = guest.find_entry(guest.load(source))
+    assert callable(entry)
     return guest.call_signals(entry, bars, {})
 
 

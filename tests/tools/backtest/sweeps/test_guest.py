@@ -127,7 +127,7 @@ def test_a_guest_out_of_time_returns_what_it_has(bars: pl.DataFrame) -> None:
     assert len(found) == 1
 
 
-VALUE = {"kind": "signals", "done": 2, "faults": ["x"]}
+VALUE: dict[str, Any] = {"kind": "signals", "done": 2, "faults": ["x"]}
 
 
 def columns(**changed: list[float]) -> dict[str, NDArray[np.float64]]:

@@ -1,5 +1,6 @@
 """The sweep's kernel makes what the whole engine makes, without its curves."""
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_changes_come_to_what_the_engine_makes_of_them(
     commission, slippage, spread = costs
     rules = Settings(
         fill=fill, lots=lots, commission_bps=commission, slippage_bps=slippage, spread_bps=spread,
-        commission_min=fixed,
+        commission_min=Decimal(fixed),
     )  # fmt: skip
     held_against_the_engine(walk(bars, seed, daily), changes(targets, bars, seed), rules, cells=min(bars, 5))
 

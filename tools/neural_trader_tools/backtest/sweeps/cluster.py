@@ -7,6 +7,7 @@ What sandboxes on other nodes cost is not charged to a budget: only a person at 
 """
 
 import asyncio
+import importlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, cast
 
@@ -80,12 +81,11 @@ def ray_backend(address: str, workers: int) -> Backend:
         ConfigurationError: `ray_missing`.
     """
     try:
-        import ray
+        engine: Any = importlib.import_module("ray")
     except ImportError:
         raise ConfigurationError(
             "ray_missing", "--ray needs ray, which is not installed", "pip install 'neural-trader[ray]'"
         ) from None
-    engine: Any = ray
 
     async def open_nodes(
         shards: Shards, request: SweepRequest
