@@ -1,6 +1,7 @@
 """Every example of the documentation runs, and says what the outline reads from it."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,21 @@ import pytest
 
 from neural_trader_governance.errors import InputError
 from neural_trader_tools.engine import guest
+from neural_trader_tools.engine.floor import run_portfolio
 from neural_trader_tools.engine.strategy import Strategy
 from neural_trader_tools.engine.weights import run_weights
 from neural_trader_tools.strategies.get_api import TOPICS, strategy_get_api
-from neural_trader_tools.strategies.outline import check_parameters, is_portfolio, read_outline
+from neural_trader_tools.strategies.outline import (
+    check_parameters,
+    is_portfolio,
+    portfolio_kind,
+    read_outline,
+)
 
+PAGES = TOPICS | {"portfolios.md": (Path(__file__).parents[3] / "docs" / "portfolios.md").read_text()}
 EXAMPLES = [
     pytest.param(source, id=f"{topic}-{number}")
-    for topic, text in TOPICS.items()
+    for topic, text in PAGES.items()
     for number, source in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
 ]
 
@@ -52,10 +60,13 @@ def test_an_example_of_the_documentation_runs_and_trades(source: str, bars: pl.D
         pair = [bars.with_columns(symbol=pl.lit(name)) for name in ("A", "B")]
         pair[1] = pair[1].with_columns(close=pl.col("close").reverse())
         both = pl.concat(pair).sort("time", "symbol")
-        value, columns = run_weights({**arguments, "symbols": ["A", "B"]}, {"bars": both})
+        run = run_weights if portfolio_kind(source) == "weights" else run_portfolio
+        value, columns = run({**arguments, "symbols": ["A", "B"]}, {"bars": both})
     else:
         value, columns = guest.run_strategy(arguments, {"bars": bars})
-    decisions = columns[{"signals": "target", "orders": "bar", "weights": "weight"}[value["kind"]]]
+    decisions = columns[
+        {"signals": "target", "orders": "bar", "weights": "weight", "portfolio": "bar"}[value["kind"]]
+    ]
     assert len(decisions) > 3
     assert np.isfinite(decisions).any()
 

@@ -118,6 +118,12 @@ async def strategy_check(
         symbol = min(listed)
     symbols = (symbol,)
     if is_portfolio(text):
+        if strict:
+            raise InputError(
+                "portfolio_unsupported",
+                "a portfolio cannot be fed bar by bar yet",
+                "leave strict out: the cuts test all symbols at one moment",
+            )
         instruments = await anyio.to_thread.run_sync(backtests.archive.instruments)
         others = sorted(item.symbol for item in instruments if interval in item.intervals)
         symbols = tuple(dict.fromkeys((symbol, *others)))[:PORTFOLIO_SYMBOLS]

@@ -67,6 +67,28 @@ def weights(bars: pl.DataFrame, window: int = 120) -> pl.DataFrame:
     best = pl.col("strength").rank("ordinal", descending=True).over("time") == 1
     return chosen.select("time", "symbol", weight=pl.when(best).then(1.0).otherwise(0.0))
 ```
+
+For orders of each symbol a class defines `on_bars`: bars is a dict of the symbols that have a bar at this
+time. Everything of topics `class` and `orders` is there, with the symbol first: self.buy(symbol, ...), sell,
+target, close, self.cancel(order), self.feature(symbol, expression, interval=None), self.bars[symbol],
+self.positions[symbol].quantity, self.orders[symbol]; self.symbols, self.cash, self.equity (of all), and
+self.rebalance({symbol: weight}). fill.symbol in on_fill. Fractions are of the whole equity.
+
+```python
+class Dips(Strategy):
+    size: float = 0.3
+
+    def on_bars(self, bars):
+        for symbol, bar in bars.items():
+            mean = self.feature(symbol, "sma(20)")[-1]
+            week = self.feature(symbol, "close", interval="1w")[-1]
+            if self.positions[symbol].quantity == 0 and week * 0.8 < bar.close < mean:
+                self.buy(symbol, fraction=self.size, limit=bar.close, stop_loss=bar.close * 0.9)
+            elif bar.number % 20 == 0:
+                self.close(symbol)
+```
+interval= gives a feature of longer bars, for one symbol too (topic `class`): the value of the last longer bar
+that was over. For functions: neural_trader_tools.features.intervals.on_interval(bars, "sma(20)", "1d").
 """,
     "class": """\
 Annotated class attributes are parameters. `Strategy` is predefined. on_bar sees bars up to the one that

@@ -31,7 +31,7 @@ from neural_trader_tools.backtest.sweeps.record import (
 )
 from neural_trader_tools.backtest.sweeps.work import Runner, Work
 from neural_trader_tools.engine.orders import ENGINE_VERSION
-from neural_trader_tools.strategies.outline import check_parameters
+from neural_trader_tools.strategies.outline import check_parameters, is_portfolio
 from neural_trader_tools.telling import tell
 
 if TYPE_CHECKING:  # they import polars, numpy and numba; the server's start does not pay for that
@@ -138,6 +138,12 @@ class Sweeps:
         if both:
             raise InputError("invalid_grid", f"{both[0]!r} is both fixed and varied", "give it once")
         check_parameters(base.source, {**base.params, **varied})
+        if is_portfolio(base.source):
+            raise InputError(
+                "portfolio_unsupported",
+                "sweeps play each symbol by itself; this strategy decides on all of them together",
+                "start one backtest for each combination: all count as trials",
+            )
         if request.space.method == "bayesian":
             from neural_trader_tools.backtest.sweeps.bayesian import Bayesian
 
