@@ -120,6 +120,22 @@ async def test_orders_of_many_symbols_come_through_the_sandbox_and_symbols_in_an
         np.testing.assert_array_equal(one.fills, other.fills)
 
 
+@pytest.mark.slow
+async def test_five_hundred_symbols_fit_into_the_sandbox(run: Callable[..., Any]) -> None:
+    times = np.arange(2_500) * 86_400_000_000
+    prices: list[Prices] = []
+    for number in range(500):
+        rng = np.random.default_rng(number)
+        close = 50 * np.exp(np.cumsum(rng.normal(0, 0.015, len(times))))
+        high, low, volume = close * 1.01, close * 0.99, np.full(len(times), 1e6)
+        prices.append(Prices(f"S{number:03d}", times, close.copy(), high, low, close, volume))
+    source = ORDERS.replace("IBM", "S000").replace("MSFT", "S499")
+    source = source.replace('self.feature(symbol, "sma(20)")[-1]', "self.bars[symbol].close[-20:].mean()")
+    found = await run(source, prices, size=0.01)
+    assert sum(len(symbol.fills) for symbol in found.replay.symbols) > 5_000
+    assert len(found.replay.symbols) == 500
+
+
 async def test_a_fault_in_on_bars_is_told_with_its_line(run: Callable[..., Any], five: list[Prices]) -> None:
     with pytest.raises(StrategyError, match=r"line 3 of the strategy") as caught:
         await run(

@@ -213,6 +213,11 @@ def flat(symbol: str, price: float, count: int = 4) -> Prices:
     return Prices(symbol, np.arange(count) * DAY, line, line, line, line, np.full(count, 1e6))
 
 
+def made(line: list[float], high: list[float] | None = None) -> Prices:
+    price, top = np.array(line, dtype=float), np.array(high or line, dtype=float)
+    return Prices("A", np.arange(len(line)) * DAY, price, top, price, price, np.full(len(line), 1e6))
+
+
 def at_market(t: int, side: float, size: float, by: int = o.QUANTITY) -> list[float]:
     return [t, o.ORDER, side, size, by, NAN, NAN, NAN, NAN, NAN, o.GTC, NAN, NAN, 0.0]
 
@@ -245,8 +250,7 @@ def test_a_fraction_is_of_the_whole_purse_and_the_purse_pays_once() -> None:
 
 
 def test_what_is_earned_inside_a_bar_does_not_pay_for_its_open() -> None:
-    a = Prices("A", np.arange(4) * DAY, *(np.array(c, dtype=float) for c in (
-        [10, 10, 10, 10], [10, 10, 12, 10], [10, 10, 10, 10], [10, 10, 10, 10], [1e6] * 4)))  # fmt: skip
+    a = made([10, 10, 10, 10], high=[10, 10, 12, 10])
     profit = at_market(1, -1.0, 100.0)
     profit[o.LIMIT] = 12.0
     rows = [(0, at_market(0, 1.0, 100.0)), (0, profit), (1, at_market(1, 1.0, 100.0))]
@@ -256,8 +260,7 @@ def test_what_is_earned_inside_a_bar_does_not_pay_for_its_open() -> None:
 
 
 def test_a_margin_call_liquidates_every_symbol_and_cancels_every_order() -> None:
-    a = Prices("A", np.arange(4) * DAY, *(np.array([10, 10, 3, 3], dtype=float) for _ in range(4)),
-               np.full(4, 1e6))  # fmt: skip
+    a = made([10, 10, 3, 3])
     waits = at_market(1, -1.0, 10.0)
     waits[o.LIMIT] = 50.0
     rows = [(0, at_market(0, 1.0, 120.0)), (1, at_market(0, 1.0, 40.0)), (1, waits)]
@@ -271,8 +274,7 @@ def test_a_margin_call_liquidates_every_symbol_and_cancels_every_order() -> None
 def test_a_weight_that_closes_a_position_ends_its_bracket_and_a_newer_weight_replaces_a_target() -> None:
     entry = at_market(0, 1.0, 10.0)
     entry[o.STOP_LOSS] = 8.0
-    a = Prices("A", np.arange(4) * DAY, *(np.array([10, 10, 10, 7], dtype=float) for _ in range(4)),
-               np.full(4, 1e6))  # fmt: skip
+    a = made([10, 10, 10, 7])
     decided = Decisions(
         np.array([entry]),
         np.array([0]),

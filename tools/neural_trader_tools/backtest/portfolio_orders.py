@@ -95,7 +95,7 @@ def read_decisions(
     _refuse(bars < first[symbols], "is of a symbol that has no bar yet")
     cancels = commands[:, o.ACTION] == o.CANCEL
     for column, points in ((o.SIZE, cancels), (o.OCO, ~np.isnan(commands[:, o.OCO]))):
-        named = commands[points, column].astype(np.int64)
+        named: Ints = commands[points, column].astype(np.int64)
         other = np.zeros(count, dtype=np.bool_)
         other[points] = symbols[named] != symbols[points]
         _refuse(other, "names an order of another symbol")
@@ -201,8 +201,8 @@ def _symbol_replay(
         (o.SIZE, commands[:, o.ACTION] == o.CANCEL),
         (o.OCO, ~np.isnan(commands[:, o.OCO])),
     ):
-        named = np.searchsorted(mine, commands[points, column].astype(np.int64))
-        commands[points, column] = of_order[named]
+        named: Ints = commands[points, column].astype(np.int64)
+        commands[points, column] = of_order[np.searchsorted(mine, named)]
     own = fills.copy()
     for k, name in enumerate(fills[:, o.FILL_ORDER].astype(np.int64)):
         if name >= 0:
