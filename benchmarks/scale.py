@@ -1,4 +1,4 @@
-"""Cost of a bar from 10,000 to 100 million bars, and memory of sweeps from 100 to 10,000 combinations: a plot.
+"""Cost of a bar from 10,000 to 100 million bars, and memory of sweeps of up to 10,000: a plot.
 
 Each size runs in a process of its own. The peer of both is the smallest size: the bound is 3 times its cost
 of a bar, and memory that does not grow with what is swept.
@@ -22,7 +22,7 @@ SWEPT = (100, 1_000, 10_000)
 
 
 def bar_ns(bars: int) -> float:
-    """Returns nanoseconds a bar of the trusted engine: targets that change every 45 bars, fills and equity."""
+    """Returns nanoseconds a bar of the engine: targets that change every 45 bars, fills and equity."""
     from neural_trader_tools.engine import kernel
     from neural_trader_tools.engine import orders as o
 

@@ -81,6 +81,9 @@ def run(
     volume_cap: Annotated[float | None, typer.Option(help="Part of a bar's volume to trade.")] = None,
     settlement_days: Annotated[int, typer.Option(help="Sessions until proceeds settle: 0, 1, 2.")] = 0,
     dividends: Annotated[Dividends, typer.Option(help="Whether they are paid.")] = Dividends.IGNORED,
+    same_bar: Annotated[
+        str, typer.Option(help="Brackets in their entry's bar: pessimistic or next_bar.")
+    ] = "pessimistic",
     seed: Annotated[int, typer.Option(help="Seed of random numbers in the strategy.")] = 0,
     report: Annotated[Path | None, typer.Option(help="Also write a tear sheet (HTML) here.")] = None,
     json_output: Json = False,
@@ -118,6 +121,7 @@ def run(
             "volume_cap": volume_cap,
             "settlement_days": settlement_days,
             "dividends": dividends.value,
+            "same_bar": same_bar,
         },
         "seed": seed,
     }

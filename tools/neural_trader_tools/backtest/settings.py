@@ -15,6 +15,7 @@ from neural_trader_tools.engine.faults import did_you_mean
 
 Convention = Literal["default", "backtesting.py", "vectorbt", "backtrader", "empyrical", "quantstats"]
 DividendRule = Literal["ignored", "paid"]
+SameBarRule = Literal["pessimistic", "next_bar"]
 FillRule = Literal["next_open", "close"]
 Lots = Literal["fractional", "whole"]
 SYMBOLS_MAX = 1_000
@@ -31,6 +32,7 @@ RULES: Final = (
     "volume_cap",
     "settlement_days",
     "dividends",
+    "same_bar",
 )
 """The settings that tools take together as `rules`, and that digests name only where they are set."""
 SEED_MAX = 2**53
@@ -72,6 +74,9 @@ class Settings(BaseModel):
         default=0, description="Sessions until the proceeds of a sale can pay for a purchase"
     )
     dividends: DividendRule = Field(default="ignored", description="Whether dividends are paid in cash")
+    same_bar: SameBarRule = Field(
+        default="pessimistic", description="Brackets in the bar of their limit or stop entry"
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
@@ -173,6 +178,8 @@ def _read_rules(rules: Mapping[str, Any]) -> dict[str, Any]:
     read["settlement_days"] = int(days)
     choose("dividends", rules.get("dividends", "ignored"), ("ignored", "paid"))
     read["dividends"] = rules.get("dividends", "ignored")
+    choose("same_bar", rules.get("same_bar", "pessimistic"), ("pessimistic", "next_bar"))
+    read["same_bar"] = rules.get("same_bar", "pessimistic")
     return read
 
 

@@ -46,7 +46,7 @@ async def backtest_start(
         dict[str, Any] | None,
         Field(
             description="commission_per_unit, commission_min, spread_bps, borrow_bps_annual, margin, "
-            "volume_cap, settlement_days, dividends"
+            "volume_cap, settlement_days, dividends, same_bar"
         ),
     ] = None,
     seed: Annotated[int, Field(description="For random numbers in the strategy")] = 0,

@@ -29,7 +29,8 @@ ACCOUNT_SIZE = 16
 # rules: constants of one run
 COMMISSION, SLIPPAGE, WHOLE_LOTS, FILL_AT_CLOSE = 0, 1, 2, 3
 PER_UNIT, COMMISSION_MIN, HALF_SPREAD, BORROW, MARGIN, MAINTENANCE, VOLUME_CAP, SETTLEMENT = range(4, 12)
-RULES_SIZE = 12
+NEXT_BAR = 12
+RULES_SIZE = 13
 
 
 def make_rules(
@@ -46,6 +47,7 @@ def make_rules(
     maintenance: float | None = None,
     volume_cap: float | None = None,
     settlement_days: int = 0,
+    next_bar: bool = False,
 ) -> Floats:
     """Returns the rules of a run as the kernel reads them.
 
@@ -63,6 +65,7 @@ def make_rules(
             None: half of `margin` where that is below 1, else 0.
         volume_cap: Part of a bar's volume that may be traded on it; None: any amount.
         settlement_days: Sessions until the proceeds of a sale may pay for a purchase: 0, 1 or 2.
+        next_bar: Whether a bracket after a limit or stop entry begins with the next bar only.
     """
     rules = np.zeros(RULES_SIZE)
     rules[[COMMISSION, SLIPPAGE, WHOLE_LOTS, FILL_AT_CLOSE]] = commission, slippage, whole, at_close
@@ -71,6 +74,7 @@ def make_rules(
     rules[MAINTENANCE] = (margin / 2.0 if margin < 1.0 else 0.0) if maintenance is None else maintenance
     rules[VOLUME_CAP] = 0.0 if volume_cap is None else volume_cap
     rules[SETTLEMENT] = settlement_days
+    rules[NEXT_BAR] = next_bar
     return rules
 
 

@@ -22,6 +22,8 @@ BOOK_SIZE = 17
 # and the bar's volume did not suffice: what is left fills at the next open.
 DEAD = -1.0
 AT_OPEN, IN_STOPS, IN_LIMITS, AT_CLOSE = range(4)
+WAITS, WAITS_BUT_PROFIT = 3.0, 3.5
+"""In the place of the phase: a leg that begins with the next bar; a take-profit that may come before."""
 NEVER = np.iinfo(np.int64).max
 
 _MARKET, _BY_TARGET, _PROFIT, _LOSS = o.BY_MARKET, o.BY_TARGET, o.BY_TAKE_PROFIT, o.BY_STOP_LOSS
@@ -60,8 +62,9 @@ def add_leg(
     for row in range(entry + 1, count):
         if book[row, ID] == order and book[row, LEG] == 1.0 and book[row, KIND] == kind:
             book[row, SIZE] += size
-            book[row, BORN] = born
-            book[row, ORIGIN] = origin
+            if born % 4.0 < WAITS:  # else what protects already goes on
+                book[row, BORN] = born
+                book[row, ORIGIN] = origin
             return
     if count >= book.shape[0]:
         account[OVERFLOW] = 1.0

@@ -146,6 +146,7 @@ def rules(settings: Mapping[str, Any]) -> Floats:
         margin=float(settings.get("margin", 1.0)),
         volume_cap=settings.get("volume_cap"),
         settlement_days=int(settings.get("settlement_days", 0)),
+        next_bar=settings.get("same_bar") == "next_bar",
     )
 
 

@@ -18,11 +18,12 @@ So a buy limit fills at min(open, limit), a buy stop at max(open, stop), and a d
 fills before the open of bar i+1, or the close of bar i where that was asked for.
 
 Brackets: a filled entry leaves a take-profit and a stop-loss on the position, one cancels the other, they
-only reduce, and they end when the position is closed or reversed. A leg that the entry's
-own price is already beyond fills at that price, not at its level. In the entry's own bar the
-stop-loss counts as hit if the range touches it; a take-profit does not count after an entry by a limit
-inside the bar, because the favourable price may have come first. A partial fill of the entry is protected
-at once; when a leg is reached, what is left of its entry is canceled.
+only reduce, and they end when the position is closed or reversed. Where the rules say `next_bar`, those of
+a limit or stop entry begin with the next bar, but for a take-profit after a stop entry in a bar that does not
+reach the stop-loss. Otherwise, in the entry's own bar, a leg that its price is already beyond fills at that
+price, not at its level; the stop-loss counts as hit if the range touches it; a take-profit does not count
+after an entry by a limit inside the bar, because the favourable price may have come first. A partial fill of
+the entry is protected at once; when a leg is reached, what is left of its entry is canceled.
 Trailing stops follow the extreme of *finished* bars, starting at the close of the deciding bar; a trailing
 stop-loss starts at the entry's price, and the bar of the entry counts if that was at its open.
 Of the orders of one `oco` group the first fill, even a partial one, cancels the others.
@@ -66,6 +67,7 @@ from neural_trader_tools.engine.account import (
     LIQUIDATIONS,
     MAINTENANCE,
     MARGIN,
+    NEXT_BAR,
     OVERFLOW,
     PER_UNIT,
     POSITION,
@@ -112,6 +114,8 @@ from neural_trader_tools.engine.book import (
     TRAIL,
     TRAIL_BY,
     TRAIL_LOSS,
+    WAITS,
+    WAITS_BUT_PROFIT,
     add_leg,
     close_up,
     kill,
@@ -297,6 +301,8 @@ def _fill(
             most = float(np.floor(most))
         if most <= 0.0:
             _leave(row, kind, side, book[row, SIZE], book)
+            if is_leg:
+                _end_entry(order, account, book, states)
             return
         is_rest_left = True
         traded = math.copysign(most, traded)
@@ -342,10 +348,18 @@ def _fill(
         part = min(abs(traded), abs(wanted))
         born = bar * 4.0 + phase
         stop_loss, take_profit = book[row, STOP_LOSS], book[row, TAKE_PROFIT]
+        waits = rules[NEXT_BAR] != 0.0 and kind != _MARKET
+        if waits:
+            born = bar * 4.0 + WAITS
         if not (math.isnan(stop_loss) and math.isnan(book[row, TRAIL_LOSS])):
             add_leg(row, True, part, stop_loss, born, market, account, book)
         if not math.isnan(take_profit):
+            if waits and kind in (_STOP, _TRAIL):
+                born = bar * 4.0 + WAITS_BUT_PROFIT
             add_leg(row, False, part, take_profit, born, market, account, book)
+            last = int(account[BOOKED]) - 1
+            if waits and book[last, ID] == order and book[last - 1, ID] == order:
+                book[last, STOP_LOSS] = book[last - 1, STOP]
     if not is_rest_left:
         kill(book, row, _FILLED, states)
     elif kind != _BY_TARGET:
@@ -452,6 +466,10 @@ def _level(
     side, stop, limit = book[row, SIDE], book[row, STOP], book[row, LIMIT]
     is_stopped = math.isnan(stop)  # an order without a stop, or a stop-limit that was triggered
     born = book[row, BORN] - bar * 4.0
+    if born >= WAITS:  # of the favourable level of a stop's entry the path is known, if the other stays away
+        other = book[row, STOP_LOSS]
+        if born == WAITS or phase != IN_LIMITS or (high >= other if side > 0.0 else low <= other):
+            return np.nan
     if phase == AT_OPEN:
         if kind in (_MARKET, _BY_TARGET):
             return np.nan if at_close else open_  # what a close left unfilled goes on at the next one
@@ -463,7 +481,7 @@ def _level(
         return open_ if is_stopped and side * (limit - open_) >= 0.0 else np.nan
     is_touched = (side > 0.0 and high >= stop) or (side < 0.0 and low <= stop)
     if phase == IN_STOPS:
-        if not is_touched:
+        if not is_touched or math.isinf(stop):  # infinite: what is left of it had its turn at the open
             return np.nan
         if kind == _STOP_LIMIT and side * (limit - stop) < 0.0:
             book[row, STOP] = np.nan  # triggered beyond its limit: waits as a limit
