@@ -21,7 +21,8 @@ RULES_SET: dict[str, Any] = {
     "borrow_bps_annual": 300,
     "margin": 0.5,
     "volume_cap": 0.1,
-    "dividends": "paid", "same_bar": "next_bar",
+    "dividends": "paid",
+    "same_bar": "next_bar",
 }
 
 

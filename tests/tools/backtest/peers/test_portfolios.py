@@ -42,7 +42,7 @@ def both(
     )
     made: Any = vectorbt.Portfolio.from_orders(
         close, size=asked, size_type="targetpercent", price=open_, val_price=open_, fees=fee, init_cash=CASH,
-        cash_sharing=True, group_by=True, call_seq="auto", freq="1D",
+        cash_sharing=True, group_by=True, call_seq="auto", freq="1D", engine="rust",
     )  # fmt: skip
     return ours.equity, made.value().to_numpy()
 
