@@ -262,3 +262,46 @@ def test_prices_and_cash_times_four_are_equity_times_four(
     )
     assert np.array_equal(one.equity * 4, four.equity)
     assert np.array_equal(one.positions, four.positions)
+
+
+@MANY
+@given(
+    sold=st.integers(1, 100),
+    fraction=st.sampled_from([0.25, 0.5, 1.0]),
+    days=st.sampled_from([1, 2]),
+    waits=st.integers(0, 2),
+    whole=st.booleans(),
+    asks=st.sampled_from(["target", "fraction", "quantity"]),
+)
+def test_a_purchase_before_proceeds_settle_is_paid_from_settled_cash_to_the_last_unit(
+    sold: int, fraction: float, days: int, waits: int, whole: bool, asks: str
+) -> None:
+    """Buy a part, sell some of it, want everything at once: what was sold must not pay for any of it."""
+    bars = np.full((6, 5), 10.0)
+    bars[:, 4] = 1e6
+    market = Market(bars, np.arange(6, dtype=np.int64) * DAY_US, np.empty(0))
+    bought = 100 * fraction
+    sold_units = min(float(sold), bought)
+    unsettled = 10 * sold_units if waits < days else 0.0
+    settled = 1000.0 - 10 * bought + 10 * sold_units - unsettled
+    last = order_row(2 + waits, 1.0, 1.0, by=o.FRACTION)
+    if asks == "target":
+        last = order_row(2 + waits, 0.0, 1.0, action=o.TARGET)
+    elif asks == "quantity":  # half a unit more than the settled cash can pay
+        last = order_row(2 + waits, 1.0, settled / 10 + 0.5)
+    first = [order_row(0, 1.0, bought), order_row(2, -1.0, sold_units)]
+    stream = np.array([*first, last])
+    rules = kernel.make_rules(settlement_days=days, whole=whole)
+    found = play(market, stream, rules)
+    bars_of = found.fills[found.fills[:, 1] == 2]
+    paid = float((bars_of[bars_of[:, 0] == 3 + waits, 2] * 10).sum())
+    if asks == "quantity" and not whole:
+        assert paid == 0.0
+    else:
+        assert paid == pytest.approx(np.floor(settled / 10 + 1e-9) * 10 if whole else settled)
+
+
+def order_row(
+    bar: int, side: float, size: float, *, action: int = o.ORDER, by: int = o.QUANTITY
+) -> list[float]:
+    return [bar, action, side, size, by, NAN, NAN, NAN, NAN, NAN, 0.0, NAN, NAN, 0.0]

@@ -87,8 +87,6 @@ class Chance(Strategy):
 
 
 def rule_row(draw: dict[str, Any]) -> dict[str, Any]:
-    if draw["lots"] == "whole":
-        draw = {name: value for name, value in draw.items() if name != "volume_cap"}
     return {"cash": 10_000.0, "commission_bps": 5, "slippage_bps": 3, **draw}
 
 

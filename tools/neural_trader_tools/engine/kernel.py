@@ -170,6 +170,7 @@ _QUANTITY, _OCO = o.QUANTITY, o.OCO
 _MARKET, _LIMIT, _STOP, _STOP_LIMIT, _TRAIL = o.BY_MARKET, o.BY_LIMIT, o.BY_STOP, o.BY_STOP_LIMIT, o.BY_TRAIL
 _LOSS, _BY_TARGET = o.BY_STOP_LOSS, o.BY_TARGET
 _WORKING, _WORKING_MAX = o.WORKING, o.WORKING_MAX
+_BLOCK = 16
 # floats, because numba compiles a function once more for each literal integer it is called with
 _FILLED, _REJECTED, _CANCELED = float(o.FILLED), float(o.REJECTED), float(o.CANCELED)
 _EXPIRED, _DONE, _LIQUIDATED = float(o.EXPIRED), float(o.DONE), float(o.BY_LIQUIDATION)
@@ -753,34 +754,56 @@ def play(
     )  # fmt: skip
 
 
+@compiled_bare
+def _next_change(targets: Floats, first: int, last: float) -> int:
+    """Returns the first bar from `first` on whose target is neither NaN nor `last`, or the count of bars.
+
+    Blocks of bars without any are passed over at once, in vector instructions.
+    """
+    bars = targets.shape[0]
+    bar = first
+    while bar < bars:
+        if bar + _BLOCK <= bars:
+            found = 0
+            for ahead in range(bar, bar + _BLOCK):
+                found |= targets[ahead] != last
+            if found == 0:
+                bar += _BLOCK
+                continue
+        until = min(bar + _BLOCK, bars)
+        while bar < until:
+            if targets[bar] != last and not math.isnan(targets[bar]):
+                return bar
+            bar += 1
+    return bars
+
+
 @compiled
 def target_changes(targets: Floats) -> Floats:
     """Returns the order stream of a target-exposure array: one row wherever the target changes.
 
     The target before the first bar is 0; NaN keeps the last one.
     """
+    bars = targets.shape[0]
+    changes = np.empty(bars, dtype=np.int64)  # only as much of it as is written takes memory
     count = 0
-    last = 0.0
-    for bar in range(targets.shape[0]):
-        if not math.isnan(targets[bar]) and targets[bar] != last:
-            last = targets[bar]
-            count += 1
+    bar = _next_change(targets, 0, 0.0)
+    while bar < bars:
+        changes[count] = bar
+        count += 1
+        bar = _next_change(targets, bar + 1, targets[bar])
     commands = np.empty((count, 14))
-    last = 0.0
-    row = 0
-    for bar in range(targets.shape[0]):
-        if not math.isnan(targets[bar]) and targets[bar] != last:
-            last = targets[bar]
-            commands[row, 0] = bar
-            commands[row, 1] = _TARGET
-            commands[row, 2] = 0.0
-            commands[row, 3] = last
-            commands[row, 4] = 0.0
-            for column in range(5, 10):
-                commands[row, column] = np.nan
-            commands[row, 10] = 0.0
-            commands[row, 11] = np.nan
-            commands[row, 12] = np.nan
-            commands[row, 13] = 0.0
-            row += 1
+    for row in range(count):
+        bar = changes[row]
+        commands[row, 0] = bar
+        commands[row, 1] = _TARGET
+        commands[row, 2] = 0.0
+        commands[row, 3] = targets[bar]
+        commands[row, 4] = 0.0
+        for column in range(5, 10):
+            commands[row, column] = np.nan
+        commands[row, 10] = 0.0
+        commands[row, 11] = np.nan
+        commands[row, 12] = np.nan
+        commands[row, 13] = 0.0
     return commands
