@@ -53,10 +53,10 @@ def once(action: Callable[[], Any]) -> tuple[Any, float]:
 
 def single() -> list[Case]:
     """SMA 20/50, long or flat, at the next open, 0.1 % commission, with full statistics."""
-    import pandas as pd
-    import phasor
-    import raptorbt
-    import vectorbt
+    pd: Any = import_module("pandas")
+    phasor: Any = import_module("phasor")
+    raptorbt: Any = import_module("raptorbt")
+    vectorbt: Any = import_module("vectorbt")
     from backtest import walk
 
     from neural_trader_tools.backtest.metrics import compute_metrics
@@ -136,7 +136,7 @@ def rule(fast, slow):
 
 def title_frame(prices: Any) -> Any:
     """Returns bars as backtesting.py wants them."""
-    import pandas as pd
+    pd: Any = import_module("pandas")
 
     index = pd.DatetimeIndex(prices.times.astype("datetime64[us]"))
     columns = ("open", "high", "low", "close", "volume")
@@ -145,8 +145,8 @@ def title_frame(prices: Any) -> Any:
 
 def slow_single(prices: Any) -> Any:
     """The same in backtesting.py, whose units are whole."""
-    peer = import_module("backtesting")
-    import pandas as pd
+    peer: Any = import_module("backtesting")
+    pd: Any = import_module("pandas")
 
     class Cross(peer.Strategy):
         def init(self) -> None:
@@ -176,7 +176,7 @@ def sweep() -> list[Case]:
     engine.sweep()
     samples = [once(engine.sweep)[1] for _ in range(9)]
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
-    import raptorbt
+    raptorbt: Any = import_module("raptorbt")
 
     config = raptorbt.BacktestConfig(initial_capital=CASH, fees=RATE, fill_timing="next_bar_open")
 
@@ -203,7 +203,7 @@ def sweep() -> list[Case]:
 
 def orders() -> list[Case]:
     """A limit entry each fifth bar with take-profit and stop-loss: compiled, and in Python."""
-    import phasor
+    phasor: Any = import_module("phasor")
     from strategies import BRACKET, COMPILED, frame, running
 
     from neural_trader_tools.backtest.prices import Prices
@@ -228,7 +228,7 @@ def orders() -> list[Case]:
 
     mine, theirs = by_turns(compiled, of_phasor)
     python_ms = by_turns(running(BRACKET, few))[0] * BARS / BARS_SLOW
-    peer = import_module("backtesting")
+    peer: Any = import_module("backtesting")
 
     class Bracket(peer.Strategy):
         def init(self) -> None: ...
@@ -259,9 +259,9 @@ def orders() -> list[Case]:
 
 def portfolio() -> list[Case]:
     """Equal weights of 500 symbols, restored monthly and daily at the next open, 0.1 % commission."""
-    import pandas as pd
-    import phasor
-    import vectorbt
+    pd: Any = import_module("pandas")
+    phasor: Any = import_module("phasor")
+    vectorbt: Any = import_module("vectorbt")
 
     from neural_trader_tools.engine import portfolio as engine
     from neural_trader_tools.engine.account import ACCOUNT_SIZE, make_rules
