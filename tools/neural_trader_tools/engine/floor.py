@@ -273,6 +273,11 @@ class Floor:
         self._waiting = [row for row in self._waiting if self._states[row] == o.WORKING]
         return self._waiting
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """Changes whenever the orders that wait may have changed."""
+        return self.time, self._rows
+
     def symbol_of(self, row: int) -> int:
         """Returns the number of the symbol of a row."""
         return int(self._row_symbols[row])
@@ -292,7 +297,7 @@ class Floor:
         columns = (events.symbols, events.bars, *(getattr(events, name) for name in COLUMNS))
         cells = zip(*(column[first:last].tolist() for column in columns), strict=True)
         for number, bar, open_, high, low, close, volume in cells:
-            desk = self.desks[number]
+            desk = self.desks[int(number)]
             desk.bars.count = bar + 1
             bars[self.symbols[number]] = new_tuple(Bar, (bar, time, open_, high, low, close, volume))
         return bars

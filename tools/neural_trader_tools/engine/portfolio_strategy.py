@@ -60,6 +60,8 @@ class Portfolio:
     _floor: "Floor"
     _hands: list[Strategy]
     _placed: dict[int, Order]
+    _told: tuple[int, int]
+    _found: "defaultdict[str, list[Order]]"
 
     def on_start(self) -> None:
         """Called once, before the first bar."""
@@ -102,10 +104,11 @@ class Portfolio:
     @property
     def orders(self) -> Mapping[str, list[Order]]:
         """Orders that are waiting to be filled, by symbol; an empty list where there are none."""
-        found: dict[str, list[Order]] = defaultdict(list)
-        for row in self._floor.working():
-            found[self._floor.symbols[self._floor.symbol_of(row)]].append(self._placed[row])
-        return found
+        if self._told != self._floor.version:
+            self._told, self._found = self._floor.version, defaultdict[str, list[Order]](list)
+            for row in self._floor.working():
+                self._found[self._floor.symbols[self._floor.symbol_of(row)]].append(self._placed[row])
+        return self._found
 
     def feature(self, symbol: str, expression: str, interval: str | None = None) -> Floats:
         """Returns a feature of one symbol up to and including its last bar; see `Strategy.feature`."""
@@ -168,4 +171,5 @@ def configure_portfolio(cls: type[Portfolio], params: Mapping[str, Any], floor: 
     attach("_floor", floor)
     attach("_hands", [configure(Strategy, {}, cast("Any", desk)) for desk in floor.desks])
     attach("_placed", {})
+    attach("_told", (-2, 0))
     return strategy
