@@ -7,6 +7,8 @@ STAMP  := $(VENV)/.installed
 APART  := .venv-evaluation
 LABELS := benchmarks/untrusted_text
 PEERS  := benchmarks/peers.constraints.txt
+# ta-lib-takt is a package `talib`, as TA-Lib is: only an environment of its own can hold it.
+TAKT   := .venv-takt
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
@@ -28,7 +30,12 @@ $(VENV)/.peers: pyproject.toml $(PEERS) $(STAMP)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PEERS) --group peers
 	@touch $@
 
-peers: $(VENV)/.peers  ## install the engines and libraries that tests and benchmarks compare us with
+$(TAKT)/.installed: $(PEERS) $(STAMP)
+	$(BIN)/python -m venv --clear $(TAKT)
+	$(BIN)/uv pip install --quiet --python $(TAKT)/bin/python -c $(PEERS) numpy polars ta-lib-takt==0.8.2
+	@touch $@
+
+peers: $(VENV)/.peers $(TAKT)/.installed  ## install the engines and libraries that tests and benchmarks compare us with
 
 format: setup  ## format the code
 	$(BIN)/ruff format .

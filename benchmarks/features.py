@@ -2,10 +2,7 @@
 
 Each side gets columns that are in memory and returns arrays; medians after one warm-up. One thread, and two
 where it says so; polars runs on its own pool. TA-Lib is in the dependency group `peers`. ta-lib-takt is a
-package `talib` as well, so it is measured in a process of its own, from a folder that TALIB_TAKT names:
-
-    uv pip install --target /some/folder --no-deps ta-lib-takt
-    TALIB_TAKT=/some/folder python benchmarks/features.py
+package `talib` as well: `make peers` puts it into .venv-takt, and a process of its own measures it there.
 """
 
 import importlib.util
@@ -26,6 +23,7 @@ import polars as pl
 sys.path.insert(0, str(Path(__file__).parent))
 from results import Case, time_ms, write_results
 
+TAKT = Path(__file__).parent.parent / ".venv-takt"
 ROWS = 1_000_000
 UPDATES = 20_000
 SYMBOLS, DAYS = 500, 2520
@@ -129,9 +127,9 @@ def talib_actions(talib: Any, columns: dict[str, Any]) -> dict[str, Callable[[],
 
 def takt_ms(bars: pl.DataFrame) -> dict[str, float]:
     """The same in a process that has ta-lib-takt; empty where there is none."""
-    folder = os.environ.get("TALIB_TAKT")
-    if not folder:
-        print("ta-lib-takt is not measured: see the docstring of benchmarks/features.py")
+    folder = next(map(str, TAKT.glob("lib/python*/site-packages")), None)
+    if folder is None:
+        print("ta-lib-takt is not measured: `make peers` installs it")
         return {}
     with tempfile.NamedTemporaryFile(suffix=".npz") as file:
         np.savez(file.name, **{name[0]: bars[name].to_numpy() for name in bars.columns})
@@ -145,8 +143,7 @@ def takt_ms(bars: pl.DataFrame) -> dict[str, float]:
 def measure_takt(path: str) -> None:
     import talib
 
-    assert "TALIB_TAKT" in os.environ
-    assert talib.__file__.startswith(os.environ["TALIB_TAKT"]), talib.__file__
+    assert Path(talib.__file__).is_relative_to(TAKT), talib.__file__
     columns = dict(np.load(path))
     print(json.dumps({name: time_ms(action) for name, action in talib_actions(talib, columns).items()}))
 
