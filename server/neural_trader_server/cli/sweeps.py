@@ -73,6 +73,8 @@ def sweep(
     """
     if resume is None and file is None:
         raise typer.BadParameter("give a strategy file, or --resume ID")
+    if heatmap is not None and not heatmap.parent.is_dir():  # before hours of work, not after them
+        raise typer.BadParameter(f"there is no folder {heatmap.parent}", param_hint="--heatmap")
     source = None if file is None else file.read_text(encoding="utf-8")
     given = [_split(text) for text in param or []]
     varied = {name: value for name, value in given if ":" in value or "," in value}
@@ -146,6 +148,8 @@ def sweep(
         if json_output:
             raise typer.Exit(HOST_LACKS if isinstance(error, HostError) else FAILED)
         raise error
+    if result["best"] is None and result["failed"] == result["combinations"]:  # each of them is told above
+        raise typer.Exit(FAILED)
 
 
 def _split(text: str) -> tuple[str, str]:

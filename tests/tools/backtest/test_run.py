@@ -264,6 +264,8 @@ async def test_a_backtest_sees_what_its_clock_knows(
 
 
 async def test_unknown_runs_and_bad_waits_are_refused(backtests: Backtests) -> None:
+    with pytest.raises(InputError, match="run_is_a_sweep"):
+        await backtests.verify("sw-0123456789")
     with pytest.raises(InputError, match="unknown_run"):
         await backtest_get(backtests, CALLER, run_id="bt-nothing")
     with pytest.raises(InputError, match="unknown_run"):

@@ -117,7 +117,7 @@ class RunLedger:
         """Returns a run.
 
         Raises:
-            InputError: there is none (`unknown_run`).
+            InputError: there is none (`unknown_run`), or it is a sweep (`run_is_a_sweep`).
         """
         with self._connect() as connection:
             row = connection.execute(
@@ -126,6 +126,13 @@ class RunLedger:
             newest = connection.execute(
                 "SELECT run_id FROM backtest_runs ORDER BY created_time DESC, rowid DESC LIMIT 3"
             ).fetchall()
+        if row is None and run_id.startswith("sw-"):
+            raise InputError(
+                "run_is_a_sweep",
+                f"{run_id:.60} is a sweep of many backtests",
+                "run the combination that you mean with backtest_start (params and seed of its row in the"
+                " sweep's table) and use that run_id",
+            )
         if row is None:
             known = ", ".join(found[0] for found in newest)
             raise InputError(
