@@ -93,7 +93,9 @@ async def test_an_agent_that_read_a_strategys_error_message_needs_a_person_until
         assert len((await call(client, "audit_search", type="taint.clear"))["entries"]) == 1
 
 
-async def test_a_strategys_numbers_do_not_taint_and_its_prints_are_not_shown(home: Home) -> None:
+async def test_a_strategys_numbers_do_not_taint_and_its_prints_are_shown_only_to_who_asks(
+    home: Home,
+) -> None:
     async with served(home) as client:
         checked = await call(client, "strategy_check", source=PRINTS, symbol="AAPL")
         assert checked["ok"], checked
@@ -102,6 +104,9 @@ async def test_a_strategys_numbers_do_not_taint_and_its_prints_are_not_shown(hom
         assert result["state"] == "completed"
         assert WORDS not in json.dumps(result)
         assert (await preview(client, 2_000))["verdict"]["decision"] == "allow"
+        told = await call(client, "backtest_get", run_id=started["run_id"], format="output")
+        assert told["output"] == f"{WORDS}\n"
+        assert (await preview(client, 2_000))["verdict"]["decision"] == "needs_approval"
 
 
 async def test_a_failed_backtest_shows_its_words_only_with_a_mark(home: Home) -> None:

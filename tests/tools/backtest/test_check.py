@@ -303,7 +303,7 @@ async def test_a_clock_that_cannot_be_pinned_is_read_off_the_source(backtests: B
         ("x = 1\ndef signals(bars):\n    return bars['close']\n", "target_out_of_range", 2, "bar 0"),
         ("def signals(bars, n):\n    return bars['close'] * 0\n", "missing_parameter", 1, "'n'"),
         (
-            "class A(Strategy):\n  def on_bars(self, bar): pass\n",
+            "class A(Strategy):\n  def on_barr(self, bar): pass\n",
             "unknown_method",
             2,
             "did you mean 'on_bar'",
@@ -334,7 +334,7 @@ async def test_problems_name_their_line(
 
 async def test_all_problems_come_at_once(backtests: Backtests) -> None:
     source = (
-        "import os\nimport requests\nclass A(Strategy):\n  def on_bars(self, bar):\n"
+        "import os\nimport requests\nclass A(Strategy):\n  def on_barr(self, bar):\n"
         "    self.buy(quantty=self.feature('rsj(2)')[-1])\n"
     )
     checked = await strategy_check(backtests, source=source, symbol="MSFT")

@@ -139,16 +139,17 @@ async def test_a_running_backtest_shows_how_far_it_is_and_what_it_printed(backte
             await backtest_get(backtests, CALLER, run_id=started.run_id, wait_s=60)
     assert told == sorted(told)
     with collecting() as readings:
-        shown = await backtest_get(backtests, CALLER, run_id=started.run_id)
+        shown = await backtest_get(backtests, CALLER, run_id=started.run_id, format="output")
     assert (shown.state, shown.output) == ("running", "line one\nsee bar 40\n")
     assert 0.0 < shown.progress < 0.1
     assert [(reading.source, reading.text) for reading in readings] == [(Source.SANDBOX, shown.output)]
-    with collecting() as readings:
-        brief = await backtest_get(backtests, CALLER, run_id=started.run_id, format="brief")
-    assert (brief.output, readings) == ("", [])
+    for form in ("full", "brief"):
+        with collecting() as readings:
+            quiet = await backtest_get(backtests, CALLER, run_id=started.run_id, format=form)
+        assert (quiet.output, readings) == ("", [])
     canceled = await backtest_cancel(backtests, CALLER, run_id=started.run_id)
     assert canceled.state == "canceled"
-    ended = await backtest_get(backtests, CALLER, run_id=started.run_id)
+    ended = await backtest_get(backtests, CALLER, run_id=started.run_id, format="output")
     assert (ended.progress, ended.output) == (shown.progress, shown.output)
 
 
@@ -156,6 +157,7 @@ async def test_the_last_lines_of_a_talkative_strategy_are_kept(backtests: Backte
     source = "for n in range(3000): print('line', n)\n" + CROSS
     done = await finish(backtests, source=source)
     assert done.state == "completed"
+    done = await backtest_get(backtests, CALLER, run_id=done.run_id, format="output")
     assert len(done.output) <= 2000
     assert done.output.startswith("line 2")
     assert done.output.endswith("\nline 2999\n")

@@ -42,7 +42,7 @@ class BacktestStatus(BaseModel):
     strategy_id: str | None = None
     params: dict[str, object]
     settings: dict[str, object] = Field(description="As of backtest_start, with its rules")
-    output: str = Field(default="", description="Last lines it printed; absent in brief")
+    output: str = Field(default="", description="Last lines it printed (format output)")
     error: str | None = None
 
 
@@ -52,10 +52,10 @@ async def backtest_get(
     *,
     run_id: Annotated[str, Field(description="From backtest_start or backtest_sweep")],
     wait_s: Annotated[float, Field(description="Wait for the end, at most 60")] = 0.0,
-    format: Annotated[str, Field(description="full, or brief: ten metrics")] = "full",  # noqa: A002  # the contract's name
+    format: Annotated[str, Field(description="full; brief: ten metrics; output: also prints")] = "full",  # noqa: A002  # the contract's name
 ) -> BacktestStatus:
     """Returns a backtest's state, metrics, warnings and handles, waiting up to wait_s seconds for its end."""
-    choose("format", format, ("full", "brief"))
+    choose("format", format, ("full", "brief", "output"))
     if is_sweep(run_id):
         from neural_trader_tools.backtest.sweep import sweep_get
 
@@ -63,11 +63,11 @@ async def backtest_get(
     record = await backtests.get(run_id, wait_s)
     if record.error is not None and speaks_for_guest(record.error):
         expose(Source.SANDBOX, record.error)
-    if format == "full" and record.output:
+    if format == "output" and record.output:  # whoever reads a stranger's text is marked: only where asked
         expose(Source.SANDBOX, record.output)
     if record.agent != caller.agent and any(_has_words(value) for value in record.request.params.values()):
         expose(Source.AGENT, _PARAMS.dump_json(dict(record.request.params)).decode())
-    return status_of(record, brief=format == "brief")
+    return status_of(record, brief=format == "brief", output=format == "output")
 
 
 def speaks_for_guest(failure: str) -> bool:
@@ -80,8 +80,8 @@ def _has_words(value: object) -> bool:
     return not isinstance(value, int | float | None)
 
 
-def status_of(record: BacktestRecord, *, brief: bool = False) -> BacktestStatus:
-    """Returns a record as the tool shows it."""
+def status_of(record: BacktestRecord, *, brief: bool = False, output: bool = False) -> BacktestStatus:
+    """Returns a record as the tool shows it; `output` adds what the strategy printed, a stranger's text."""
     metrics = record.metrics or {}
     if brief:
         metrics = {name: metrics[name] for name in _BRIEF if name in metrics}
@@ -100,6 +100,6 @@ def status_of(record: BacktestRecord, *, brief: bool = False) -> BacktestStatus:
         strategy_id=request.strategy_id,
         params=dict(request.params),
         settings=request.settings.model_dump(mode="json"),
-        output="" if brief else record.output,
+        output=record.output if output else "",
         error=record.error,
     )

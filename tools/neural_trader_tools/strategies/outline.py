@@ -81,9 +81,9 @@ def read_outline(source: str) -> Outline:
         elif isinstance(node, ast.ImportFrom):
             imports.append(("." * node.level + (node.module or ""), node.lineno))
     methods = [node for cls in defined for node in cls.body if isinstance(node, ast.FunctionDef)]
-    deciding = functions[-1:] or rules[-1:] or [
-        node for node in methods if node.name in ("on_bar", "on_bars")
-    ]
+    deciding = (
+        functions[-1:] or rules[-1:] or [node for node in methods if node.name in ("on_bar", "on_bars")]
+    )
     entry = deciding[0] if deciding else None
     return Outline(
         signals=lines.get("signals"),
