@@ -9,6 +9,8 @@ LABELS := benchmarks/untrusted_text
 PEERS  := benchmarks/peers.constraints.txt
 # ta-lib-takt is a package `talib`, as TA-Lib is: only an environment of its own can hold it.
 TAKT   := .venv-takt
+# One more than cores: tests that wait for their children would leave cores idle.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
@@ -20,7 +22,8 @@ help:  ## show the targets
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; run: make PYTHON=python3.11 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sample,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[sample,dev]'
 	$(BIN)/neural-trader setup
 	@touch $@
 
@@ -48,7 +51,7 @@ lint: setup  ## ruff, pyright strict, import contracts
 	$(BIN)/lint-imports
 
 test: setup  ## the whole suite, on all cores
-	$(BIN)/pytest -m 'not slow' -n auto --dist loadfile
+	$(BIN)/pytest -m 'not slow' -n $(WORKERS) --dist loadfile
 
 check: lint test  ## what CI runs
 

@@ -1,7 +1,9 @@
 """Fixtures that every test may use."""
 
+import asyncio
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +19,11 @@ from neural_trader_tools.market.providers.sample import fetch_sample
 # Nothing gates on wall time; CI draws the same examples every time, a developer draws new ones.
 settings.register_profile("here", deadline=None, derandomize=os.environ.get("CI") == "true")
 settings.load_profile("here")
+
+
+# Tests of `Surroundings` pin this process's clocks; loops of session fixtures run on beside them, and a timer
+# set by a pinned clock would wait for years.
+asyncio.BaseEventLoop.time = lambda self, monotonic=time.monotonic: monotonic()
 
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and children would inherit that.

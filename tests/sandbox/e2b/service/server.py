@@ -35,6 +35,7 @@ from neural_trader_sandbox.local.sandbox import LocalSandbox
 API_KEY = "e2b_0123456789abcdef0123456789abcdef01234567"
 PLANES = {envd.PORT: "envd", interpreter.PORT: "code"}
 START_S = 20.0
+END_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +147,9 @@ class Service:
             yield
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(END_S)
             listener.close()
+        assert not thread.is_alive(), f"the test service did not end in {END_S:g} s"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Log a request, let a fault have its way, and pass it to its plane."""
