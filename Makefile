@@ -11,6 +11,9 @@ PEERS  := benchmarks/peers.constraints.txt
 TAKT   := .venv-takt
 # One more than cores: tests that wait for their children would leave cores idle.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+# Python writes what it compiled, whatever the caller's shell says: the suite and the sandbox start hundreds of
+# processes, and each would compile every module again (three times as long as its work).
+export PYTHONDONTWRITEBYTECODE :=
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process a test starts compiles every module again
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: two threads of it starve a busy machine
 
 import pytest
