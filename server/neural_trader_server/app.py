@@ -6,7 +6,8 @@ it uses; the server asks for all of them.
 """
 
 import functools
-from collections.abc import AsyncGenerator, Mapping
+import pkgutil
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from importlib.metadata import version
@@ -287,37 +288,8 @@ class Services:
         return current_caller() or self.caller
 
     def provided(self) -> Mapping[type, object]:
-        """Returns every service by the type under which tools ask for it; builds them all."""
-        from neural_trader_governance.meters import Meter
-        from neural_trader_governance.policy.source import PolicySource
-        from neural_trader_memory.memory import Memory
-        from neural_trader_sandbox.port import Sandbox
-        from neural_trader_tools.backtest.run import Backtests
-        from neural_trader_tools.brokers.port import Broker
-        from neural_trader_tools.core.sandbox_health import SandboxHealth
-        from neural_trader_tools.market.archive import Archive
-        from neural_trader_tools.market.replay import ReplayClock
-        from neural_trader_tools.orders.desk import Desk
-        from neural_trader_tools.strategies.registry import StrategyRegistry
-
-        services: dict[Any, object] = {
-            Archive: self.archive,
-            Artifacts: self.artifacts,
-            Backtests: self.backtests,
-            Broker: self.broker,
-            Caller: self.caller,
-            Clock: self.clock,
-            Desk: self.desk,
-            Memory: self.memory,
-            Meter: self.meter,
-            PolicySource: self.policy,
-            StrategyRegistry: self.registry,
-            ReplayClock: self.replay,
-            Sandbox: self.sandbox,
-            SandboxHealth: self.sandbox_health,
-            Store: self.store,
-        }
-        return services
+        """Returns every service by the type under which tools ask for it; each is built at its first use."""
+        return _Provided(self)
 
     async def start(self) -> None:
         """Starts what lives in the background; `aclose` ends it. A second time does nothing."""
@@ -338,15 +310,15 @@ class Services:
         Raises:
             NeuralTraderError: as the tool does.
         """
-        from neural_trader_server.catalogue import CATALOGUE, bind
+        from neural_trader_server.catalogue import CATALOGUE, fill
 
         await self.start()
         spec = next(spec for spec in CATALOGUE if spec.name == name)
         if spec.toolset == "trading":
             await self.cosigner.confirm()
         given = {key: value for key, value in arguments.items() if value is not None}
-        answer = await bind(spec.load(), self.provided())(**given)
-        return dict(answer.structured_content or {})
+        facts, _ = await fill(spec.load(), self.provided()).answer(**given)
+        return facts
 
     async def deliver_alerts(self) -> None:
         """Delivers what a command has just raised; what fails is left to the servers, and to the next one."""
@@ -404,6 +376,50 @@ class Services:
         await anyio.to_thread.run_sync(
             functools.partial(self.record, caller, EntryType.BACKTEST_RESULT, payload=payload)
         )
+
+
+_OFFERED = {
+    "neural_trader_governance.identity.Caller": "caller",
+    "neural_trader_governance.meters.Meter": "meter",
+    "neural_trader_governance.policy.source.PolicySource": "policy",
+    "neural_trader_governance.store.Store": "store",
+    "neural_trader_governance.terms.clocks.Clock": "clock",
+    "neural_trader_memory.memory.Memory": "memory",
+    "neural_trader_sandbox.port.Sandbox": "sandbox",
+    "neural_trader_tools.artifacts.Artifacts": "artifacts",
+    "neural_trader_tools.backtest.run.Backtests": "backtests",
+    "neural_trader_tools.brokers.port.Broker": "broker",
+    "neural_trader_tools.core.sandbox_health.SandboxHealth": "sandbox_health",
+    "neural_trader_tools.market.archive.Archive": "archive",
+    "neural_trader_tools.market.replay.ReplayClock": "replay",
+    "neural_trader_tools.orders.desk.Desk": "desk",
+    "neural_trader_tools.strategies.registry.StrategyRegistry": "registry",
+}
+"""The attribute of `Services` that holds what a tool asks for. By name: a command that needs one of them
+should not have to import them all."""
+
+
+class _Provided(Mapping[type, object]):
+    """A desk's services by type, each built at its first use."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def __getitem__(self, kind: type) -> object:
+        return getattr(self._services, _OFFERED[_full_name(kind)])
+
+    def __contains__(self, kind: object) -> bool:
+        return isinstance(kind, type) and _full_name(kind) in _OFFERED
+
+    def __iter__(self) -> Iterator[type]:
+        return (pkgutil.resolve_name(name) for name in _OFFERED)
+
+    def __len__(self) -> int:
+        return len(_OFFERED)
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 @asynccontextmanager

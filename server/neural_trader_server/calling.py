@@ -7,11 +7,12 @@ not the process's: the gate sets it for the length of one call, and what the cal
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
-
-from mcp.server.context import ServerRequestContext
+from typing import TYPE_CHECKING, Any
 
 from neural_trader_governance.identity import Caller
+
+if TYPE_CHECKING:  # a command asks for its caller too, and would wait most of a second for the SDK
+    from mcp.server.context import ServerRequestContext
 
 SCOPE_KEY = "neural_trader.caller"
 """Where an authenticated HTTP request carries its caller, in the ASGI scope."""
@@ -34,7 +35,7 @@ def calling(caller: Caller | None) -> Generator[None]:
         _current.reset(token)
 
 
-def caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller | None:
+def caller_of(ctx: "ServerRequestContext[Any, Any]") -> Caller | None:
     """Returns who authenticated the HTTP request that brought this message; None where nobody had to."""
     scope = getattr(ctx.request, "scope", None)
     found = scope.get(SCOPE_KEY) if isinstance(scope, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]  # ASGI

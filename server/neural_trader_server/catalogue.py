@@ -10,16 +10,18 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import orjson
-from mcp.server.mcpserver.tools import Tool
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel
 
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.redaction import redact
 from neural_trader_server.calling import current_caller
+
+if TYPE_CHECKING:  # a command calls tools without it; to import it takes most of a second
+    from mcp.server.mcpserver.tools import Tool
+    from mcp.types import CallToolResult, ToolAnnotations
 
 TOOLSETS = (
     "core",
@@ -67,8 +69,10 @@ class ToolSpec:
             "Result", getattr(importlib.import_module(f"neural_trader_tools.{self.module}"), self.name)
         )
 
-    def annotations(self) -> ToolAnnotations:
+    def annotations(self) -> "ToolAnnotations":
         """Returns the hints that clients show and obey."""
+        from mcp.types import ToolAnnotations
+
         return ToolAnnotations(
             read_only_hint=self.read_only,
             destructive_hint=self.destructive,
@@ -137,11 +141,34 @@ CATALOGUE = (
 )
 
 
-def bind(function: Result, services: Mapping[type, object]) -> Callable[..., Awaitable[CallToolResult]]:
-    """Returns the function with its services filled in and only the agent's arguments left.
+@dataclass(frozen=True, slots=True)
+class BoundTool:
+    """A tool's function with its services filled in; only the agent's arguments are left.
 
-    The result model becomes both `structuredContent` and the same facts as compact JSON text,
-    since some clients show only one of them.
+    Attributes:
+        arguments: What the agent gives.
+        model: The result's.
+    """
+
+    _function: Result
+    _injected: tuple[object, ...]
+    arguments: tuple[inspect.Parameter, ...]
+    model: type[BaseModel]
+
+    async def answer(self, **given: Any) -> tuple[dict[str, Any], str]:
+        """Calls the tool; returns the result's facts and the same as compact JSON, with no secret in them."""
+        caller = current_caller()
+        # Many callers may be served at once: whose call this is stands in its context, not in the process.
+        own = [one if caller is None or not isinstance(one, Caller) else caller for one in self._injected]
+        result = await self._function(*own, **given)
+        facts = result.model_dump(mode="json", by_alias=True)
+        plain = orjson.dumps(facts).decode()
+        text = redact(plain)
+        return (facts if text == plain else orjson.loads(text)), text
+
+
+def fill(function: Result, services: Mapping[type, object]) -> BoundTool:
+    """Fills a tool's services in.
 
     Args:
         function: A tool: positional service parameters, keyword-only arguments, a pydantic result.
@@ -164,30 +191,37 @@ def bind(function: Result, services: Mapping[type, object]) -> Callable[..., Awa
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise TypeError(f"{function.__name__} must return a pydantic model, not {model}")
 
+    return BoundTool(function, tuple(injected), tuple(arguments), model)
+
+
+def bind(function: Result, services: Mapping[type, object]) -> "Callable[..., Awaitable[CallToolResult]]":
+    """Returns a tool as the SDK takes it, with its services filled in; see `fill`.
+
+    The result model becomes both `structuredContent` and the same facts as compact JSON text,
+    since some clients show only one of them.
+    """
+    from mcp.types import CallToolResult, TextContent
+
+    bound = fill(function, services)
+
     async def call(**given: Any) -> CallToolResult:
-        caller = current_caller()
-        # Many callers may be served at once: whose call this is stands in its context, not in the process.
-        own = injected if caller is None else [caller if isinstance(one, Caller) else one for one in injected]
-        result = await function(*own, **given)
-        facts = result.model_dump(mode="json", by_alias=True)
-        plain = orjson.dumps(facts).decode()
-        text = redact(plain)
-        if text != plain:
-            facts = orjson.loads(text)
+        facts, text = await bound.answer(**given)
         return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=facts)
 
     functools.update_wrapper(call, function, assigned=("__name__", "__qualname__", "__doc__", "__module__"))
     del call.__dict__["__wrapped__"]  # introspection must not look through to the services
-    returned = Annotated[CallToolResult, model]
-    call.__signature__ = signature.replace(  # pyright: ignore[reportFunctionMemberAccess]  # PEP 362 hook
-        parameters=arguments, return_annotation=returned
+    returned = Annotated[CallToolResult, bound.model]
+    call.__signature__ = inspect.Signature(  # pyright: ignore[reportFunctionMemberAccess]  # PEP 362 hook
+        bound.arguments, return_annotation=returned
     )
-    call.__annotations__ = {item.name: item.annotation for item in arguments} | {"return": returned}
+    call.__annotations__ = {item.name: item.annotation for item in bound.arguments} | {"return": returned}
     return call
 
 
-def build_tool(spec: ToolSpec, services: Mapping[type, object]) -> Tool:
+def build_tool(spec: ToolSpec, services: Mapping[type, object]) -> "Tool":
     """Returns the SDK's tool for a catalogue entry, with schemas cut to what an agent needs."""
+    from mcp.server.mcpserver.tools import Tool
+
     function = spec.load()
     tool = Tool.from_function(
         bind(function, services),

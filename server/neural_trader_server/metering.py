@@ -19,7 +19,6 @@ import anyio
 import anyio.to_thread
 import orjson
 import structlog
-from mcp.types import CallToolResult
 from pydantic import JsonValue
 
 from neural_trader_governance.errors import ConfigurationError, HostError, InputError, StorageError
@@ -78,6 +77,8 @@ class Measured:
 
     def read(self, result: object) -> None:
         """Notes the size of a result, and how many rows of data it is about."""
+        from mcp.types import CallToolResult  # the SDK is long there where a call is measured
+
         if isinstance(result, CallToolResult):
             self.result_bytes = len(result.model_dump_json(by_alias=True, exclude_none=True))
             facts: object = result.structured_content

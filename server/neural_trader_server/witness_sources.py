@@ -4,8 +4,6 @@ import hashlib
 import time
 from typing import Protocol
 
-import httpx
-
 from neural_trader_governance.audit.submissions import BODY_BYTES_MAX
 from neural_trader_governance.audit.witness import Answer, Witness
 from neural_trader_governance.errors import ConfigurationError, NetworkError
@@ -62,6 +60,8 @@ class HttpWitness:
         return answer.body
 
     def _ask(self, method: str, path: str, body: bytes) -> Answer:
+        import httpx  # a fifth of a second, which a desk without a witness need not wait
+
         until = time.monotonic() + _WHOLE_ANSWER_S
         try:
             with (
