@@ -34,6 +34,7 @@ setup: $(STAMP)  ## create .venv, install the pinned dependencies, the sample da
 
 $(VENV)/.peers: pyproject.toml $(PEERS) $(STAMP)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PEERS) --group peers
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps alpaca-mcp-server==2.4.0  # read, never run: it needs another mcp
 	@touch $@
 
 $(TAKT)/.installed: $(PEERS) $(STAMP)
