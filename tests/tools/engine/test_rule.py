@@ -68,7 +68,7 @@ def test_machine_code_gives_what_python_gives_and_nan_where_a_feature_is_nan(
         for a, b in zip(one, other, strict=True)
     ]
     assert np.array_equal(targets, plain, equal_nan=True)
-    assert cross.machine(2.0, 1.0, 2, 4, short, size) == size
+    assert cross.machine(2.0, 1.0, 2, 4, short, size) == cross.function(2.0, 1.0, size=size)
 
 
 def test_a_run_gives_the_signals_of_the_same_strategy_written_with_polars() -> None:
