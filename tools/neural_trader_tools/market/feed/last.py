@@ -1,0 +1,59 @@
+"""The last-value cache: the newest trade, quote and bar of every symbol, by the vendor's time."""
+
+from neural_trader_tools.market.feed.ticks import SECOND_NS, BarTick, Quote, Tick, Trade
+
+
+class LastValues:
+    """What is newest; a tick that arrives late never replaces a newer one."""
+
+    def __init__(self) -> None:
+        self._trades: dict[str, Trade] = {}
+        self._quotes: dict[str, Quote] = {}
+        self._bars: dict[tuple[str, str], BarTick] = {}
+
+    def update(self, tick: Tick) -> bool:
+        """Takes a tick in; returns false where a newer one is there already.
+
+        Of two with the same time the one received later counts: it is the correction.
+        """
+        if isinstance(tick, Trade):
+            trade = self._trades.get(tick.symbol)
+            if trade is not None and trade.ts_event_ns > tick.ts_event_ns:
+                return False
+            self._trades[tick.symbol] = tick
+        elif isinstance(tick, Quote):
+            quote = self._quotes.get(tick.symbol)
+            if quote is not None and quote.ts_event_ns > tick.ts_event_ns:
+                return False
+            self._quotes[tick.symbol] = tick
+        else:
+            bar = self._bars.get((tick.symbol, tick.interval))
+            if bar is not None and bar.ts_event_ns > tick.ts_event_ns:
+                return False
+            self._bars[tick.symbol, tick.interval] = tick
+        return True
+
+    def trade(self, symbol: str) -> Trade | None:
+        """Returns the newest trade, None where there was none."""
+        return self._trades.get(symbol)
+
+    def quote(self, symbol: str) -> Quote | None:
+        """Returns the newest quote, None where there was none."""
+        return self._quotes.get(symbol)
+
+    def bar(self, symbol: str, interval: str) -> BarTick | None:
+        """Returns the newest complete bar, None where there was none."""
+        return self._bars.get((symbol, interval))
+
+    def age_s(self, symbol: str, now_ns: int) -> float | None:
+        """Returns the seconds since the symbol's newest trade or quote; None where there was none."""
+        times = [
+            tick.ts_event_ns
+            for tick in (self._trades.get(symbol), self._quotes.get(symbol))
+            if tick is not None
+        ]
+        return (now_ns - max(times)) / SECOND_NS if times else None
+
+    def symbols(self) -> list[str]:
+        """Returns every symbol that had a trade or a quote."""
+        return sorted({*self._trades, *self._quotes})

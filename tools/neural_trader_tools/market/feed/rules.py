@@ -1,0 +1,284 @@
+"""Data-quality rules of a live feed: a verdict with its reason for every tick, one symbol at a time.
+
+| verdict | means | reasons |
+|---|---|---|
+| pass | nothing is wrong | |
+| flag | kept and used, marked | `gap`, `out_of_order`, `stale`, `volume`, `jump_confirmed`, `one_sided` |
+| drop | an exact repeat of what was received before: nothing is lost | `duplicate` |
+| quarantine | kept apart, used nowhere | `bad_symbol`, `bad_price`, `bad_size`, `bad_bar`, `bad_time`, `future`, `crossed`, `contradicts`, `jump`, `too_many_symbols` |
+
+A jump is a move of more than 10 % a second since the last accepted price, where less than a second counts as
+one and more than five as five. A single bad print is thereby kept out; a level that three jumps in a row confirm
+is accepted as the new one, flagged. Trades, quotes (by their middle) and each interval's bars are judged apart.
+"""  # noqa: E501 (a table's row cannot be broken)
+
+import re
+from collections import Counter
+from typing import Literal
+
+import msgspec
+
+from neural_trader_governance.terms.instruments import SYMBOL_PATTERN
+from neural_trader_tools.market.feed.ticks import SECOND_NS, BarTick, Gap, Quote, Tick, Trade
+
+Action = Literal["pass", "flag", "drop", "quarantine"]
+
+_SYMBOL = re.compile(SYMBOL_PATTERN)
+_INFINITE = float("inf")
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """What becomes of a tick, and why."""
+
+    action: Action
+    reasons: tuple[str, ...] = ()
+
+
+class RuleLimits(msgspec.Struct, frozen=True, gc=False):
+    """The bounds of the rules; a feed of slow symbols wants a larger gap, crypto a larger jump."""
+
+    jump_per_s_max: float = 0.10
+    jump_span_s_max: float = 5.0
+    """Silence longer than this allows no larger jump."""
+    jumps_confirm: int = 3
+    volume_sigma_max: float = 3.0
+    volume_window: int = 500
+    """About so many of the latest sizes make up the mean and the deviation."""
+    volume_sizes_min: int = 30
+    gap_ns: int = 5 * SECOND_NS
+    stale_ns: int = 5 * SECOND_NS
+    future_ns: int = 5 * SECOND_NS
+    """How far a vendor's clock may run ahead of ours."""
+    symbols_max: int = 50_000
+    remembered_max: int = 400_000
+    """Ticks whose repeats are recognised, over all symbols: about 60 MB."""
+
+
+PASS = Verdict("pass")
+DUPLICATE = Verdict("drop", ("duplicate",))
+
+
+class _Series:
+    """What the rules remember of one symbol's trades, or quotes, or bars."""
+
+    __slots__ = ("deviation2", "event_ns", "jump_price", "jumps", "mean", "price", "recv_ns", "sizes")
+
+    def __init__(self) -> None:
+        self.event_ns = 0
+        self.recv_ns = 0
+        self.price = 0.0
+        self.jump_price = 0.0
+        self.jumps = 0
+        self.sizes = 0
+        self.mean = 0.0
+        self.deviation2 = 0.0
+
+
+class Rules:
+    """Judges ticks in the order of their arrival; not for several threads at once."""
+
+    def __init__(self, limits: RuleLimits | None = None) -> None:
+        self.limits = limits or RuleLimits()
+        self.checked = 0
+        self.reasons: Counter[str] = Counter()
+        """How often each reason was given."""
+        self.actions: Counter[Action] = Counter()
+        """How often each action other than `pass` was taken."""
+        self._trades: dict[str, _Series] = {}
+        self._quotes: dict[str, _Series] = {}
+        self._bars: dict[str, _Series] = {}
+        # Two generations of content by identity: the older is forgotten when the newer is full.
+        self._recent: dict[int, int] = {}
+        self._older: dict[int, int] = {}
+        self._generation_max = max(1, self.limits.remembered_max // 2)
+
+    def check(self, tick: Tick) -> Verdict:
+        """Returns the verdict on the next tick; counts it; remembers what later ticks are compared with."""
+        self.checked += 1
+        kind = type(tick)
+        if kind is Trade:
+            verdict = self._trade(tick)  # pyright: ignore[reportArgumentType]
+        elif kind is Quote:
+            verdict = self._quote(tick)  # pyright: ignore[reportArgumentType]
+        else:
+            verdict = self._bar(tick)  # pyright: ignore[reportArgumentType]
+        if verdict is not PASS:
+            self.actions[verdict.action] += 1
+            self.reasons.update(verdict.reasons)
+        return verdict
+
+    def silent(self, now_ns: int) -> list[Gap]:
+        """Returns one gap per symbol of which nothing was received for longer than the limit."""
+        heard: dict[str, int] = {}
+        for every in (self._trades, self._quotes):
+            for symbol, series in every.items():
+                heard[symbol] = max(heard.get(symbol, 0), series.recv_ns)
+        return [
+            Gap(symbol, recv_ns, now_ns, "silent")
+            for symbol, recv_ns in heard.items()
+            if now_ns - recv_ns > self.limits.gap_ns
+        ]
+
+    def _trade(self, trade: Trade) -> Verdict:
+        symbol, price, size, event_ns = trade.symbol, trade.price, trade.size, trade.ts_event_ns
+        series = self._trades.get(symbol)
+        if series is None:
+            series = self._first(self._trades, symbol, symbol)
+            if isinstance(series, Verdict):
+                return series
+        if not 0.0 < price < _INFINITE:
+            return _quarantined("bad_price")
+        if not 0.0 <= size < _INFINITE:
+            return _quarantined("bad_size")
+        if trade.trade_id:
+            seen = self._seen(
+                hash((symbol, trade.venue, trade.trade_id)), hash((price, size, event_ns, trade.conditions))
+            )
+        else:
+            seen = self._seen(hash((symbol, trade.venue, price, size, event_ns)), 0)
+        if seen is not None:
+            return seen
+        return self._continued(series, event_ns, trade.ts_recv_ns, price, size, live=True)
+
+    def _quote(self, quote: Quote) -> Verdict:
+        symbol, bid, ask, event_ns = quote.symbol, quote.bid, quote.ask, quote.ts_event_ns
+        series = self._quotes.get(symbol)
+        if series is None:
+            series = self._first(self._quotes, symbol, symbol)
+            if isinstance(series, Verdict):
+                return series
+        no_bid, no_ask = bid == 0.0 == quote.bid_size, ask == 0.0 == quote.ask_size
+        if (no_bid and no_ask) or not (
+            (no_bid or 0.0 < bid < _INFINITE) and (no_ask or 0.0 < ask < _INFINITE)
+        ):
+            return _quarantined("bad_price")
+        if not (0.0 <= quote.bid_size < _INFINITE and 0.0 <= quote.ask_size < _INFINITE):
+            return _quarantined("bad_size")
+        if bid > ask and not no_ask:
+            return _quarantined("crossed")
+        identity = hash((symbol, event_ns, bid, quote.bid_size, ask, quote.ask_size, quote.venue))
+        seen = self._seen(identity, 0)
+        if seen is not None:
+            return seen
+        if no_bid or no_ask:  # it has no middle to compare
+            verdict = self._continued(series, event_ns, quote.ts_recv_ns, series.price or bid or ask, None)
+            return _with(verdict, "one_sided")
+        return self._continued(series, event_ns, quote.ts_recv_ns, (bid + ask) * 0.5, None, live=True)
+
+    def _bar(self, bar: BarTick) -> Verdict:
+        symbol = bar.symbol
+        name = f"{symbol} {bar.interval}"
+        series = self._bars.get(name)
+        if series is None:
+            series = self._first(self._bars, name, symbol)
+            if isinstance(series, Verdict):
+                return series
+        low, high = bar.low, bar.high
+        if not (0.0 < low <= high < _INFINITE):
+            return _quarantined("bad_price")
+        if not (low <= bar.open <= high and low <= bar.close <= high):
+            return _quarantined("bad_bar")
+        if not 0.0 <= bar.volume < _INFINITE:
+            return _quarantined("bad_size")
+        identity = hash((name, bar.ts_event_ns, bar.open, high, low, bar.close, bar.volume))
+        seen = self._seen(identity, 1)
+        if seen is not None:
+            return seen
+        if bar.ts_event_ns == series.event_ns:  # a revision replaces its bar and is compared with nothing
+            return PASS
+        return self._continued(series, bar.ts_event_ns, bar.ts_recv_ns, bar.close, bar.volume)
+
+    def _first(self, every: dict[str, _Series], name: str, symbol: str) -> _Series | Verdict:
+        if _SYMBOL.fullmatch(symbol) is None:
+            return _quarantined("bad_symbol")
+        if len(every) >= self.limits.symbols_max:
+            return _quarantined("too_many_symbols")
+        series = every[name] = _Series()
+        return series
+
+    def _seen(self, identity: int, content: int) -> Verdict | None:
+        """Returns the verdict on a tick that was received before, None on a new one."""
+        known = self._recent.get(identity)
+        if known is None:
+            known = self._older.get(identity)
+        if known is not None:
+            return DUPLICATE if known == content else _quarantined("contradicts")
+        if len(self._recent) >= self._generation_max:
+            self._older, self._recent = self._recent, {}
+        self._recent[identity] = content
+        return None
+
+    def _continued(
+        self,
+        series: _Series,
+        event_ns: int,
+        recv_ns: int,
+        price: float,
+        size: float | None,
+        *,
+        live: bool = False,
+    ) -> Verdict:
+        """Compares a sound tick with its predecessors."""
+        limits = self.limits
+        if event_ns <= 0:
+            return _quarantined("bad_time")
+        if event_ns - recv_ns > limits.future_ns:
+            return _quarantined("future")
+        reasons = ()
+        late = False
+        before = series.price
+        if before:
+            elapsed = event_ns - series.event_ns
+            late = elapsed < 0
+            span_s = abs(elapsed) / SECOND_NS
+            allowed = limits.jump_per_s_max * min(max(span_s, 1.0), limits.jump_span_s_max)
+            if abs(price - before) > allowed * before:
+                if not self._confirmed(series, price):
+                    return _quarantined("jump")
+                reasons = ("jump_confirmed",)
+            series.jumps = 0
+            if late:
+                reasons += ("out_of_order",)
+            elif live and elapsed > limits.gap_ns:
+                reasons += ("gap",)
+        if live and recv_ns - event_ns > limits.stale_ns:
+            reasons += ("stale",)
+        if size is not None and _unusual(series, size, limits):
+            reasons += ("volume",)
+        if not late:  # a late tick is no newer price
+            series.event_ns = event_ns
+            series.price = price
+        series.recv_ns = recv_ns
+        return Verdict("flag", reasons) if reasons else PASS
+
+    def _confirmed(self, series: _Series, price: float) -> bool:
+        """Counts jumps that agree on a level; true where they are enough to believe it."""
+        if series.jumps and abs(price - series.jump_price) <= self.limits.jump_per_s_max * series.jump_price:
+            series.jumps += 1
+        else:
+            series.jumps = 1
+        series.jump_price = price
+        return series.jumps >= self.limits.jumps_confirm
+
+
+def _unusual(series: _Series, size: float, limits: RuleLimits) -> bool:
+    """Compares a size with the mean and deviation before it, then adds it to them (exponential window)."""
+    count = series.sizes
+    distance = size - series.mean
+    excess = distance * distance - limits.volume_sigma_max**2 * series.deviation2
+    unusual = count >= limits.volume_sizes_min and distance > 0.0 and excess > 0.0
+    series.sizes = count = count + 1
+    weight = 1.0 / min(count, limits.volume_window)
+    series.mean += weight * distance
+    series.deviation2 = (1.0 - weight) * (series.deviation2 + weight * distance * distance)
+    return unusual
+
+
+def _quarantined(reason: str) -> Verdict:
+    return Verdict("quarantine", (reason,))
+
+
+def _with(verdict: Verdict, reason: str) -> Verdict:
+    if verdict.action == "quarantine":
+        return verdict
+    return Verdict("flag", (*verdict.reasons, reason))
