@@ -166,7 +166,7 @@ def test_a_disk_that_stays_full_refuses_more_instead_of_filling_the_memory(
     journal.close()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), kept=st.integers(0, 3))
 def test_a_torn_tail_is_moved_aside_and_every_whole_batch_stays(
     data: st.DataObject, kept: int, tmp_path_factory: pytest.TempPathFactory

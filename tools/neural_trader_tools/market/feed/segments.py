@@ -131,24 +131,26 @@ def read_segment(path: Path, kind: str) -> tuple[Any, int, Damage | None]:
     Raises:
         OSError: the file cannot be opened.
     """
-    size = path.stat().st_size
+    # Not mapped into memory: a writer whose disk is full takes back what it wrote, under the reader.
+    content = path.read_bytes()
+    size = len(content)
     batches: list[Any] = []
     good = 0
     damage: Damage | None = None
     if size:
-        with _pa.memory_map(str(path)) as file:
-            try:
-                reader = _ipc.open_stream(file)
-                if not reader.schema.equals(SCHEMAS[kind]):
-                    raise ValueError(f"its schema is not that of {kind} events")
+        file = _pa.BufferReader(content)
+        try:
+            reader = _ipc.open_stream(file)
+            if not reader.schema.equals(SCHEMAS[kind]):
+                raise ValueError(f"its schema is not that of {kind} events")
+            good = file.tell()
+            while (batch := _next(reader)) is not None:
+                batches.append(batch)
                 good = file.tell()
-                while (batch := _next(reader)) is not None:
-                    batches.append(batch)
-                    good = file.tell()
-                if good < size:  # zeros look like the end of a stream
-                    raise ValueError("something follows the last batch")
-            except (_pa.ArrowException, OSError, ValueError, KeyError) as error:
-                damage = Damage(good, size - good, str(error)[:200])
+            if good < size:  # zeros look like the end of a stream
+                raise ValueError("something follows the last batch")
+        except (_pa.ArrowException, OSError, ValueError, KeyError) as error:
+            damage = Damage(good, size - good, str(error)[:200])
     table = _pa.Table.from_batches(batches, SCHEMAS[kind])
     return table, good, damage
 
