@@ -1,10 +1,17 @@
 """Fixtures that every test may use."""
 
 import asyncio
+import io
+import json
 import os
+import select
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +20,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy: two threads 
 
 import pytest
 from hypothesis import settings
+from tests.compiling import compile_all
 
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.providers.sample import fetch_sample
@@ -30,6 +38,13 @@ asyncio.BaseEventLoop.time = lambda self, monotonic=time.monotonic: monotonic()
 # A shell that starts the suite in the background has it ignore Ctrl-C, and children would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Fills the caches of machine code before the workers of a whole run start; see tests/compiling.py."""
+    is_controller = getattr(config.option, "numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ
+    if is_controller and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        compile_all()
 
 
 @pytest.fixture
@@ -59,3 +74,110 @@ def sample_archive_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sample") / "archive"
     fetch_sample(Archive(root))
     return root
+
+
+class Started:
+    """Our command line in a process that `starter_process.py` forked; used as a `subprocess.Popen` is."""
+
+    def __init__(self, told: int, fds: tuple[int, int, int]) -> None:
+        self._told = os.fdopen(told, "rb", buffering=0)
+        self.pid = int(self._told.readline())
+        self.returncode: int | None = None
+        self.stdin = os.fdopen(fds[0], "w") if fds[0] >= 0 else None
+        self.stdout = os.fdopen(fds[1]) if fds[1] >= 0 else None
+        self.stderr = os.fdopen(fds[2]) if fds[2] >= 0 else None
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            if not select.select([self._told], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
+            self.returncode = int(self._told.readline())
+            self._told.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        try:
+            return self.wait(0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Starter:
+    """Starts our command line in processes of their own that need not import anything first."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+
+    def _fork(
+        self, words: tuple[str, ...], environment: Mapping[str, str], folder: Path | None, fds: list[int]
+    ) -> int:
+        told, tell = os.pipe()
+        request = {"words": words, "environment": dict(environment), "folder": str(folder or Path.cwd())}
+        socket.send_fds(self._control, [json.dumps(request).encode()], [*fds, tell])
+        os.close(tell)
+        return told
+
+    def popen(self, *words: str, environment: Mapping[str, str] = os.environ, stdin: bool = False) -> Started:
+        """Starts a command with pipes for what it says, and for what it hears or nothing to hear."""
+        (heard, say), (out, out_end), (err, err_end) = os.pipe(), os.pipe(), os.pipe()
+        told = self._fork(words, environment, None, [heard, out_end, err_end])
+        for fd in (heard, out_end, err_end, *(() if stdin else (say,))):
+            os.close(fd)
+        return Started(told, (say if stdin else -1, out, err))
+
+    def run(
+        self,
+        *words: str,
+        environment: Mapping[str, str] = os.environ,
+        stdin: str = "",
+        folder: Path | None = None,
+        timeout_s: float = 120,
+    ) -> "subprocess.CompletedProcess[str]":
+        """Runs a command to its end."""
+        with (
+            tempfile.TemporaryFile() as heard,
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+        ):
+            heard.write(stdin.encode())
+            heard.seek(0)
+            fds = [each.fileno() for each in (heard, out, err)]
+            process = Started(self._fork(words, environment, folder, fds), (-1, -1, -1))
+            try:
+                status = process.wait(timeout_s)
+            finally:
+                process.kill()
+            said: list[str] = []
+            for file in (out, err):
+                file.seek(0)
+                said.append(io.TextIOWrapper(file, encoding="utf-8").read())
+        return subprocess.CompletedProcess(list(words), status, *said)
+
+
+@pytest.fixture(scope="session")
+def starter() -> Generator[Starter]:
+    """What starts our command line in another process; most of a second sooner than an interpreter does."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    script = Path(__file__).parent / "starter_process.py"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NEURAL_TRADER_")}
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        # No thread but Python's own may run where it forks.
+        env=kept | {"_RJEM_MALLOC_CONF": "background_thread:false"},
+        stdin=subprocess.DEVNULL,
+    )
+    theirs.close()
+    yield Starter(ours)
+    ours.close()
+    assert process.wait(30) == 0
