@@ -1,7 +1,6 @@
 """Fixtures that every test may use."""
 
 import asyncio
-import io
 import json
 import os
 import select
@@ -160,7 +159,7 @@ class Starter:
             said: list[str] = []
             for file in (out, err):
                 file.seek(0)
-                said.append(io.TextIOWrapper(file, encoding="utf-8").read())
+                said.append(file.read().decode())
         return subprocess.CompletedProcess(list(words), status, *said)
 
 

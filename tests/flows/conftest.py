@@ -4,11 +4,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,18 +43,12 @@ RunCommand = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def command(home: Home) -> RunCommand:
+def command(home: Home, starter: Any) -> RunCommand:
     """`neural-trader WORDS…` on the test's home."""
 
     def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "neural_trader_server", *words],
-            env={**os.environ, "NEURAL_TRADER_HOME": str(home.path)},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+        return starter.run(
+            *words, environment={**os.environ, "NEURAL_TRADER_HOME": str(home.path)}, stdin=stdin
         )
 
     return run
@@ -65,28 +59,18 @@ ServeHttp = Callable[..., AbstractContextManager[str]]
 
 
 @pytest.fixture
-def serve_http(home: Home) -> ServeHttp:
+def serve_http(home: Home, starter: Any) -> ServeHttp:
     """Serves the test's home over HTTP from a process of its own."""
 
     @contextmanager
     def serve(*options: str) -> Generator[str]:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "neural_trader_server",
-                "serve",
-                "--transport",
-                "http",
-                "--port",
-                "0",
-                *options,
-            ],
-            env={**os.environ, "NEURAL_TRADER_HOME": str(home.path), "NEURAL_TRADER_LOG_FORMAT": "json"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        process = starter.popen(
+            *("serve", "--transport", "http", "--port", "0", *options),
+            environment={
+                **os.environ,
+                "NEURAL_TRADER_HOME": str(home.path),
+                "NEURAL_TRADER_LOG_FORMAT": "json",
+            },
         )
         assert process.stderr is not None
         try:

@@ -3,10 +3,10 @@
 import logging
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -32,21 +32,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
+def command(tmp_path: Path, starter: Any) -> Command:
     """`command(*words)`: our command line in a process of its own, by default on a home that is new."""
 
     def run(*words: str, stdin: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
         base = {name: value for name, value in os.environ.items() if not name.startswith("NEURAL_TRADER_")}
         chosen = os.environ.get("NEURAL_TRADER_HOME", str(tmp_path / "new-home"))
-        return subprocess.run(
-            [sys.executable, "-m", "neural_trader_server", *words],
-            env=base | {"NEURAL_TRADER_HOME": chosen} | environment,
-            cwd=tmp_path,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
+        return starter.run(
+            *words,
+            environment=base | {"NEURAL_TRADER_HOME": chosen} | environment,
+            stdin=stdin,
+            folder=tmp_path,
         )
 
     return run
