@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from neural_trader_tools.market.archive import ListedInstrument
+from neural_trader_tools.market.feed.bars import session_hours
+from neural_trader_tools.market.feed.ticks import parse_ns
 from neural_trader_tools.market.trading_hours import why_closed
 
 NOON = datetime(2013, 3, 1, 17, tzinfo=UTC)
@@ -53,3 +55,16 @@ def test_what_trades_around_the_clock_has_no_hours() -> None:
 def test_a_venue_that_no_calendar_knows_keeps_new_yorks_hours() -> None:
     night = datetime(2013, 3, 1, 3, tzinfo=UTC)
     assert "XNYS trades from" in why_closed(_listed("1h", venue="NasdaqGS"), now=night, last_made=None)
+
+
+def test_a_live_feed_gets_the_sessions_of_the_days_ahead_in_nanoseconds() -> None:
+    hours = session_hours("XNYS", datetime(2026, 11, 23, 5, tzinfo=UTC), 7)
+    expected = [(f"2026-11-{day}T14:30:00Z", f"2026-11-{day}T21:00:00Z") for day in (23, 24, 25)]
+    expected.append(("2026-11-27T14:30:00Z", "2026-11-27T18:00:00Z"))  # the 26th is Thanksgiving
+    assert hours.opens_ns == tuple(parse_ns(opens) for opens, _ in expected)
+    assert hours.closes_ns == tuple(parse_ns(closes) for _, closes in expected)
+    assert hours.around(parse_ns("2026-11-27T18:00:00Z")) is None
+    assert hours.around(parse_ns("2026-11-27T17:59:59.999999999Z")) == (
+        hours.opens_ns[-1],
+        hours.closes_ns[-1],
+    )
