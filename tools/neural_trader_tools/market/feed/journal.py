@@ -130,6 +130,7 @@ class Journal:
         self._encoders = {kind: Encoder(kind) for kind in SCHEMAS}
         self._pending: Taken = {kind: ([], []) for kind in SCHEMAS}
         self._by_type = {made: self._pending[kind] for made, kind in KINDS.items()}
+        self._unencoded: list[tuple[str, list[Entry], list[str]]] = []
         self._backlog: list[tuple[str, bytes, int]] = []
         self._open: dict[str, _Segment] = {}
         self._writing = threading.Lock()
@@ -197,8 +198,10 @@ class Journal:
                 waits in memory for the next call.
         """
         with self._writing:
-            for kind, (entries, flags) in taken.items():
-                self._backlog += self._encoded(kind, entries, flags)
+            self._unencoded += [(kind, *pair) for kind, pair in taken.items()]
+            while self._unencoded:  # what an unexpected failure leaves here is tried again
+                self._backlog += self._encoded(*self._unencoded[0])
+                del self._unencoded[0]
             try:
                 for kind in SCHEMAS:
                     self._write_kind(kind)

@@ -1,0 +1,309 @@
+"""The live path: frame -> decode -> rules -> last values -> journal -> bars -> subscribers.
+
+    pipeline = Pipeline(open_journal(root), bars=[BarBuilder("1m", hours)])
+    prices = pipeline.subscribe("strategy", policy="drop_oldest", symbols={"AAPL"})
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(pipeline.run)              # commits, and ends bars whose time is over
+        async for frame in socket:
+            await pipeline.receive(frame, decode)   # decode is the provider's: (frame, ts_recv_ns) -> events
+
+What cannot be decoded and what a rule refuses goes to the quarantine with its reason, in the same journal and
+under the same acknowledgement. Subscribers get events at once, before they are on disk.
+"""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from neural_trader_governance.errors import NeuralTraderError, StorageError
+from neural_trader_tools.market.feed.bars import BarBuilder
+from neural_trader_tools.market.feed.channels import MARKET_CAPACITY, Channel, ChannelReport, Policy
+from neural_trader_tools.market.feed.journal import Journal
+from neural_trader_tools.market.feed.last import LastValues
+from neural_trader_tools.market.feed.rules import PASS, Rules
+from neural_trader_tools.market.feed.segments import CONTENT_BYTES_MAX, Quarantined, quarantined
+from neural_trader_tools.market.feed.ticks import BarTick, Event, Gap, Quote, Trade
+
+FRAME_BYTES_MAX = 16 * 2**20
+COMMIT_ROWS = 8_192
+COMMIT_INTERVAL_S = 0.1
+
+Decode = Callable[[bytes, int], Iterable[Event]]
+"""Turns a frame and the time of its receipt into events. What it raises over a bad frame (`DataError`,
+msgspec's errors, any ValueError, KeyError or TypeError) sends the frame to the quarantine."""
+EventType = type[Trade] | type[Quote] | type[BarTick] | type[Gap]
+
+_UNDECODABLE = (NeuralTraderError, msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError)
+
+
+class FeedReport(msgspec.Struct, frozen=True):
+    """The counts of a pipeline since it was made."""
+
+    frames: int
+    frames_refused: int
+    events: int
+    appended: int
+    acknowledged: int
+    actions: dict[str, int]
+    """Ticks flagged, dropped and quarantined."""
+    reasons: dict[str, int]
+    bars: dict[str, int]
+    """Bars made, revisions included, by interval."""
+    trades_late: int
+    trades_outside: int
+    channels: tuple[ChannelReport, ...]
+    problem: str
+    """Why the journal could not be written the last time, empty where it could."""
+
+
+class _Subscription(msgspec.Struct, frozen=True):
+    channel: Channel[Event]
+    kinds: frozenset[EventType]
+    symbols: frozenset[str]
+
+    def wanted(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Returns the events that were subscribed to; a gap of every symbol concerns everybody."""
+        if not self.kinds and not self.symbols:
+            return events
+        kinds, symbols = self.kinds, self.symbols
+        return [
+            event
+            for event in events
+            if (not kinds or type(event) in kinds)
+            and (not symbols or event.symbol in symbols or (type(event) is Gap and not event.symbol))
+        ]
+
+
+class Pipeline:
+    """Takes frames or events in, one call after the other, on one event loop.
+
+    Args:
+        journal: Where everything is recorded; the pipeline commits and closes it.
+        rules: The data-quality rules; the defaults where None.
+        bars: Builders of bars, fed with every trade that the rules let through.
+        now_ns: The clock that says when something was received.
+        frame_bytes_max: Larger frames are refused unread.
+        commit_rows: So many events waiting are committed at once, without waiting for the interval.
+        commit_interval_s: How long an event waits for its commit at most, while `run` runs.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        rules: Rules | None = None,
+        bars: Sequence[BarBuilder] = (),
+        now_ns: Callable[[], int] = time.time_ns,
+        frame_bytes_max: int = FRAME_BYTES_MAX,
+        commit_rows: int = COMMIT_ROWS,
+        commit_interval_s: float = COMMIT_INTERVAL_S,
+    ) -> None:
+        self.rules = rules or Rules()
+        self.last = LastValues()
+        self._journal = journal
+        self._bars = tuple(bars)
+        self._now_ns = now_ns
+        self._frame_bytes_max = frame_bytes_max
+        self._commit_rows = commit_rows
+        self._commit_interval_s = commit_interval_s
+        self._subscriptions: list[_Subscription] = []
+        self._receiving = anyio.Lock()
+        self._committing = anyio.Lock()
+        self._full = anyio.Event()
+        self._frames = self._frames_refused = self._events = 0
+        self._bars_made: Counter[str] = Counter()
+        self._problem = ""
+
+    def subscribe(
+        self,
+        name: str,
+        *,
+        kinds: Collection[EventType] = (),
+        symbols: Collection[str] = (),
+        capacity: int = MARKET_CAPACITY,
+        policy: Policy = "drop_oldest",
+        sample_every: int = 10,
+    ) -> Channel[Event]:
+        """Returns a channel that gets every event from now on; closing it ends the subscription.
+
+        Args:
+            name: Says in reports whose channel it is.
+            kinds: `Trade`, `Quote`, `BarTick`, `Gap`; none means all.
+            symbols: None means all.
+            capacity: Of the channel.
+            policy: With `block`, a slow subscriber slows the feed down: for those that must miss nothing.
+            sample_every: See `Channel`.
+
+        Raises:
+            InputError: capacity or policy is none.
+        """
+        channel = Channel[Event](name, capacity, policy, sample_every=sample_every)
+        self._subscriptions.append(_Subscription(channel, frozenset(kinds), frozenset(symbols)))
+        return channel
+
+    async def receive(self, frame: bytes, decode: Decode) -> int:
+        """Takes in one frame; returns how many events were in it.
+
+        Raises:
+            StorageError: too many events wait for a disk that refuses them; the frame was not taken.
+        """
+        self._journal.check_room()
+        self._frames += 1
+        recv_ns = self._now_ns()
+        if len(frame) > self._frame_bytes_max:
+            self._refuse(frame, f"frame of {len(frame)} bytes, above {self._frame_bytes_max}", recv_ns)
+            return 0
+        try:
+            events = list(decode(frame, recv_ns))
+        except _UNDECODABLE as error:
+            self._refuse(frame, f"undecodable: {error}"[:400], recv_ns)
+            return 0
+        await self.take(events)
+        return len(events)
+
+    async def take(self, events: Sequence[Event]) -> None:
+        """Takes in events that are decoded already, such as those that fill a gap.
+
+        Raises:
+            StorageError: too many events wait for a disk that refuses them; none was taken.
+        """
+        async with self._receiving:  # the order in which subscribers see events is that of the journal
+            self._journal.check_room()
+            accepted = self._accepted(events)
+            if self._journal.waiting >= self._commit_rows:
+                self._full.set()
+            await self._publish(accepted)
+
+    async def advance(self, now_ns: int) -> None:
+        """Ends the bars whose time is over; `run` does it all the time."""
+        over = [bar for builder in self._bars for bar in builder.advance(now_ns)]
+        if over:
+            async with self._receiving:
+                for bar in over:
+                    self._made(bar)
+                await self._publish(over)
+
+    async def commit(self) -> int:
+        """Writes what waits to disk; returns how many events are acknowledged in all.
+
+        Raises:
+            StorageError: the disk refused; what was not acknowledged waits for the next commit.
+        """
+        async with self._committing:
+            taken = self._journal.take()
+            try:
+                acknowledged = await anyio.to_thread.run_sync(self._journal.write, taken)
+            except StorageError as error:
+                self._problem = str(error)
+                raise
+            self._problem = ""
+            return sum(acknowledged.values())
+
+    async def run(self) -> None:
+        """Commits, and ends bars, until it is cancelled. A disk that refuses is reported and tried again."""
+        async with (
+            anyio.create_task_group() as tasks
+        ):  # apart: a subscriber that blocks must not hold commits up
+            tasks.start_soon(self._run_commits)
+            tasks.start_soon(self._run_bars)
+
+    async def close(self) -> None:
+        """Commits the rest, seals the journal and ends every subscription.
+
+        Raises:
+            StorageError: the disk refused the rest.
+        """
+        for subscription in self._subscriptions:
+            subscription.channel.close()
+        async with self._committing:
+            await anyio.to_thread.run_sync(self._journal.close)
+
+    def report(self) -> FeedReport:
+        """Returns the counts as they stand."""
+        return FeedReport(
+            frames=self._frames,
+            frames_refused=self._frames_refused,
+            events=self._events,
+            appended=self._journal.appended,
+            acknowledged=sum(self._journal.acknowledged.values()),
+            actions={**self.rules.actions},
+            reasons=dict(self.rules.reasons),
+            bars=dict(self._bars_made),
+            trades_late=sum(builder.late for builder in self._bars),
+            trades_outside=sum(builder.outside for builder in self._bars),
+            channels=tuple(subscription.channel.report() for subscription in self._subscriptions),
+            problem=self._problem,
+        )
+
+    async def _run_commits(self) -> None:
+        while True:
+            with anyio.move_on_after(self._commit_interval_s):
+                await self._full.wait()
+            self._full = anyio.Event()
+            try:
+                await self.commit()
+            except StorageError:  # `report` says it; a full disk may have room again
+                await anyio.sleep(self._commit_interval_s)
+
+    async def _run_bars(self) -> None:
+        while True:
+            await anyio.sleep(self._commit_interval_s)
+            await self.advance(self._now_ns())
+
+    def _accepted(self, events: Sequence[Event]) -> list[Event]:
+        """Judges and records events; returns those for subscribers, the bars that they complete included."""
+        accepted: list[Event] = []
+        check, update, append = self.rules.check, self.last.update, self._journal.append
+        builders = self._bars
+        self._events += len(events)
+        for event in events:
+            if isinstance(event, Gap):
+                append(event)
+                accepted.append(event)
+                continue
+            verdict = check(event)
+            if verdict is PASS:
+                append(event)
+            elif verdict.action == "flag":
+                append(event, ",".join(verdict.reasons))
+            else:
+                if verdict.action == "quarantine":
+                    append(quarantined(event, verdict.reasons[0], event.ts_recv_ns))
+                continue
+            update(event)
+            accepted.append(event)
+            if builders and isinstance(event, Trade):
+                for builder in builders:
+                    bar = builder.add(event)
+                    if bar is not None:
+                        self._made(bar)
+                        accepted.append(bar)
+        return accepted
+
+    def _made(self, bar: BarTick) -> None:
+        self._bars_made[bar.interval] += 1
+        self._journal.append(bar, "made")
+        self.last.update(bar)
+
+    async def _publish(self, events: Sequence[Event]) -> None:
+        closed = False
+        for subscription in self._subscriptions:
+            channel = subscription.channel
+            try:
+                await channel.send_all(subscription.wanted(events))
+            except anyio.ClosedResourceError:
+                closed = True
+        if closed:
+            self._subscriptions = [each for each in self._subscriptions if not each.channel.closed]
+
+    def _refuse(self, frame: bytes, reason: str, recv_ns: int) -> None:
+        self._frames_refused += 1
+        kept = bytes(frame[:CONTENT_BYTES_MAX])
+        if len(frame) > len(kept):
+            reason += f"; the first {len(kept)} bytes of sha256 {hashlib.sha256(frame).hexdigest()}"
+        self._journal.append(Quarantined("", reason, kept, recv_ns, recv_ns))
