@@ -104,6 +104,15 @@ class Started:
         if self.poll() is None:
             os.kill(self.pid, number)
 
+    def __enter__(self) -> "Started":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+        self.wait()
+
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
 

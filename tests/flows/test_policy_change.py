@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -21,15 +20,12 @@ Call = Callable[..., tuple[bool, str]]
 
 
 @pytest.fixture
-def call(home: Home) -> Generator[Call]:
+def call(home: Home, starter: Any) -> Generator[Call]:
     """`call(tool, **arguments)` on one server process that lives through the whole test."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "neural_trader_server", "serve", "--toolsets", "all"],
-        env={**os.environ, "NEURAL_TRADER_HOME": str(home.path)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
+    server = starter.popen(
+        *("serve", "--toolsets", "all"),
+        environment={**os.environ, "NEURAL_TRADER_HOME": str(home.path)},
+        stdin=True,
     )
     assert server.stdin is not None
     assert server.stdout is not None

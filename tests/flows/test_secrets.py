@@ -1,12 +1,14 @@
 """Canaries: secrets planted wherever a desk holds some are found in no output, no log and no file of it."""
 
+import functools
 import json
 import logging
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 import structlog
@@ -22,6 +24,7 @@ from neural_trader_server.listening import running
 from neural_trader_server.logs import configure_logs
 from neural_trader_server.settings import Settings
 
+Run = Callable[..., "CompletedProcess[str]"]
 CANARY = "c4n4ry"
 ENVIRONMENT = {
     "NEURAL_TRADER_ALERT_WEBHOOKS": json.dumps([f"http://127.0.0.1:9/hook/{CANARY}-webhook-path"]),
@@ -71,43 +74,33 @@ def leaks(home: Home, *outputs: str) -> list[str]:
     return found
 
 
-def run(home: Home, *words: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "neural_trader_server", *words],
-        env={**os.environ, **ENVIRONMENT, "NEURAL_TRADER_HOME": str(home.path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+@pytest.fixture
+def run(home: Home, starter: Any) -> Run:
+    """`run(*words)`: a command with every secret in its environment."""
+    return functools.partial(
+        starter.run, environment={**os.environ, **ENVIRONMENT, "NEURAL_TRADER_HOME": str(home.path)}
     )
 
 
-def test_no_command_prints_or_stores_a_secret(home: Home) -> None:
+def test_no_command_prints_or_stores_a_secret(home: Home, run: Run) -> None:
     outputs: dict[str, str] = {}
     for words in COMMANDS:
-        ended = run(home, *words)
+        ended = run(*words)
         outputs[" ".join(words)] = ended.stdout + ended.stderr
     assert HIDDEN in "".join(outputs.values()), "something was there to hide"
     assert [words for words, said in outputs.items() if CANARY in said] == []
     assert leaks(home, *outputs.values()) == []
 
 
-def test_a_setting_or_a_key_that_is_wrong_is_not_quoted(home: Home) -> None:
+def test_a_setting_or_a_key_that_is_wrong_is_not_quoted(home: Home, run: Run, command: Run) -> None:
     home.config.write_text(f'alert_webhook_secret = "{CANARY[:4]}-{CANARY}"\nalert_webhooks = ["{BEARER}"]\n')
-    wrong = subprocess.run(
-        [sys.executable, "-m", "neural_trader_server", "doctor"],
-        env={**os.environ, "NEURAL_TRADER_HOME": str(home.path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    wrong = command("doctor")
     assert wrong.returncode == 1
     assert "invalid_setting" in wrong.stderr
     home.config.unlink()
     home.log_key.chmod(0o600)
     home.log_key.write_text(f"PRIVATE+KEY+log+00000000+{CANARY}AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n")
-    broken = run(home, "audit", "tail")
+    broken = run("audit", "tail")
     assert broken.returncode == 1
     assert CANARY not in wrong.stdout + wrong.stderr + broken.stdout + broken.stderr
 

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,28 +25,28 @@ ServeHttp = Callable[..., Any]
 
 
 @pytest.fixture
-def witness(home: Home, tmp_path: Path, command: RunCommand) -> Iterator["subprocess.Popen[bytes]"]:
+def witness(
+    home: Home, tmp_path: Path, command: RunCommand, starter: Any
+) -> Iterator["subprocess.Popen[str]"]:
     """A witness that serves from its own process and folder, pinned by the test's home."""
     folder = tmp_path / "witness"
     words = ("witness", "serve", "--folder", str(folder), "--port", "0", "--log-vkey", str(home.log_vkey))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "neural_trader_server", *words],
-        env={**os.environ, "NEURAL_TRADER_LOG_FORMAT": "json"},
-        stderr=subprocess.PIPE,
-    )
+    process = starter.popen(*words, environment={**os.environ, "NEURAL_TRADER_LOG_FORMAT": "json"})
     assert process.stderr is not None
-    said = next(line for line in process.stderr if b'"witnessing"' in line)
-    url = re.search(rb"http://127\.0\.0\.1:\d+", said)
+    said = next(line for line in process.stderr if '"witnessing"' in line)
+    url = re.search(r"http://127\.0\.0\.1:\d+", said)
     assert url is not None
-    pinned = command("witness", "pin", str(folder / "witness.vkey"), "--url", url[0].decode())
+    pinned = command("witness", "pin", str(folder / "witness.vkey"), "--url", url[0])
     assert pinned.returncode == 0, pinned.stderr
     yield process
     if process.poll() is None:
         stop(process)
-    process.stderr.close()
+    for stream in (process.stdout, process.stderr):
+        if stream:
+            stream.close()
 
 
-def stop(process: "subprocess.Popen[bytes]") -> None:
+def stop(process: "subprocess.Popen[str]") -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
 
@@ -73,7 +72,7 @@ def rules(previewed: dict[str, Any]) -> list[str]:
 
 
 async def test_a_witness_that_falls_silent_stops_new_orders_after_its_bound_and_no_earlier(
-    home: Home, witness: "subprocess.Popen[bytes]"
+    home: Home, witness: "subprocess.Popen[str]"
 ) -> None:
     clock = SimulatedClock(datetime.now(UTC))
     async with (
@@ -98,7 +97,7 @@ async def test_a_witness_that_falls_silent_stops_new_orders_after_its_bound_and_
 
 async def test_a_desk_that_was_put_back_sells_and_buys_nothing_however_often_its_server_starts(
     home: Home,
-    witness: "subprocess.Popen[bytes]",
+    witness: "subprocess.Popen[str]",
     serve_http: ServeHttp,
     command: RunCommand,
     tmp_path: Path,

@@ -7,7 +7,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -76,25 +75,21 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def serve(home: Home, receiver: Receiver) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
+def serve(home: Home, receiver: Receiver, starter: Any) -> Iterator[Callable[[], "subprocess.Popen[str]"]]:
     """Starts servers that know the receiver, and returns once they serve."""
     started: list[subprocess.Popen[str]] = []
     drains: list[threading.Thread] = []
 
     def start() -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [sys.executable, "-m", "neural_trader_server", "serve", "--transport", "http", "--port", "0"],
-            env={
+        process = starter.popen(
+            *("serve", "--transport", "http", "--port", "0"),
+            environment={
                 **os.environ,
                 "NEURAL_TRADER_HOME": str(home.path),
                 "NEURAL_TRADER_LOG_FORMAT": "json",
                 "NEURAL_TRADER_ALERT_WEBHOOKS": json.dumps([receiver.url]),
                 "NEURAL_TRADER_ALERT_WEBHOOK_SECRET": SECRET,
             },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
         )
         started.append(process)
         assert process.stderr is not None
@@ -114,8 +109,9 @@ def serve(home: Home, receiver: Receiver) -> Iterator[Callable[[], "subprocess.P
     for drain in drains:
         drain.join()
     for process in started:
-        if process.stderr is not None:
-            process.stderr.close()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 def pull(home: Home) -> None:

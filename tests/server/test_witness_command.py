@@ -9,7 +9,6 @@ import signal
 import socketserver
 import sqlite3
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -42,40 +41,42 @@ class Running:
 
     folder: Path
     url: str
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[str]"
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(30) == 0
 
+    def close(self) -> None:
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream:
+                stream.close()
 
-def serve(folder: Path, *words: str, home: Path, port: int = 0) -> Running:
+
+def serve(starter: Any, folder: Path, *words: str, home: Path, port: int = 0) -> Running:
     base = {name: value for name, value in os.environ.items() if not name.startswith("NEURAL_TRADER_")}
-    command = [sys.executable, "-m", "neural_trader_server", "witness", "serve", "--folder", str(folder)]
-    process = subprocess.Popen(
-        [*command, "--port", str(port), *words],
-        env=base | {"NEURAL_TRADER_HOME": str(home), "NEURAL_TRADER_LOG_FORMAT": "json"},
-        stderr=subprocess.PIPE,
+    process = starter.popen(
+        *("witness", "serve", "--folder", str(folder), "--port", str(port), *words),
+        environment=base | {"NEURAL_TRADER_HOME": str(home), "NEURAL_TRADER_LOG_FORMAT": "json"},
     )
     assert process.stderr is not None
-    said = b""
-    while b"witnessing" not in said:
+    said = ""
+    while "witnessing" not in said:
         line = process.stderr.readline()
-        assert line, said.decode()
+        assert line, said
         said += line
-    found = re.search(rb"http://127\.0\.0\.1:\d+", said)
+    found = re.search(r"http://127\.0\.0\.1:\d+", said)
     assert found is not None
-    return Running(folder, found[0].decode(), process)
+    return Running(folder, found[0], process)
 
 
 @pytest.fixture
-def running_witness(home: Home, tmp_path: Path) -> Iterator[Running]:
-    witness = serve(tmp_path / "witness", "--log-vkey", str(home.log_vkey), home=home.path)
+def running_witness(home: Home, tmp_path: Path, starter: Any) -> Iterator[Running]:
+    witness = serve(starter, tmp_path / "witness", "--log-vkey", str(home.log_vkey), home=home.path)
     yield witness
-    assert witness.process.stderr is not None
     if witness.process.poll() is None:
         witness.stop()
-    witness.process.stderr.close()
+    witness.close()
 
 
 def put_back(copy: Path, home: Home) -> None:
@@ -180,13 +181,13 @@ def test_a_witness_that_is_silent_at_the_start_is_never_taken_for_a_yes(
 
 
 def test_a_witness_that_was_killed_remembers_what_it_cosigned(
-    home: Home, running_witness: Running, command: Command, tmp_path: Path
+    home: Home, running_witness: Running, command: Command, starter: Any
 ) -> None:
     command("witness", "pin", str(running_witness.folder / "witness.vkey"), "--url", running_witness.url)
     first = json.loads(command("witness", "cosign", "--json").stdout)
     running_witness.process.kill()
     running_witness.process.wait(30)
-    again = serve(running_witness.folder, home=home.path)
+    again = serve(starter, running_witness.folder, home=home.path)
     try:
         origin = home.log_vkey.read_text().partition("+")[0]
         body = f"old 0\n\n{httpx.get(f'{again.url}/{_hash(origin)}/checkpoint').text}"
@@ -199,8 +200,7 @@ def test_a_witness_that_was_killed_remembers_what_it_cosigned(
         assert httpx.get(f"{again.url}/add-checkpoint").status_code == 405
     finally:
         again.stop()
-        assert again.process.stderr is not None
-        again.process.stderr.close()
+        again.close()
 
 
 def test_a_server_keeps_its_log_cosigned_while_it_runs(
