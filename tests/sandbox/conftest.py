@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 RunScript = Callable[..., Awaitable[SandboxResult]]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as slow what `test_contract.FAST_ON_E2B` leaves to the longer runs."""
+    for item in items:
+        fast = getattr(getattr(item, "module", None), "FAST_ON_E2B", {})
+        words = fast.get(getattr(item, "originalname", ""))
+        if words is not None and "[e2b-" in item.name and not any(word in item.name for word in words):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def session_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSandbox]:
     sandbox = LocalSandbox(["numpy", "polars"], cache_dir=tmp_path_factory.mktemp("kernels"))

@@ -63,6 +63,9 @@ async def test_a_cancelled_creation_that_the_service_completes_later_is_killed(e
     assert e2b_service.running() == []
 
 
+EVERY = pytest.mark.slow  # each command is a start of the program; CI sends each signal once, in every phase
+
+
 @pytest.mark.parametrize("path", ["/v2/sandboxes", "/execute", "/files", "/Start"])
 async def test_closing_while_a_sandbox_is_made_or_loaded_leaves_none(e2b_service: Service, path: str) -> None:
     e2b_service.faults = [Fault(rf" POST .*{path}$", delay_s=0.5)]
@@ -106,23 +109,35 @@ async def test_closing_in_the_middle_of_a_run_makes_no_warm_sandbox_after_it(e2b
     assert (len(e2b_service.machines), e2b_service.running()) == (1, [])
 
 
-@pytest.mark.parametrize("phase", ["/v2/sandboxes", "/SendInput"])
+@pytest.mark.parametrize(
+    ("phase", "signals"),
+    [
+        pytest.param("/v2/sandboxes", SIGNALS[:1], id="made: Ctrl-C"),
+        pytest.param("/SendInput", SIGNALS[1:], id="running: the host's end, a closed terminal"),
+        pytest.param("/v2/sandboxes", SIGNALS, id="made: all", marks=EVERY),
+        pytest.param("/SendInput", SIGNALS, id="running: all", marks=EVERY),
+    ],
+)
 async def test_a_signal_to_a_command_leaves_no_sandbox_behind(
-    e2b_service: Service, tmp_path: Path, session_consent: Path, phase: str
+    e2b_service: Service,
+    tmp_path: Path,
+    session_consent: Path,
+    phase: str,
+    signals: tuple[signal.Signals, ...],
 ) -> None:
-    """One command for each of Ctrl-C, the end of the host and a closed terminal, at the same time."""
+    """One command for each signal, at the same time."""
     file = tmp_path / "script.py"
     file.write_text("while True: pass", encoding="utf-8")
-    e2b_service.faults = [Fault(CREATE, delay_s=0.7, times=len(SIGNALS))]
+    e2b_service.faults = [Fault(CREATE, delay_s=0.7, times=len(signals))]
     words = ("-m", "neural_trader_server", "sandbox", "run", str(file), "--backend", "e2b")
     commands: list[anyio.abc.Process] = []
-    for number in SIGNALS:
+    for number in signals:
         home = shutil.copytree(session_consent, tmp_path / number.name)
         environ = dict(os.environ) | environment(e2b_service, home)
         commands.append(await anyio.open_process([sys.executable, *words], env=environ))
     ended: set[str | None] = set()
-    while len(ended) < len(SIGNALS):
-        for number, process in zip(SIGNALS, commands, strict=True):
+    while len(ended) < len(signals):
+        for number, process in zip(signals, commands, strict=True):
             if number.name in ended or not has_asked(e2b_service, phase, process.pid):
                 continue
             ended.add(number.name)
@@ -136,7 +151,7 @@ async def test_a_signal_to_a_command_leaves_no_sandbox_behind(
                 await process.wait()
             assert process.returncode not in (0, None)
     with anyio.fail_after(5):
-        await made(e2b_service, len(SIGNALS))
+        await made(e2b_service, len(signals))
     assert e2b_service.running() == []
 
 

@@ -76,8 +76,9 @@ async def test_nobody_listening_and_no_such_name_are_unreachable(e2b_service: Se
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
 
         async def ask(address: str) -> None:
+            backend = sandbox_at(e2b_service, api_url=address, sandbox_url=address, start_timeout_s=2)
             with pytest.raises(NetworkError) as failed:
-                await sandbox_at(e2b_service, api_url=address, sandbox_url=address).run(script("1"))
+                await backend.run(script("1"))
             assert failed.value.code in ("e2b_unreachable", "e2b_timeout"), failed.value
 
         async with anyio.create_task_group() as group:
