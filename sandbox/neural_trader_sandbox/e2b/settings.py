@@ -1,13 +1,12 @@
 """Where the sandboxes of the e2b backend are, and how long anything there may take."""
 
-import ipaddress
 import os
-from typing import Annotated, Final, Self
+from typing import Final, Self
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from neural_trader_governance.addresses import Address, is_loopback, is_proxied
 from neural_trader_governance.errors import ConfigurationError
 
 DOMAIN: Final = "e2b.app"
@@ -15,36 +14,6 @@ FOLDER: Final = "/home/user/neural-trader"
 """Numba's cache knows kernels by the path of their sources: the template and its sandboxes share this one."""
 
 _REDIRECTING = ("E2B_API_URL", "E2B_SANDBOX_URL", "E2B_DOMAIN", "E2B_DEBUG")
-
-
-def _address(url: str | None) -> str | None:
-    """An address that a key may be sent to: encrypted, or of this machine."""
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    if not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise ValueError("an address is https://host[:port][/path]")
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
-        raise ValueError("an address is https://, or http:// on this machine")
-    return url.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_proxied(host: str) -> bool:
-    """The SDK's transport would ask the environment's proxy instead of this machine."""
-    proxies = getproxies()
-    return bool(proxies.get("http") or proxies.get("all")) and not proxy_bypass(host)
-
-
-Address = Annotated[str | None, AfterValidator(_address)]
 
 
 class E2BSettings(BaseModel):
@@ -69,8 +38,8 @@ class E2BSettings(BaseModel):
     api_key: SecretStr | None = None
     template: str = Field(default="neural-trader", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/\-]{0,127}$")
     domain: str = Field(default=DOMAIN, pattern=r"^[a-z0-9]([a-z0-9.\-]{0,250}[a-z0-9])?$")
-    api_url: Address = None
-    sandbox_url: Address = None
+    api_url: Address | None = None
+    sandbox_url: Address | None = None
     home_id: str = Field(default="", pattern=r"^[0-9a-f]{0,64}$")
     request_timeout_s: float = Field(default=20.0, ge=0.1, le=600)
     start_timeout_s: float = Field(default=180.0, ge=0.1, le=1800)
@@ -97,7 +66,7 @@ class E2BSettings(BaseModel):
     @property
     def is_on_this_machine(self) -> bool:
         """The service is a test server, or tunnelled."""
-        return self.api_url is not None and _is_loopback(urlsplit(self.api_url).hostname or "")
+        return self.api_url is not None and is_loopback(urlsplit(self.api_url).hostname or "")
 
     def connection(self) -> dict[str, object]:
         """The parameters of every call of the SDK; nothing is left to its own environment variables.
@@ -123,7 +92,7 @@ class E2BSettings(BaseModel):
                     f"unset it; what counts are NEURAL_TRADER_{name} or e2b_… in the home's config.toml",
                 )
         for url in filter(None, (api_url, self.sandbox_url)):
-            if url.startswith("http://") and _is_proxied(urlsplit(url).hostname or ""):
+            if url.startswith("http://") and is_proxied(urlsplit(url).hostname or ""):
                 raise ConfigurationError(
                     "e2b_environment",
                     f"a proxy variable would carry the API key to a proxy unencrypted, on the way to {url}",
