@@ -113,7 +113,7 @@ def import_file(
     check_zone(time_zone)
     now = (clock or WallClock()).now()
     table = read_price_table(path)
-    times, calendar, notes = _row_times(table, interval, calendar, time_zone)
+    times, calendar, notes = row_times(table, interval, calendar, time_zone)
     checked = checked_rows(table, times, now)
     known_time_given = "known_time" in table.cells.columns
     if checked.rows.is_empty():
@@ -138,12 +138,12 @@ def import_file(
         rows_added=0,
         rows_quarantined=len(checked.rejected),
     )
-    quarantine_file = _quarantined(archive.root, symbol, interval, digest, checked.rejected)
-    instrument = _instrument(archive, symbol, name, asset_class)
+    quarantine_file = write_quarantine(archive.root, symbol, interval, digest, checked.rejected)
+    instrument = listed_instrument(archive, symbol, name, asset_class)
     written = archive.write(
         [
             Batch(instrument, interval, bars, dataset, None, known_time_given)
-            for bars in _versions(checked.rows)
+            for bars in versions(checked.rows)
         ]
     )
     return ImportReport(
@@ -172,7 +172,7 @@ def import_file(
     )
 
 
-def _row_times(
+def row_times(
     table: PriceTable, interval: str, calendar: str, zone: str
 ) -> tuple[pl.DataFrame, str, list[str]]:
     """Returns `event_time, known_time` per row, the calendar used, and notes on what was assumed.
@@ -210,7 +210,7 @@ def _row_times(
     return times, calendar, notes
 
 
-def _versions(rows: pl.DataFrame) -> list[pl.DataFrame]:
+def versions(rows: pl.DataFrame) -> list[pl.DataFrame]:
     """Splits rows into frames with one row per event_time each, oldest known first."""
     rank = pl.col("known_time").rank("ordinal").over("event_time").alias("version")
     parts = rows.with_columns(rank).partition_by("version", maintain_order=True, include_key=True)
@@ -218,7 +218,7 @@ def _versions(rows: pl.DataFrame) -> list[pl.DataFrame]:
     return [part.select(BAR_SCHEMA.names()) for part in ordered]
 
 
-def _instrument(archive: Archive, symbol: str, name: str, asset_class: AssetClass) -> Instrument:
+def listed_instrument(archive: Archive, symbol: str, name: str, asset_class: AssetClass) -> Instrument:
     """Returns the instrument as it is listed; a file of bars does not rename what is there."""
     try:
         listed = archive.instrument(symbol)
@@ -227,7 +227,9 @@ def _instrument(archive: Archive, symbol: str, name: str, asset_class: AssetClas
     return Instrument(**listed.model_dump(include=set(Instrument.model_fields)))
 
 
-def _quarantined(root: Path, symbol: str, interval: str, digest: str, rejected: list[Rejected]) -> str | None:
+def write_quarantine(
+    root: Path, symbol: str, interval: str, digest: str, rejected: list[Rejected]
+) -> str | None:
     """Writes the refused rows as CSV; returns the file's path below the archive's root."""
     if not rejected:
         return None

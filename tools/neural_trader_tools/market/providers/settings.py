@@ -1,0 +1,49 @@
+"""What the adapters of market data services must know."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from neural_trader_governance.addresses import Address
+
+MEBIBYTE = 1 << 20
+
+
+class ServiceSettings(BaseModel):
+    """How one REST service is asked.
+
+    Attributes:
+        url: Its address; of a mirror or a test server instead of the vendor's.
+        requests_per_minute: By the plan; 0 is no limit. What the service's headers say overrules it.
+        request_timeout_s: Our deadline for one answer, all of its body included.
+        attempts_max: How often one read is tried before it counts as failed.
+        retry_wait_s: The pause before the second attempt; it doubles, with as much jitter.
+        body_bytes_max: An answer that is longer, unpacked, is refused.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: Address
+    requests_per_minute: int = Field(default=0, ge=0, le=1_000_000)
+    request_timeout_s: float = Field(default=30.0, ge=0.05, le=600)
+    attempts_max: int = Field(default=4, ge=1, le=20)
+    retry_wait_s: float = Field(default=0.5, ge=0, le=60)
+    body_bytes_max: int = Field(default=64 * MEBIBYTE, ge=1024, le=1024 * MEBIBYTE)
+
+
+class AlpacaSettings(ServiceSettings):
+    """Alpaca's market data: https://docs.alpaca.markets/docs/about-market-data-api."""
+
+    url: Address = "https://data.alpaca.markets"
+    requests_per_minute: int = Field(default=200, ge=0, le=1_000_000)
+    key_id: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    feed: Literal["sip", "iex", "otc", "boats"] = "sip"
+
+
+class MassiveSettings(ServiceSettings):
+    """Massive, formerly Polygon: https://massive.com/docs/rest."""
+
+    url: Address = "https://api.massive.com"
+    requests_per_minute: int = Field(default=5, ge=0, le=1_000_000, description="The free plan's")
+    api_key: SecretStr | None = None
