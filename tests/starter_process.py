@@ -15,7 +15,7 @@ import os
 import select
 import socket
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from neural_trader_server.catalogue import CATALOGUE
 from neural_trader_server.cli import main
@@ -47,15 +47,16 @@ PRELOAD = (
 def serve(control: socket.socket) -> None:
     """Forks a process for each request until the other side closes; reports how each one ended."""
     ends: dict[int, tuple[int, int]] = {}  # by pidfd: the process's id, and where its status goes
+    asked = control.fileno()
     while True:
-        ready, _, _ = select.select([control, *ends], [], [])
+        ready: list[int] = select.select([asked, *ends], [], [])[0]
         for pidfd in [each for each in ready if each in ends]:
             pid, told = ends.pop(pidfd)
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             _tell(told, status)
             os.close(told)
             os.close(pidfd)
-        if control not in ready:
+        if asked not in ready:
             continue
         message, fds, _, _ = socket.recv_fds(control, 1 << 20, 4)
         if not message:
@@ -63,7 +64,7 @@ def serve(control: socket.socket) -> None:
         stdin, stdout, stderr, told = fds
         pid = os.fork()
         if pid == 0:
-            for fd in (control.fileno(), told, *ends, *(each for _, each in ends.values())):
+            for fd in (asked, told, *ends, *(each for _, each in ends.values())):
                 os.close(fd)
             _be(json.loads(message), (stdin, stdout, stderr))
         for fd in (stdin, stdout, stderr):
@@ -77,28 +78,17 @@ def _tell(told: int, number: int) -> None:
         os.write(told, b"%d\n" % number)
 
 
-def _be(request: dict[str, object], standard: tuple[int, int, int]) -> NoReturn:
+def _be(request: dict[str, Any], standard: tuple[int, int, int]) -> NoReturn:
     """Becomes the command."""
     for number, fd in enumerate(standard):
         os.dup2(fd, number)
         os.close(fd)
-    environment = request["environment"]
-    words = request["words"]
-    assert isinstance(environment, dict)
-    assert isinstance(words, list)
     os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(str(request["folder"]))
-    sys.argv[1:] = words
-    try:
-        main()
-        status: object = 0
-    except SystemExit as ended:
-        status = ended.code
-    except BaseException:  # as the interpreter itself would end
-        sys.excepthook(*sys.exc_info())
-        status = 1
-    sys.exit(status)  # pyright: ignore[reportArgumentType]
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    sys.argv[1:] = request["words"]
+    main()
+    sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, lacking: Callable[[str],
     (wheel,) = (place / "dist").glob("*.whl")
     run(sys.executable, "-m", "venv", place / "venv", home=place, cwd=place, timeout_s=120)
     bin_ = place / "venv" / "bin"
-    install = [builder, "pip", "install", "--quiet", "--compile-bytecode", "--python", bin_ / "python"]
+    install = [builder, "pip", "install", "--quiet", "--python", bin_ / "python"]
     pins = ["-c", ROOT / "constraints.txt"]
     result = run(*install, *pins, wheel, home=place, cwd=place, timeout_s=600)  # uv: half of pip's time
     assert result.returncode == 0, result.stderr

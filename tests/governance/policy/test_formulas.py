@@ -23,7 +23,7 @@ for rule in ENGINE.rules.values():
     for name, bound in rule.bounds.items():
         BOUNDS.setdefault(name, set()).update({bound - 1, bound, bound + 1})
 
-EXAMPLES_PER_RUN = 2_000
+EXAMPLES_PER_RUN = 600
 SLOW_EXAMPLES = 20_000
 
 
@@ -221,7 +221,7 @@ def check_any(policy: str, contexts: list[PolicyContext]) -> None:
 
 
 @settings(
-    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 @given(policy=POLICIES, contexts=st.lists(CONTEXTS, min_size=4, max_size=4))
 def test_any_policys_formula_decides_and_fails_as_cedar_does(
