@@ -2,13 +2,13 @@
 
 import json
 import tempfile
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from neural_trader_governance.errors import HostError, StrategyError
+from neural_trader_server.cli import backtest_options as options
 from neural_trader_server.cli.sweeps import sweep
 from neural_trader_server.cli.terminal import (
     FAILED,
@@ -30,60 +30,32 @@ app = group("backtest", "Run strategies over history; their code runs in the san
 app.command()(sweep)
 
 
-class Fill(StrEnum):
-    """When a decision of bar i is filled."""
-
-    NEXT_OPEN = "next_open"
-    CLOSE = "close"
-
-
-class Lots(StrEnum):
-    """Which quantities can be traded."""
-
-    FRACTIONAL = "fractional"
-    WHOLE = "whole"
-
-
-class Dividends(StrEnum):
-    """What happens to dividends."""
-
-    IGNORED = "ignored"
-    PAID = "paid"
-
-
 @app.command()
 def run(
     file: Annotated[Path, typer.Argument(help="The strategy: one Python file.", exists=True, dir_okay=False)],
-    symbol: Annotated[
-        list[str] | None, typer.Option("--symbol", help="Ticker in the archive; may be repeated.")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Prices of one instrument (CSV or Parquet) instead.", exists=True, dir_okay=False),
-    ] = None,
-    start: Annotated[str | None, typer.Option(help="First bar, inclusive.")] = None,
-    end: Annotated[str | None, typer.Option(help="End, exclusive.")] = None,
-    interval: Annotated[str, typer.Option(help="Bar length.")] = "1d",
+    symbol: options.Symbols = None,
+    data: options.Data = None,
+    start: options.Start = None,
+    end: options.End = None,
+    interval: options.Interval = "1d",
     param: Annotated[
         list[str] | None, typer.Option("--param", help="Strategy parameter, NAME=VALUE; may be repeated.")
     ] = None,
-    cash: Annotated[str, typer.Option(help="Starting cash, USD.")] = "100000",
-    commission_bps: Annotated[float, typer.Option(help="Commission in basis points of the notional.")] = 0.0,
-    slippage_bps: Annotated[float, typer.Option(help="Slippage in basis points.")] = 0.0,
-    fill: Annotated[Fill, typer.Option(help="When decisions are filled.")] = Fill.NEXT_OPEN,
-    lots: Annotated[Lots, typer.Option(help="Quantities.")] = Lots.FRACTIONAL,
-    convention: Annotated[str, typer.Option(help="Whose definitions of metrics.")] = "default",
-    commission_per_unit: Annotated[str, typer.Option(help="Commission for each unit, USD.")] = "0",
-    commission_min: Annotated[str, typer.Option(help="Least commission of a fill, USD.")] = "0",
-    spread_bps: Annotated[float, typer.Option(help="Half of it worsens market and stop fills.")] = 0.0,
-    borrow_bps_annual: Annotated[float, typer.Option(help="What a short costs a year.")] = 0.0,
-    margin: Annotated[float, typer.Option(help="Part of a position that equity covers.")] = 1.0,
-    volume_cap: Annotated[float | None, typer.Option(help="Part of a bar's volume to trade.")] = None,
-    settlement_days: Annotated[int, typer.Option(help="Sessions until proceeds settle: 0, 1, 2.")] = 0,
-    dividends: Annotated[Dividends, typer.Option(help="Whether they are paid.")] = Dividends.IGNORED,
-    same_bar: Annotated[
-        str, typer.Option(help="Brackets in their entry's bar: pessimistic or next_bar.")
-    ] = "pessimistic",
+    cash: options.Cash = "100000",
+    commission_bps: options.CommissionBps = 0.0,
+    slippage_bps: options.SlippageBps = 0.0,
+    fill: options.FillRule = options.Fill.NEXT_OPEN,
+    lots: options.LotsRule = options.Lots.FRACTIONAL,
+    convention: options.Convention = "default",
+    commission_per_unit: options.CommissionPerUnit = "0",
+    commission_min: options.CommissionMin = "0",
+    spread_bps: options.SpreadBps = 0.0,
+    borrow_bps_annual: options.BorrowBps = 0.0,
+    margin: options.Margin = 1.0,
+    volume_cap: options.VolumeCap = None,
+    settlement_days: options.SettlementDays = 0,
+    dividends: options.DividendsRule = options.Dividends.IGNORED,
+    same_bar: options.SameBarRule = options.SameBar.PESSIMISTIC,
     seed: Annotated[int, typer.Option(help="Seed of random numbers in the strategy.")] = 0,
     report: Annotated[Path | None, typer.Option(help="Also write a tear sheet (HTML) here.")] = None,
     json_output: Json = False,
@@ -93,8 +65,7 @@ def run(
     Examples: neural-trader backtest run trend.py --symbol AAPL --param fast=20;
     neural-trader backtest run trend.py --data prices.csv --commission-bps 5
     """
-    if bool(symbol) == (data is not None):
-        raise typer.BadParameter("give either --symbol (once or more) or --data FILE")
+    options.require_prices(symbol, data)
     source = file.read_text(encoding="utf-8")
     if report is not None:  # before minutes of work, not after
         from neural_trader_tools.backtest.report.drawing import require_matplotlib
@@ -121,13 +92,15 @@ def run(
             "volume_cap": volume_cap,
             "settlement_days": settlement_days,
             "dividends": dividends.value,
-            "same_bar": same_bar,
+            "same_bar": same_bar.value,
         },
         "seed": seed,
     }
 
     async def work(services: "Services") -> dict[str, Any]:
-        symbols = symbol or [await _import(services, data, interval)]
+        symbols = symbol or []
+        if data is not None:
+            symbols = [await options.import_prices(services, data, interval)]
         started = await services.call("backtest_start", symbols=symbols, **arguments)
         with progress_bar(f"{file.name} over {', '.join(symbols):.40}", quiet=json_output):
             result = await _finish(services, started)
@@ -255,22 +228,6 @@ async def _finish(services: "Services", started: dict[str, Any]) -> dict[str, An
         result = await services.call("backtest_get", run_id=started["run_id"], wait_s=60)
         if result["state"] not in {"queued", "running"}:
             return result
-
-
-async def _import(services: "Services", file: Path | None, interval: str) -> str:
-    """Reads the file into the archive of this run alone and returns its symbol."""
-    import anyio.to_thread
-
-    from neural_trader_tools.market.ingest import import_file
-
-    if file is None:
-        raise typer.BadParameter("give either --symbol (once or more) or --data FILE")
-    plain = "".join(letter for letter in file.stem.upper() if letter.isascii() and letter.isalnum())
-    symbol = plain[:16] or "DATA"
-    written = await anyio.to_thread.run_sync(import_file, services.archive, file, symbol, interval)
-    if written.rows_quarantined:
-        err().print(f"{written.rows_quarantined} rows of {file.name} were refused: {written.reasons}")
-    return symbol
 
 
 def _short(value: Any) -> str | None:

@@ -1,12 +1,15 @@
 """`neural-trader backtest sweep`: try many combinations of a strategy's parameters."""
 
 import os
+import tempfile
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from neural_trader_governance.errors import HostError, InputError, StrategyError
+from neural_trader_server.cli import backtest_options as options
 from neural_trader_server.cli.terminal import (
     FAILED,
     HOST_LACKS,
@@ -23,38 +26,65 @@ if TYPE_CHECKING:
     from neural_trader_server.app import Services
 
 INTERRUPTED = 130
+SAMPLES = 100  # `sweeps.space.SAMPLES_DEFAULT`; help must not load the engine
+
+
+class Method(StrEnum):
+    """How combinations are chosen."""
+
+    GRID = "grid"
+    RANDOM = "random"
+    BAYESIAN = "bayesian"
+
+
+class Objective(StrEnum):
+    """What the best combination is best at."""
+
+    SHARPE_RATIO = "sharpe_ratio"
+    SORTINO_RATIO = "sortino_ratio"
+    CALMAR_RATIO = "calmar_ratio"
+    RETURN_TOTAL = "return_total"
 
 
 def sweep(
     file: Annotated[
         Path | None, typer.Argument(help="The strategy: one Python file.", exists=True, dir_okay=False)
     ] = None,
-    symbol: Annotated[
-        list[str] | None, typer.Option("--symbol", help="Ticker in the archive; may be repeated.")
-    ] = None,
+    symbol: options.Symbols = None,
+    data: options.Data = None,
     param: Annotated[
         list[str] | None,
         typer.Option(
             "--param", help="NAME=first:last:step, NAME=a,b,c, or NAME=value for all; may be repeated."
         ),
     ] = None,
-    start: Annotated[str | None, typer.Option(help="First bar, inclusive.")] = None,
-    end: Annotated[str | None, typer.Option(help="End, exclusive.")] = None,
-    interval: Annotated[str, typer.Option(help="Bar length.")] = "1d",
-    method: Annotated[str, typer.Option(help="grid, random or bayesian.")] = "grid",
-    samples: Annotated[int | None, typer.Option(help="Combinations that random or bayesian tries.")] = None,
-    objective: Annotated[
-        str, typer.Option(help="sharpe_ratio, sortino_ratio, calmar_ratio or return_total.")
-    ] = "sharpe_ratio",
+    start: options.Start = None,
+    end: options.End = None,
+    interval: options.Interval = "1d",
+    method: Annotated[Method, typer.Option(help="How combinations are chosen.")] = Method.GRID,
+    samples: Annotated[
+        int | None, typer.Option(help="Combinations that random or bayesian tries; 100 if left out.", min=1)
+    ] = None,
+    objective: Annotated[Objective, typer.Option(help="What the best is best at.")] = Objective.SHARPE_RATIO,
     walk_forward: Annotated[
         str | None,
         typer.Option(help="rolling, anchored, purged or combinatorial; options such as ,folds=5,purge=5."),
     ] = None,
-    cash: Annotated[str, typer.Option(help="Starting cash, USD.")] = "100000",
-    commission_bps: Annotated[float, typer.Option(help="Commission in basis points.")] = 0.0,
-    slippage_bps: Annotated[float, typer.Option(help="Slippage in basis points.")] = 0.0,
-    fill: Annotated[str, typer.Option(help="next_open or close.")] = "next_open",
-    lots: Annotated[str, typer.Option(help="fractional or whole.")] = "fractional",
+    cash: options.Cash = "100000",
+    commission_bps: options.CommissionBps = 0.0,
+    slippage_bps: options.SlippageBps = 0.0,
+    fill: options.FillRule = options.Fill.NEXT_OPEN,
+    lots: options.LotsRule = options.Lots.FRACTIONAL,
+    convention: options.Convention = "default",
+    commission_per_unit: options.CommissionPerUnit = "0",
+    commission_min: options.CommissionMin = "0",
+    spread_bps: options.SpreadBps = 0.0,
+    borrow_bps_annual: options.BorrowBps = 0.0,
+    margin: options.Margin = 1.0,
+    volume_cap: options.VolumeCap = None,
+    settlement_days: options.SettlementDays = 0,
+    dividends: options.DividendsRule = options.Dividends.IGNORED,
+    same_bar: options.SameBarRule = options.SameBar.PESSIMISTIC,
     seed: Annotated[int, typer.Option(help="Seed of chance, in the choice and in the strategy.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Sandboxes at the same time.", min=1, max=256)] = None,
     ray: Annotated[
@@ -62,7 +92,10 @@ def sweep(
     ] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this sweep; give nothing else.")] = None,
     heatmap: Annotated[
-        Path | None, typer.Option(help="Write the objective over two parameters here.")
+        Path | None,
+        typer.Option(
+            help="Write the objective over two parameters here: FILE.html, or FILE.png (extra report)."
+        ),
     ] = None,
     json_output: Json = False,
 ) -> None:
@@ -73,8 +106,21 @@ def sweep(
     """
     if resume is None and file is None:
         raise typer.BadParameter("give a strategy file, or --resume ID")
+    if resume is None:
+        options.require_prices(symbol, data)
+    elif data is not None:
+        raise typer.BadParameter("a sweep over --data cannot go on: its prices are kept for one command only")
+    if method is not Method.GRID and samples is None and resume is None:
+        err().print(
+            f"{method.value} tries {SAMPLES} combinations, drawn by --seed; --samples N sets how many.",
+            markup=False,
+        )
     if heatmap is not None and not heatmap.parent.is_dir():  # before hours of work, not after them
         raise typer.BadParameter(f"there is no folder {heatmap.parent}", param_hint="--heatmap")
+    if heatmap is not None and heatmap.suffix.lower() == ".png":
+        from neural_trader_tools.backtest.report.drawing import require_matplotlib
+
+        require_matplotlib()
     source = None if file is None else file.read_text(encoding="utf-8")
     given = [_split(text) for text in param or []]
     varied = {name: value for name, value in given if ":" in value or "," in value}
@@ -88,15 +134,30 @@ def sweep(
         "end": end,
         "params": {name: _value(value) for name, value in given if name not in varied},
         "settings": {
-            "cash": cash, "commission_bps": commission_bps, "slippage_bps": slippage_bps, "fill": fill,
-            "lots": lots,
+            "cash": cash,
+            "commission_bps": commission_bps,
+            "slippage_bps": slippage_bps,
+            "fill": fill.value,
+            "lots": lots.value,
+            "convention": convention,
+            "rules": {
+                "commission_per_unit": commission_per_unit,
+                "commission_min": commission_min,
+                "spread_bps": spread_bps,
+                "borrow_bps_annual": borrow_bps_annual,
+                "margin": margin,
+                "volume_cap": volume_cap,
+                "settlement_days": settlement_days,
+                "dividends": dividends.value,
+                "same_bar": same_bar.value,
+            },
         },
-        "method": method,
+        "method": method.value,
         "samples": samples,
-        "objective": objective,
+        "objective": objective.value,
         "walk_forward": walk_forward,
         "seed": seed,
-    }  # fmt: skip
+    }
     started: list[str] = []
 
     async def work(services: "Services") -> dict[str, Any]:
@@ -113,6 +174,8 @@ def sweep(
         if resume is not None:
             run_id = (await sweeps.resume(resume, workers=workers, backend=backend)).run_id
         else:
+            if data is not None:
+                arguments["symbols"] = [await options.import_prices(services, data, interval)]
             request = await read_sweep(services.backtests, **arguments)
             run_id = await sweeps.start(
                 request, agent=services.person.agent, workers=workers, backend=backend
@@ -123,17 +186,24 @@ def sweep(
             if result["state"] not in {"queued", "running"}:
                 break
         if heatmap is not None and result["table"] is not None:
-            from neural_trader_tools.backtest.sweeps.heatmap import heatmap_html
+            from neural_trader_tools.backtest.sweeps.heatmap import write_heatmap
 
             table = services.artifacts.get(result["table"])
-            heatmap.write_text(heatmap_html(table, list(result["params"]), objective), encoding="utf-8")
+            shown = (await sweeps.get(run_id)).request.objective  # of a sweep that goes on, its own
+            write_heatmap(heatmap, table, list(result["params"]), shown)
+            err().print(f"Wrote {heatmap}", markup=False, soft_wrap=True)
         return result
 
     try:
-        with progress_bar("sweep", quiet=json_output):
-            result = with_desk(work)
+        with (
+            tempfile.TemporaryDirectory(prefix="neural-trader-sweep-") as folder,
+            progress_bar("sweep", quiet=json_output),
+        ):
+            result = with_desk(work, archive=Path(folder) if data else None)
     except KeyboardInterrupt:
-        if started:
+        if data is not None:
+            err().print("interrupted; import the prices first (`data import`) for a sweep that can go on")
+        elif started:
             err().print(
                 f"interrupted; what is done is kept: neural-trader backtest sweep --resume {started[0]}",
                 markup=False, soft_wrap=True,

@@ -96,6 +96,9 @@ def test_the_outline_reads_parameters_imports_and_suspicions() -> None:
     assert read_outline("def signals(bars, **params): pass").parameters is None
     assert read_outline("class A(Strategy):\n  x: int = 1\n  _y: int = 2\n").parameters == {"x"}
     assert read_outline("class B(Strategy): z: int = 1\nclass A(B): x: int = 1\n").parameters is None
+    assert read_outline("def signals(bars, a: int, b=2.5, *, c='x', d=None): pass").kinds == {
+        "a": "int", "b": "float", "c": "str",
+    }  # fmt: skip
 
 
 def test_a_misspelled_parameter_is_named_before_anything_runs() -> None:

@@ -4,6 +4,7 @@ import math
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neural_trader_tools.backtest.metrics import Metrics
 from neural_trader_tools.backtest.replay import Replay
@@ -20,6 +21,10 @@ ONE_TRADE_PART: Final = 0.5
 THIN_BPS: Final = 5.0
 UNCHECKED: Final = "unchecked: nobody has tested this code for look-ahead; run strategy_check."
 LOOK_AHEAD: Final = "look_ahead: strategy_check found {} decisions that use later bars; the result is void."
+SURVIVORSHIP: Final = (
+    "survivorship: the symbols were chosen by name, today; what failed since the first bar was not "
+    "there to choose, so the result is too good."
+)
 _ONE_SIDED: Final = 1.645  # standard errors of 95 %
 _LONG_US: Final = 365 * 86_400_000_000
 
@@ -57,12 +62,14 @@ def find_warnings(
     open_trades = sum(int(np.isnan(symbol.trades[:, 1]).sum()) for symbol in replay.symbols)
     if open_trades:
         found.append(f"open_trades: {open_trades} positions are open at the end, marked at the last close.")
-    if traded and int(replay.times[-1] - replay.times[0]) >= _LONG_US:
-        found.append(
-            "survivorship: the symbols were chosen by name, today; what failed since the first bar was not "
-            "there to choose, so the result is too good."
-        )
+    if traded and is_long(replay.times):
+        found.append(SURVIVORSHIP)
     return found
+
+
+def is_long(times: NDArray[np.int64]) -> bool:
+    """Tells whether bars span so long that some of what could be chosen at first has failed since."""
+    return int(times[-1] - times[0]) >= _LONG_US
 
 
 def _of_luck(metrics: Metrics) -> list[str]:

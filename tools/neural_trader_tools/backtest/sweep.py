@@ -77,7 +77,7 @@ async def backtest_sweep(
         Field(description="cash, commission_bps, slippage_bps, fill, lots, rules of backtest_start"),
     ] = None,
     method: Annotated[str, Field(description="grid, random or bayesian")] = "grid",
-    samples: Annotated[int | None, Field(description="Tries of random, bayesian")] = None,
+    samples: Annotated[int | None, Field(description="Tries of random, bayesian; else 100")] = None,
     objective: Annotated[
         str, Field(description="sharpe_ratio, sortino_ratio, calmar_ratio or return_total")
     ] = "sharpe_ratio",

@@ -2,11 +2,12 @@
 
 import ast
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from neural_trader_governance.errors import InputError
 from neural_trader_tools.engine.faults import did_you_mean
+from neural_trader_tools.engine.parameters import KINDS
 from neural_trader_tools.strategies.registry import parse_source
 from neural_trader_tools.strategies.rules import assigns_features, find_events, find_rules
 from neural_trader_tools.strategies.suspicions import Suspicion, find_suspicions
@@ -28,6 +29,7 @@ class Outline:
         entry_line: Line of `def signals` or `def weights`, of the rule, or of the first `on_bar`.
         suspicions: Lines that may look into the future, the worst first.
         has_on_bars: Whether a class defines `on_bars`, which decides on many symbols, and none `on_bar`.
+        kinds: The kind of each parameter that states one: int, float, bool or str.
     """
 
     signals: int | None
@@ -40,6 +42,7 @@ class Outline:
     entry_line: int | None
     suspicions: tuple[Suspicion, ...]
     has_on_bars: bool = False
+    kinds: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 def read_outline(source: str) -> Outline:
@@ -59,21 +62,26 @@ def read_outline(source: str) -> Outline:
     strategies = [node for node in defined if any(_name(base) == "Strategy" for base in node.bases)]
     rules = (find_rules(tree) if assigns_features(tree) else []) or find_events(tree)
     parameters: frozenset[str] | None = None
+    kinds: dict[str, str] = {}
     if rules and not functions and not defined:
         parameters = frozenset(argument.arg for argument in rules[-1].args.kwonlyargs)
+        kinds = _kinds(rules[-1].args)
     elif functions and not strategies and not rules:
         arguments = functions[-1].args
         if arguments.kwarg is None:
             named = [*arguments.posonlyargs, *arguments.args][1:] + arguments.kwonlyargs
             parameters = frozenset(argument.arg for argument in named)
+            kinds = _kinds(arguments)
     elif len(defined) == 1 and len(strategies) == 1 and len(strategies[0].bases) == 1 and not functions:
-        parameters = frozenset(
-            node.target.id
+        stated = {
+            node.target.id: _name(node.annotation)
             for node in strategies[0].body
             if isinstance(node, ast.AnnAssign)
             and isinstance(node.target, ast.Name)
             and node.target.id[0] != "_"
-        )
+        }
+        parameters = frozenset(stated)
+        kinds = {name: kind for name, kind in stated.items() if kind in KINDS}
     imports: list[tuple[str, int]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -96,6 +104,7 @@ def read_outline(source: str) -> Outline:
         entry_line=entry.lineno if entry is not None else None,
         suspicions=find_suspicions(tree),
         has_on_bars={node.name for node in methods} & {"on_bar", "on_bars"} == {"on_bars"},
+        kinds=kinds,
     )
 
 
@@ -141,6 +150,31 @@ def check_parameters(source: str, params: Mapping[str, Any]) -> None:
                 f"the strategy has no parameter {name!r:.60}",
                 did_you_mean(name, declared) if declared else "leave params out: it takes none",
             )
+
+
+def _kinds(arguments: ast.arguments) -> dict[str, str]:
+    """Returns the kinds that a function states for its arguments, by annotation or else by default."""
+    placed = [*arguments.posonlyargs, *arguments.args]
+    defaults: dict[str, ast.expr | None] = {argument.arg: None for argument in placed}
+    defaults.update(
+        zip(list(defaults)[len(placed) - len(arguments.defaults) :], arguments.defaults, strict=True)
+    )
+    defaults.update(
+        {
+            argument.arg: given
+            for argument, given in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        }
+    )
+    found: dict[str, str] = {}
+    for argument in (*placed, *arguments.kwonlyargs):
+        default = defaults[argument.arg]
+        if argument.annotation is not None:
+            kind = _name(argument.annotation)
+        else:
+            kind = type(default.value).__name__ if isinstance(default, ast.Constant) else ""
+        if kind in KINDS:
+            found[argument.arg] = kind
+    return found
 
 
 def _name(node: ast.expr) -> str:

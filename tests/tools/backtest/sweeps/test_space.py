@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from neural_trader_governance.errors import InputError
-from neural_trader_tools.backtest.sweeps.space import read_axis, read_space, seed_of
+from neural_trader_tools.backtest.sweeps.space import check_axes, read_axis, read_space, seed_of
+from neural_trader_tools.strategies.outline import read_outline
 
 
 @pytest.mark.parametrize(
@@ -81,3 +82,42 @@ def test_an_interval_is_drawn_from_by_number() -> None:
 def test_a_seed_depends_on_the_parameters_not_on_their_order() -> None:
     assert seed_of(1, {"a": 1, "b": 2}) == seed_of(1, {"b": 2, "a": 1})
     assert len({seed_of(seed, {"a": value}) for seed in range(3) for value in range(3)}) == 9
+
+
+TYPED = """
+class Cross(Strategy):
+    fast: int = 5
+    part: float = 0.5
+    both: bool = True
+    name: str = "a"
+    def on_bar(self, bar): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ({"fast": "5-50"}, "did you mean '5:50'"),
+        ({"fast": ["5..50 by 5"]}, "did you mean '5:50:5'"),
+        ({"fast": "many,few"}, "'fast' takes int, not 'many'; .*give 5:50:5"),
+        ({"fast": "1.5,2"}, "takes int, not 1.5"),
+        ({"part": ["half"]}, "takes float, not 'half'; .*give 0.1:0.9:0.1"),
+        ({"both": [3, 4]}, "takes bool"),
+        ({"name": [3, 4]}, "takes str, not 3; .*give text"),
+    ],
+)
+def test_a_value_that_a_parameter_cannot_take_is_refused_with_what_was_meant(
+    grid: dict[str, Any], message: str
+) -> None:
+    space = read_space(grid, "grid", None, 0)
+    with pytest.raises(InputError, match=message):
+        check_axes(space.axes, read_outline(TYPED).kinds)
+
+
+def test_values_that_the_sandbox_would_convert_pass() -> None:
+    space = read_space({"fast": ["5", "6"], "part": [1, 2], "both": ["true", "0"]}, "grid", None, 0)
+    check_axes(space.axes, read_outline(TYPED).kinds)
+    check_axes(read_space({"any": ["a"]}, "grid", None, 0).axes, {})
+    drawn = read_space({"fast": "0.5:9.5"}, "random", 5, 0)
+    with pytest.raises(InputError, match="whole ends"):
+        check_axes(drawn.axes, read_outline(TYPED).kinds)

@@ -71,7 +71,7 @@ def require_matplotlib() -> None:
     except ImportError:
         raise HostError(
             "report_missing",
-            "a tear sheet needs matplotlib, which is not installed",
+            "charts need matplotlib, which is not installed",
             "pip install 'neural-trader[report]'",
         ) from None
 
@@ -87,7 +87,7 @@ def draw_svgs(sheet: Sheet) -> dict[str, str]:
         charts[f"price {number}"] = (_HIGH, lambda axes, traded=traded: _price(axes, traded))
     if len(sheet.returns):
         charts["returns"] = (_LOW, lambda axes: _returns(axes, sheet.returns))
-    with _drawing() as figure_of:
+    with drawing() as figure_of:
         found: dict[str, str] = {}
         for name, (height, draw) in charts.items():
             figure = figure_of(_WIDE, height)
@@ -98,7 +98,7 @@ def draw_svgs(sheet: Sheet) -> dict[str, str]:
 
 def draw_png(sheet: Sheet, headline: str) -> bytes:
     """Returns all charts on one white page, beneath a few lines of text."""
-    with _drawing() as figure_of:
+    with drawing() as figure_of:
         prices = [traded for traded in sheet.traded if traded.trades.height][:1]
         heights = [_HIGH, _LOW, _LOW, *([_HIGH] if prices else []), 2.2]
         lines = headline.count("\n") + 1
@@ -127,7 +127,7 @@ def draw_png(sheet: Sheet, headline: str) -> bytes:
         return drawn.getvalue()
 
 
-class _drawing:  # noqa: N801  # reads as a statement
+class drawing:  # noqa: N801  # reads as a statement
     """Holds matplotlib's global style while a sheet is drawn; gives what makes a figure."""
 
     def __enter__(self) -> Callable[[float, float], Any]:

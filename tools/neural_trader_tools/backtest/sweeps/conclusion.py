@@ -1,6 +1,7 @@
 """The conclusion of a sweep: the best combination, and every reason not to believe it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from neural_trader_tools.artifacts import Artifacts
+from neural_trader_tools.backtest.cautions import SURVIVORSHIP, is_long
 from neural_trader_tools.backtest.digest import config_digest
 from neural_trader_tools.backtest.ledger import Handles, RunLedger, data_key
 from neural_trader_tools.backtest.luck.overfitting import pbo
 from neural_trader_tools.backtest.luck.sharpe import Moments, deflated_sharpe
 from neural_trader_tools.backtest.metrics import bar_returns, sharpe_per_bar
+from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.replay import Replay
 from neural_trader_tools.backtest.settings import BacktestRequest, Settings
 from neural_trader_tools.backtest.sweeps import forward, montecarlo, ranking, stress
@@ -30,6 +33,7 @@ from neural_trader_tools.backtest.sweeps.stress import CostShock, Window
 
 Floats = NDArray[np.float64]
 BLOCKS = 16
+_GONE_US = 30 * 86_400_000_000
 _FIGURES = (
     "return_total", "cagr", "sharpe_ratio", "sortino_ratio", "calmar_ratio", "volatility_annual",
     "max_drawdown", "trade_count", "exposure_time", "commission_total",
@@ -125,7 +129,7 @@ async def conclude(
         faults=tuple({"params": params, "error": text} for params, text in found.faults),
     )
     if found.best is None:
-        return result.model_copy(update={"warnings": tuple(_warnings(result, request, True))})
+        return result.model_copy(update={"warnings": tuple(_warnings(result, request, scene, True))})
     # one child decides for all of them once more, the best one first
     winners = list({w.number: w for w in found.winners if w is not None and _walks_forward(request)}.values())
     decided = await shards.decide([found.best_params, *(winner.params for winner in winners)])
@@ -138,7 +142,7 @@ async def conclude(
         update["out_of_sample"] = await _validate(request, scene, artifacts, found, chosen)
     result = result.model_copy(update=update)
     same = _is_same(request, scene, found, alone)
-    return result.model_copy(update={"warnings": tuple(_warnings(result, request, same))})
+    return result.model_copy(update={"warnings": tuple(_warnings(result, request, scene, same))})
 
 
 def _walks_forward(request: SweepRequest) -> bool:
@@ -305,7 +309,7 @@ def _is_same(request: SweepRequest, scene: Scene, found: ranking.Ranking, alone:
     return again.select(names).row(0, named=True) == {name: found.best[name] for name in names}
 
 
-def _warnings(result: SweepResult, request: SweepRequest, is_same: bool) -> list[str]:
+def _warnings(result: SweepResult, request: SweepRequest, scene: Scene, is_same: bool) -> list[str]:
     warnings: list[str] = []
     if result.best is None:
         return ["no_best: no combination has an objective: none traded, or all failed."]
@@ -333,9 +337,25 @@ def _warnings(result: SweepResult, request: SweepRequest, is_same: bool) -> list
         warnings.append("lonely: the combinations next to the best do less than half as well.")
     if result.failed:
         warnings.append(f"failed: {result.failed} of {result.combinations} combinations failed, see faults.")
+    if result.best.metrics["trade_count"] and is_long(scene.times):
+        warnings.append(f"{SURVIVORSHIP}{_survivors(scene.ground.prices)}")
+    if request.space.method == "random" and 0 < request.space.count < request.space.size:
+        warnings.append(
+            f"sampled: {request.space.count:,} of {request.space.size:,} combinations were tried, drawn by "
+            "the seed; give samples for more."
+        )
     if 0 < result.pbo_trials < result.combinations - result.failed:
         warnings.append(f"pbo_sampled: {result.pbo_trials} of the combinations were judged for overfitting.")
     return warnings
+
+
+def _survivors(prices: Sequence[Prices]) -> str:
+    """Returns what the prices themselves say of it: whether any of several symbols has left the market."""
+    if len(prices) < 2:
+        return ""
+    last = max(int(each.times[-1]) for each in prices)
+    gone = sum(last - int(each.times[-1]) > _GONE_US for each in prices)
+    return f" {gone or 'None'} of the {len(prices)} symbols ended before the others."
 
 
 def scene_of(request: SweepRequest, prices: list[Any], threads: int) -> Scene:

@@ -29,9 +29,10 @@ from neural_trader_tools.backtest.sweeps.record import (
     SweepStore,
     interrupted,
 )
+from neural_trader_tools.backtest.sweeps.space import check_axes
 from neural_trader_tools.backtest.sweeps.work import Runner, Work
 from neural_trader_tools.engine.orders import ENGINE_VERSION
-from neural_trader_tools.strategies.outline import check_parameters, is_portfolio
+from neural_trader_tools.strategies.outline import check_parameters, is_portfolio, read_outline
 from neural_trader_tools.telling import tell
 
 if TYPE_CHECKING:  # they import polars, numpy and numba; the server's start does not pay for that
@@ -138,6 +139,7 @@ class Sweeps:
         if both:
             raise InputError("invalid_grid", f"{both[0]!r} is both fixed and varied", "give it once")
         check_parameters(base.source, {**base.params, **varied})
+        check_axes(request.space.axes, read_outline(base.source).kinds)
         if is_portfolio(base.source):
             raise InputError(
                 "portfolio_unsupported",

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import random
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, cast
@@ -17,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from neural_trader_governance.errors import InputError
 from neural_trader_tools.backtest.settings import SEED_MAX
+from neural_trader_tools.engine.faults import StrategyFault
+from neural_trader_tools.engine.parameters import Parameter, convert
 
 Value = bool | int | float | str
 Method = Literal["grid", "random", "bayesian"]
@@ -188,6 +191,37 @@ def read_axis(name: str, given: Any, method: str) -> Axis:
     if len(set(values)) < len(values):
         raise _bad(name, given, "name each value once")
     return Axis(name=name, values=tuple(values))
+
+
+def check_axes(axes: Sequence[Axis], kinds: Mapping[str, str]) -> None:
+    """Refuses values that a parameter cannot take, before a thousand combinations fail for them.
+
+    Args:
+        axes: The varied parameters.
+        kinds: What the parameters are said to be: int, float, bool or str; those of others are not known.
+
+    Raises:
+        InputError: `invalid_grid`, with the first such value and, for text with numbers, what was meant.
+    """
+    for axis in axes:
+        kind = kinds.get(axis.name, "")
+        if kind == "int" and not axis.values:
+            raise _bad(axis.name, f"{axis.low}:{axis.high}", "it takes int: give whole ends, such as 1:9")
+        parameter = Parameter(axis.name, kind, None)
+        for value in axis.values:
+            try:
+                convert(parameter, value)
+            except StrategyFault as fault:
+                raise InputError("invalid_grid", fault.what, _meant(value, kind)) from None
+
+
+def _meant(value: Value, kind: str) -> str:
+    """Returns what to give instead of a value that does not fit."""
+    numbers = re.findall(r"\d+(?:\.\d+)?", str(value)) if isinstance(value, str) else []
+    if kind in ("int", "float") and len(numbers) in (2, 3):
+        return f"did you mean {':'.join(numbers)!r}? It is first:last or first:last:step, last included"
+    example = {"int": "5:50:5, or 5,10,20", "float": "0.1:0.9:0.1, or 0.5,1", "bool": "true,false"}.get(kind)
+    return f"it takes {kind}: give {example or 'text'}"
 
 
 def seed_of(seed: int, params: Mapping[str, JsonValue]) -> int:
