@@ -1,7 +1,7 @@
-"""The curve: everything that the metrics need of an equity curve, read once."""
+"""The curve: everything that the metrics need of an equity curve."""
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,8 @@ from neural_trader_tools.backtest.luck.sharpe import FLAT, Moments
 from neural_trader_tools.engine.compiled import vectorised
 
 Floats = NDArray[np.float64]
+_LANES: Final = 256
+_STRETCH: Final = 64
 
 
 class Curve(NamedTuple):
@@ -47,15 +49,17 @@ def read_curve(equity: Floats, cash: float) -> Curve:
         equity: At each close, finite.
         cash: At the start, above zero.
     """
-    living = equity
-    if float(equity.min()) <= 0.0:
-        living = equity[: int((equity <= 0.0).argmax()) + 1]
+    drawdown, bars, ruined = _falls(equity, cash)
+    living = equity if ruined < 0 else equity[: ruined + 1]
     count = len(living) - 1
     # Powers are summed about the mean growth, which is near the mean return: no digits cancel.
     growth = float(living[-1] / living[0])
     shift = math.expm1(math.log(growth) / count) if count > 0 and growth > 0.0 else 0.0
     middle = count // 2
-    halves, drawdown, bars, mean_equity = _read(equity, cash, middle + 1, len(living), shift)
+    halves = (
+        _powers(living[1 : middle + 1], living[:middle], shift),
+        _powers(living[middle + 1 :], living[middle:-1], shift),
+    )
     first, second = _sums(halves[0]), _sums(halves[1])
     mean, deviation, moments = _moments(_sums(halves[0] + halves[1]), count, shift)
     return Curve(
@@ -68,14 +72,14 @@ def read_curve(equity: Floats, cash: float) -> Curve:
         second=_moments(second, count - middle, shift)[2],
         drawdown=drawdown,
         drawdown_bars=bars,
-        mean_equity=mean_equity,
+        mean_equity=float(equity.mean()),
     )
 
 
 def drawdowns(equity: Floats, cash: float) -> tuple[float, int]:
     """Returns the largest fall from a peak, as a fraction, and the longest time below one, in bars."""
     curve = np.ascontiguousarray(equity, dtype=np.float64)
-    _, depth, bars, _ = _read(curve, cash, 0, 0, 0.0)
+    depth, bars, _ = _falls(curve, cash)
     return depth, bars
 
 
@@ -100,52 +104,66 @@ def _moments(sums: tuple[float, ...], count: int, shift: float) -> tuple[float, 
 
 
 @vectorised
-def _read(
-    equity: Floats, cash: float, middle: int, living: int, shift: float
-) -> tuple[Floats, float, int, float]:
-    """Reads every bar once.
+def _powers(now: Floats, before: Floats, shift: float) -> Floats:
+    """Returns the sums of the first four powers of return - shift, and of the squares of the losses.
+
+    In lanes, which are added up at the end: each is a sum of its own, so that the additions need not wait for
+    one another and become vector instructions, in an order that no machine may change.
 
     Args:
-        equity: At each close.
-        cash: The first peak.
-        middle: First bar of the second half.
-        living: Bars whose returns count; falls are followed beyond.
-        shift: What the powers of returns are about.
-
-    Returns:
-        Sums of the first four powers of return - shift, and of the squares of the losses, (halves, 5); the
-        largest fall from a peak, the longest time below one, the mean equity.
+        now: Equity at closes.
+        before: Equity at the closes before them.
+        shift: What the powers are about.
     """
-    sums = np.zeros((2, 5))
-    peak, top, bottom = cash, cash, cash
-    peak_bar, longest, total = -1, 0, 0.0
-    before = equity[0]
-    for part in range(3):
-        begin = 0 if part == 0 else middle if part == 1 else living
-        end = middle if part == 0 else living if part == 1 else len(equity)
-        one, two, three, four, losses = 0.0, 0.0, 0.0, 0.0, 0.0
-        for bar in range(begin, end):
-            value = equity[bar]
-            gain = value / before - 1.0
-            before = value
-            off = gain - shift if bar > 0 else 0.0
+    lanes = np.zeros((5, _LANES))
+    one, two, three, four, losses = lanes[0], lanes[1], lanes[2], lanes[3], lanes[4]
+    for first in range(0, now.shape[0], _LANES):
+        last = min(first + _LANES, now.shape[0])
+        values, bases = now[first:last], before[first:last]
+        for lane in range(values.shape[0]):
+            gain = values[lane] / bases[lane] - 1.0
+            off = gain - shift
             square = off * off
             loss = min(gain, 0.0)
-            one += off
-            two += square
-            three += square * off
-            four += square * square
-            losses += loss * loss
-            total += value
+            one[lane] += off
+            two[lane] += square
+            three[lane] += square * off
+            four[lane] += square * square
+            losses[lane] += loss * loss
+    sums = np.zeros(5)
+    for power in range(5):
+        for lane in range(_LANES):
+            sums[power] += lanes[power, lane]
+    return sums
+
+
+@vectorised
+def _falls(equity: Floats, cash: float) -> tuple[float, int, int]:
+    """Reads the falls of a curve; a stretch without a new peak or a deeper fall is passed over at once.
+
+    Returns:
+        The largest fall from a peak, the first of which is the cash; the longest time below one, in bars; the
+        first bar at which equity is zero or below, -1 where it never is.
+    """
+    peak, top, bottom = cash, cash, cash
+    peak_bar, longest, ruined = -1, 0, -1
+    for first in range(0, equity.shape[0], _STRETCH):
+        values = equity[first : min(first + _STRETCH, equity.shape[0])]
+        found = 0
+        for place in range(values.shape[0]):
+            found |= values[place] >= peak
+            found |= values[place] * top < bottom * peak  # value / peak < bottom / top, without dividing
+        if found == 0:
+            continue
+        for place in range(values.shape[0]):
+            value = values[place]
             if value >= peak:
+                longest = max(longest, first + place - 1 - peak_bar)
                 peak = value
-                peak_bar = bar
-            else:
-                if bar - peak_bar > longest:
-                    longest = bar - peak_bar
-                if value * top < bottom * peak:  # value / peak < bottom / top, without dividing
-                    bottom = value
-                    top = peak
-        if part < 2:
-            sums[part, :] = one, two, three, four, losses
-    return sums, 1.0 - bottom / top, longest, total / len(equity)
+                peak_bar = first + place
+            elif value * top < bottom * peak:
+                bottom = value
+                top = peak
+                if ruined < 0 and value <= 0.0:
+                    ruined = first + place
+    return 1.0 - bottom / top, max(longest, equity.shape[0] - 1 - peak_bar), ruined

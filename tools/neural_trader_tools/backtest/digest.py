@@ -9,6 +9,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.replay import Replay
 from neural_trader_tools.backtest.settings import BacktestRequest
@@ -37,9 +40,14 @@ def run_digest(
     for symbol in replay.symbols:
         for array in (symbol.fills, symbol.trades, symbol.equity):
             hasher.update(len(array).to_bytes(8, "little"))
-            hasher.update(array.astype("<f8").tobytes())
-    hasher.update(replay.equity.astype("<f8").tobytes())
+            hasher.update(_raw(array))
+    hasher.update(_raw(replay.equity))
     return hasher.hexdigest()
+
+
+def _raw(array: NDArray[np.float64]) -> memoryview:
+    """Returns the raw little-endian floats of an array, row by row; not copied, as a rule."""
+    return np.ascontiguousarray(array, dtype="<f8").data
 
 
 def _inputs(request: BacktestRequest, engine: str) -> dict[str, object]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from neural_trader_governance.terms.market import interval_duration
+from neural_trader_tools.backtest.curve import Curve, read_curve
 from neural_trader_tools.backtest.curve import drawdowns as drawdowns
-from neural_trader_tools.backtest.curve import read_curve
 from neural_trader_tools.backtest.luck.sharpe import (
     Moments,
     deflated_sharpe,
@@ -75,7 +75,10 @@ class Metrics(BaseModel):
 
 
 def compute_metrics(
-    replay: Replay, periods_per_year: float, trial_sharpes: Sequence[float | None] = ()
+    replay: Replay,
+    periods_per_year: float,
+    trial_sharpes: Sequence[float | None] = (),
+    curve: Curve | None = None,
 ) -> Metrics:
     """Returns the metrics of a replay, by the definitions of this module (`conventions` has others).
 
@@ -84,18 +87,18 @@ def compute_metrics(
         periods_per_year: Bars a year, see `periods_per_year`.
         trial_sharpes: Sharpe ratio per bar of every *other* configuration tried on this data; None where
             undefined.
+        curve: What `read_curve` says of its equity, where that is known already.
     """
     cash = replay.cash
     final = float(replay.equity[-1])
-    curve = read_curve(replay.equity, cash)
+    curve = read_curve(replay.equity, cash) if curve is None else curve
     moments, root = curve.moments, math.sqrt(periods_per_year)
     cagr = growth(final / cash, curve.returns / periods_per_year)
     pnl, trade_returns = closed_trades(replay)
     gains, losses = pnl[pnl > 0.0], pnl[pnl < 0.0]
     win_rate = len(gains) / len(pnl) if len(pnl) else None
-    fills = np.concatenate([symbol.fills for symbol in replay.symbols])
     years = curve.returns / periods_per_year
-    traded = float(np.abs(fills[:, 2] * fills[:, 3]).sum())
+    traded = sum(float(np.abs(one.fills[:, 2] * one.fills[:, 3]).sum()) for one in replay.symbols)
     sharpes = [*trial_sharpes, None if moments is None else moments.sharpe]
     return Metrics(
         deflated_sharpe_ratio=None if moments is None else deflated_sharpe(moments, sharpes),
@@ -124,15 +127,21 @@ def compute_metrics(
         sqn=quality(pnl),
         kelly=kelly(pnl),
         turnover=finite(traded / curve.mean_equity / years) if curve.mean_equity > 0.0 < years else None,
-        commission_total=float(fills[:, 4].sum()),
+        commission_total=sum(float(one.fills[:, 4].sum()) for one in replay.symbols),
     )
 
 
 def closed_trades(replay: Replay) -> tuple[Floats, Floats]:
     """Returns pnl and return of every closed trade, symbol by symbol."""
-    trades = np.concatenate([symbol.trades for symbol in replay.symbols])
-    closed = trades[~np.isnan(trades[:, 1])]
-    return closed[:, 7], closed[:, 8]
+    closed = [_closed(symbol.trades) for symbol in replay.symbols]
+    return np.concatenate([trades[:, 7] for trades in closed]), np.concatenate(
+        [trades[:, 8] for trades in closed]
+    )
+
+
+def _closed(trades: Floats) -> Floats:
+    """Returns the trades of one symbol without its last one, where that is open."""
+    return trades[:-1] if len(trades) and math.isnan(trades[-1, 1]) else trades
 
 
 def growth(factor: float, years: float) -> float | None:

@@ -207,7 +207,6 @@ def _symbol_replay(
         fills=own,
         trades=round_trips(own, float(prices.close[-1])),
         equity=positions * prices.close,
-        positions=positions,
         rejections=rejections,
         ruined=ruined,
     )

@@ -132,10 +132,10 @@ class Prices:
         """Returns the SHA-256 of symbol, times and values as raw little-endian bytes."""
         hasher = hashlib.sha256()
         hasher.update(self.symbol.encode() + b"\0" + len(self).to_bytes(8, "little"))
-        hasher.update(self.times.astype("<i8").tobytes())
+        hasher.update(np.ascontiguousarray(self.times, dtype="<i8").data)
         for name in VALUES:
-            hasher.update(getattr(self, name).astype("<f8").tobytes())
-        hasher.update(self.dividends.astype("<f8").tobytes())  # nothing, where none are paid
+            hasher.update(np.ascontiguousarray(getattr(self, name), dtype="<f8").data)
+        hasher.update(np.ascontiguousarray(self.dividends, dtype="<f8").data)  # nothing, where none are paid
         return hasher.hexdigest()
 
     def _check(self) -> None:

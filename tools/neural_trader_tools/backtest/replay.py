@@ -27,7 +27,6 @@ class SymbolReplay:
         fills: (fills, 7), see `orders.FILL_COLUMNS`.
         trades: (trades, 9), see `trades.TRADE_COLUMNS`.
         equity: Cash plus position at each close.
-        positions: Units held at each close.
         rejections: Orders that equity could not carry, or that came to nothing.
         ruined: Equity fell to zero or below; the position was liquidated.
     """
@@ -38,9 +37,23 @@ class SymbolReplay:
     fills: Floats
     trades: Floats
     equity: Floats
-    positions: Floats
     rejections: int
     ruined: bool
+
+    @property
+    def positions(self) -> Floats:
+        """Units held at each close."""
+        return self._at_closes(np.concatenate([[0.0], self.fills[:, o.FILL_POSITION]]))
+
+    @property
+    def exposed(self) -> NDArray[np.bool_]:
+        """Whether anything is held at each close."""
+        return self._at_closes(np.concatenate([[False], self.fills[:, o.FILL_POSITION] != 0.0]))
+
+    def _at_closes(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Returns for each close one of the values: the first before any fill, the next after one, …."""
+        bars = self.fills[:, o.FILL_BAR].astype(np.int64)
+        return np.repeat(values, np.diff(bars, prepend=0, append=len(self.prices)))
 
 
 def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings, cash: float) -> SymbolReplay:
@@ -64,12 +77,12 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
     account = np.zeros(kernel.ACCOUNT_SIZE)
     limits = rules(settings.model_dump(mode="python"))
     fills = np.empty((kernel.fills_max(len(commands), len(prices), limits), len(o.FILL_COLUMNS)))
-    equity, positions = np.empty(len(prices)), np.empty(len(prices))
+    equity, nobody = np.empty(len(prices)), np.empty(0)
     states = np.zeros(len(commands), dtype=np.int64)
     kernel.play(
         prices.open, prices.high, prices.low, prices.close, prices.volume, prices.times,
         prices.dividends, commands, cash,
-        limits, account, fills, equity, positions, states,
+        limits, account, fills, equity, nobody, states,
     )  # fmt: skip
     if account[kernel.OVERFLOW] != 0.0:
         raise StrategyError(
@@ -85,7 +98,7 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
             f"{prices.symbol:.40}: equity is too large for a number",
             "check the prices for wrong units, and trade smaller sizes",
         )
-    fills = fills[: int(account[kernel.FILLS])].copy()
+    fills.resize((int(account[kernel.FILLS]), len(o.FILL_COLUMNS)), refcheck=False)  # in place, no copy
     return SymbolReplay(
         prices=prices,
         commands=commands,
@@ -93,7 +106,6 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
         fills=fills,
         trades=round_trips(fills, float(prices.close[-1])),
         equity=equity,
-        positions=positions,
         rejections=int(account[kernel.REJECTIONS]),
         ruined=bool(account[kernel.RUINED]),
     )
@@ -132,14 +144,14 @@ class Replay:
         """Adds the symbols up on the union of their times."""
         if len(symbols) == 1:
             only = symbols[0]
-            return cls(symbols, only.prices.times, only.equity, only.positions != 0.0, cash)
+            return cls(symbols, only.prices.times, only.equity, only.exposed, cash)
         times = np.unique(np.concatenate([symbol.prices.times for symbol in symbols]))
         equity, exposed = np.zeros(len(times)), np.zeros(len(times), dtype=np.bool_)
         for symbol in symbols:
             last = np.searchsorted(symbol.prices.times, times, side="right") - 1
             begun = last >= 0
             equity += np.where(begun, symbol.equity[last], cash / len(symbols))
-            exposed |= begun & (symbol.positions[last] != 0.0)
+            exposed |= begun & symbol.exposed[last]
         return cls(symbols, times, equity, exposed, cash)
 
     def in_order_of(self, prices: Sequence[Prices]) -> "Replay":

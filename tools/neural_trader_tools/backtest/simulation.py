@@ -14,14 +14,9 @@ from neural_trader_governance.untrusted.readings import OUTSIDE, Source
 from neural_trader_sandbox.port import Job, Limits, Progress, Sandbox, SandboxResult, Watch
 from neural_trader_tools.backtest.cautions import find_warnings
 from neural_trader_tools.backtest.conventions import restate
+from neural_trader_tools.backtest.curve import Curve, read_curve
 from neural_trader_tools.backtest.digest import run_digest
-from neural_trader_tools.backtest.metrics import (
-    Metrics,
-    bar_returns,
-    compute_metrics,
-    periods_per_year,
-    sharpe_per_bar,
-)
+from neural_trader_tools.backtest.metrics import Metrics, compute_metrics, periods_per_year
 from neural_trader_tools.backtest.portfolio import Panel, replay_portfolio
 from neural_trader_tools.backtest.portfolio_orders import Decisions, read_decisions, replay_decisions
 from neural_trader_tools.backtest.prices import Prices
@@ -44,18 +39,23 @@ _GUEST_PART = 0.9  # of a symbol's work; the rest is its replay
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Simulation:
-    """A finished backtest before its metrics: the replay, its digest, and its Sharpe ratio per bar."""
+    """A finished backtest before its metrics: the replay, its digest, and its equity curve in numbers."""
 
     replay: Replay
     digest: str
-    sharpe_per_bar: float | None
+    curve: Curve
     periods_per_year: float
     settings: Settings = DEFAULTS
     interval: str = "1d"
 
+    @property
+    def sharpe_per_bar(self) -> float | None:
+        """Mean over standard deviation (n - 1) of the returns, not annualised."""
+        return None if self.curve.moments is None else self.curve.moments.sharpe
+
     def metrics(self, trial_sharpes: Sequence[float | None] = ()) -> tuple[Metrics, list[str]]:
         """Returns the metrics and the warnings, given the Sharpe ratios of the other trials on this data."""
-        metrics = compute_metrics(self.replay, self.periods_per_year, trial_sharpes)
+        metrics = compute_metrics(self.replay, self.periods_per_year, trial_sharpes, self.curve)
         warnings = find_warnings(self.replay, metrics, self.settings, self.periods_per_year)
         return restate(metrics, self.replay, self.settings.convention, self.interval), warnings
 
@@ -340,7 +340,7 @@ def _conclude(request: BacktestRequest, prices: Sequence[Prices], replay: Replay
     return Simulation(
         replay=replay,
         digest=run_digest(request, prices, replay),
-        sharpe_per_bar=sharpe_per_bar(bar_returns(replay.equity)),
+        curve=read_curve(replay.equity, replay.cash),
         periods_per_year=periods_per_year(request.interval, replay.times),
         settings=request.settings,
         interval=request.interval,

@@ -7,7 +7,7 @@ Compiled code works on arrays; these are their layouts. Whatever a bar does to c
 import numpy as np
 from numpy.typing import NDArray
 
-from neural_trader_tools.engine.compiled import compiled_bare
+from neural_trader_tools.engine.compiled import compiled_bare, compiled_within
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -128,13 +128,13 @@ def begin(
     account[CAPACITY] = rules[VOLUME_CAP] * volume
 
 
-@compiled_bare
+@compiled_within
 def fee(traded: float, price: float, rules: Floats) -> float:
     """Returns the commission of a fill: by notional and by unit, at least the minimum."""
     return max(abs(traded) * price * rules[COMMISSION] + abs(traded) * rules[PER_UNIT], rules[COMMISSION_MIN])
 
 
-@compiled_bare
+@compiled_within
 def settled_cash(account: Floats) -> float:
     """Returns the cash that may pay for purchases now."""
     return account[CASH] - account[UNSETTLED] - account[UNSETTLED_BEFORE]

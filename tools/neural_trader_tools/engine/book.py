@@ -9,7 +9,7 @@ import numpy as np
 
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.account import BOOKED, DAY_US, OVERFLOW, Floats, Ints
-from neural_trader_tools.engine.compiled import compiled_bare
+from neural_trader_tools.engine.compiled import compiled_within
 
 ID, KIND, SIDE, SIZE, SIZED_BY, LIMIT, STOP, TRAIL, TAKE_PROFIT, STOP_LOSS, LAST_DAY, LEG, BORN, ORIGIN = (
     range(14)
@@ -30,7 +30,7 @@ _MARKET, _BY_TARGET, _PROFIT, _LOSS = o.BY_MARKET, o.BY_TARGET, o.BY_TAKE_PROFIT
 _PART = o.PART
 
 
-@compiled_bare
+@compiled_within
 def kill(book: Floats, row: int, state: float, states: Ints) -> None:
     """Takes an order out of the book; a bracket leg has no state of its own."""
     if book[row, LEG] == 0.0 and book[row, ID] >= 0.0:
@@ -38,13 +38,13 @@ def kill(book: Floats, row: int, state: float, states: Ints) -> None:
     book[row, ID] = DEAD
 
 
-@compiled_bare
+@compiled_within
 def trailed(extreme: float, side: float, trail: float, trail_by: float) -> float:
     """Returns the level of a trailing stop: below (for a sell) or above (for a buy) an extreme price."""
     return extreme * (1.0 + side * trail) if trail_by == _PART else extreme + side * trail
 
 
-@compiled_bare
+@compiled_within
 def add_leg(
     entry: int,
     is_loss: bool,
@@ -93,14 +93,14 @@ def add_leg(
     account[BOOKED] = count + 1
 
 
-@compiled_bare
+@compiled_within
 def _move(row: int, to: int, book: Floats) -> None:
     if to != row:
         for column in range(BOOK_SIZE):
             book[to, column] = book[row, column]
 
 
-@compiled_bare
+@compiled_within
 def close_up(bar: int, high: float, low: float, account: Floats, book: Floats) -> None:
     """Ends a bar's matching: trailing stops follow its extremes, and dead rows are taken out."""
     kept = 0
@@ -119,7 +119,7 @@ def close_up(bar: int, high: float, low: float, account: Floats, book: Floats) -
     account[BOOKED] = kept
 
 
-@compiled_bare
+@compiled_within
 def quiet_range(account: Floats, book: Floats) -> tuple[float, float, int]:
     """Takes dead rows out; returns the range of prices in which nothing in the book can happen.
 

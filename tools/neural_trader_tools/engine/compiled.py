@@ -46,6 +46,21 @@ def compiled_bare(function: Function) -> Function:
     return cast("Function", dispatcher)
 
 
+def compiled_within(function: Function) -> Function:
+    """Compiles as `compiled_bare` does, into every compiled function that calls it.
+
+    A call hands over seven numbers for each array: as much work as a short function does.
+    """
+    njit: Any = cast("Any", numba).njit
+    options = {"nogil": True, "_nrt": False, "error_model": "numpy", "forceinline": True}
+    try:
+        dispatcher = njit(cache=True, **options)(function)
+    except RuntimeError:  # see `compiled`
+        return cast("Function", njit(**options)(function))
+    freshen(dispatcher, function)
+    return cast("Function", dispatcher)
+
+
 def vectorised(function: Function) -> Function:
     """Compiles as `compiled` does, but a division by zero gives infinity or NaN, as in numpy.
 

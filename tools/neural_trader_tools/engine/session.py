@@ -11,8 +11,7 @@ What the kernel then does is what it would have done had it been called on every
 import math
 import struct
 from collections.abc import Callable
-from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, Final
 
 import numpy as np
@@ -59,7 +58,7 @@ class Session:
         self._cells = step.Cells(self._columns, self._times, paid, rules, cash)
         self._told = self._cells.told[: step.WAITING + 1]
         self._view = self._cells.commands.data.cast("B")
-        self._room = len(self._cells.commands)
+        self._room, self._room_of_fills = len(self._cells.commands), _room_of_fills(self._cells)
         self._begins = kernel.needs_begin(rules, paid)
         self._at_close = bool(rules[account.FILL_AT_CLOSE] != 0.0)
         self._maintenance = float(rules[account.MAINTENANCE])
@@ -199,7 +198,7 @@ class Session:
         )
         self._closes, self._chunk = close, start
         cells = zip(range(start, end), times, open_, high, low, close, volume, strict=True)
-        made = map(partial(new_tuple, Bar), cells)
+        made = map(new_tuple, repeat(Bar), cells)
         return zip(made, range(start + 1, end + 1), times, high, low, close, strict=True)
 
     def _narrow(self, command: Command) -> None:
@@ -225,7 +224,7 @@ class Session:
         self._mirror(self.bars.count - 1)
 
     def _step(self, play: Callable[[int, int, int, Any], None], bar: int) -> None:
-        if self.fill_count + 2 * o.WORKING_MAX + 2 > len(self._cells.fills):
+        if self.fill_count > self._room_of_fills:
             self._grow()
         play(bar, self._entered, self._rows, self._cells.at)
         self._entered = self._rows
@@ -252,11 +251,16 @@ class Session:
     def _grow(self) -> None:
         self._cells.grow(self._rows, self.fill_count)
         self._view = self._cells.commands.data.cast("B")
-        self._room = len(self._cells.commands)
+        self._room, self._room_of_fills = len(self._cells.commands), _room_of_fills(self._cells)
 
     def _fill(self, number: int) -> Fill:
         bar, order, quantity, price, commission, reason, position = self._cells.fills[number].tolist()
         return Fill(int(order), int(bar), quantity, price, commission, o.REASONS[int(reason)], position)
+
+
+def _room_of_fills(cells: step.Cells) -> int:
+    """Returns up to how many fills there is room for those of one more bar."""
+    return len(cells.fills) - 2 * o.WORKING_MAX - 2
 
 
 def too_many_working() -> StrategyFault:

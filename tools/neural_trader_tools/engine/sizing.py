@@ -12,12 +12,12 @@ from neural_trader_tools.engine.account import (
     WHOLE_LOTS,
     Floats,
 )
-from neural_trader_tools.engine.compiled import compiled_bare
+from neural_trader_tools.engine.compiled import compiled_within
 
 TOLERANCE = 1e-9
 
 
-@compiled_bare
+@compiled_within
 def target_position(
     target: float, cash: float, position: float, market: float, rules: Floats, gross: float = 0.0
 ) -> tuple[float, float]:
@@ -77,7 +77,7 @@ def target_position(
     return sign * size, price
 
 
-@compiled_bare
+@compiled_within
 def units_for(money: float, price: float, rules: Floats) -> float:
     """Returns the units that an amount of money pays for, commission included; 0 if not even that."""
     size = money / (price * (1.0 + rules[COMMISSION]) + rules[PER_UNIT])
