@@ -147,9 +147,7 @@ class Channel(Generic[_T]):
             self._depth_max = depth
         if depth >= self._high:
             self._rose(depth)
-        if self._arrival is not None:
-            self._arrival.set()
-            self._arrival = None
+        self._arrived()
         return True
 
     async def send(self, entry: _T) -> bool:
@@ -165,9 +163,23 @@ class Channel(Generic[_T]):
         return self.offer(entry)
 
     async def send_all(self, entries: Sequence[_T]) -> None:
-        """Puts entries in, in order, each as `send` does."""
+        """Puts entries in, in order, each as `send` does.
+
+        Raises:
+            anyio.ClosedResourceError: the channel is closed, or was while this waited.
+        """
+        if self._closed:
+            raise anyio.ClosedResourceError
+        count = len(entries)
+        if not self._pressed and len(self._entries) + count < self._high:  # no watermark is near: all at once
+            self._entries.extend(entries)
+            self._offered += count
+            self._depth_max = max(self._depth_max, len(self._entries))
+            if count:
+                self._arrived()
+            return
         for entry in entries:
-            if self.policy == "block" and self._full:
+            if self._full and self.policy == "block":
                 await self.send(entry)
             else:
                 self.offer(entry)
@@ -193,7 +205,11 @@ class Channel(Generic[_T]):
             if self._arrival is None:
                 self._arrival = anyio.Event()
             await self._arrival.wait()
-        taken = [entries.popleft() for _ in range(min(limit, len(entries)))]
+        if len(entries) <= limit:
+            taken = list(entries)
+            entries.clear()
+        else:
+            taken = [entries.popleft() for _ in range(limit)]
         self._delivered += len(taken)
         if (self._pressed or self._full) and len(entries) <= self._low:
             self._fell()
@@ -215,6 +231,11 @@ class Channel(Generic[_T]):
             except anyio.EndOfStream:
                 return
             yield taken
+
+    def _arrived(self) -> None:
+        if self._arrival is not None:
+            self._arrival.set()
+            self._arrival = None
 
     def _rose(self, depth: int) -> None:
         if depth >= self.capacity:

@@ -37,6 +37,8 @@ from neural_trader_tools.market.feed.segments import (
 SEALED, OPEN = ".arrows", ".arrows.open"
 SEGMENT_BYTES_MAX = 64 * 2**20
 SEGMENT_AGE_S_MAX = 300.0
+BATCH_ROWS_MAX = 2_048
+"""Rows per Arrow batch: as many as a core's cache holds while they become columns."""
 PENDING_ROWS_MAX = 2_000_000
 """So many entries may wait for a disk that refuses them (about 1 GB); then `append` refuses too."""
 
@@ -252,6 +254,14 @@ class Journal:
 
     def _encoded(self, kind: str, entries: list[Entry], flags: list[str]) -> list[tuple[str, bytes, int]]:
         """Returns the messages of these entries; halves them to find those that cannot be stored."""
+        if len(entries) > BATCH_ROWS_MAX:
+            return [
+                message
+                for start in range(0, len(entries), BATCH_ROWS_MAX)
+                for message in self._encoded(
+                    kind, entries[start : start + BATCH_ROWS_MAX], flags[start : start + BATCH_ROWS_MAX]
+                )
+            ]
         try:
             return [(kind, self._encoders[kind].batch(entries, flags), len(entries))]
         except UNSTORABLE:

@@ -68,15 +68,16 @@ class _Subscription(msgspec.Struct, frozen=True):
 
     def wanted(self, events: Sequence[Event]) -> Sequence[Event]:
         """Returns the events that were subscribed to; a gap of every symbol concerns everybody."""
-        if not self.kinds and not self.symbols:
-            return events
         kinds, symbols = self.kinds, self.symbols
-        return [
-            event
-            for event in events
-            if (not kinds or type(event) in kinds)
-            and (not symbols or event.symbol in symbols or (type(event) is Gap and not event.symbol))
-        ]
+        if kinds:
+            events = [event for event in events if type(event) in kinds]
+        if symbols:
+            events = [
+                event
+                for event in events
+                if event.symbol in symbols or (not event.symbol and type(event) is Gap)
+            ]
+        return events
 
 
 class Pipeline:

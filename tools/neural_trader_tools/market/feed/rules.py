@@ -91,6 +91,8 @@ class Rules:
         self._recent: dict[int, int] = {}
         self._older: dict[int, int] = {}
         self._generation_max = max(1, self.limits.remembered_max // 2)
+        self._sigma2_max = self.limits.volume_sigma_max**2
+        self._weight_min = 1.0 / max(1, self.limits.volume_window)
 
     def check(self, tick: Tick) -> Verdict:
         """Returns the verdict on the next tick; counts it; remembers what later ticks are compared with."""
@@ -230,9 +232,8 @@ class Rules:
         if before:
             elapsed = event_ns - series.event_ns
             late = elapsed < 0
-            span_s = abs(elapsed) / SECOND_NS
-            allowed = limits.jump_per_s_max * min(max(span_s, 1.0), limits.jump_span_s_max)
-            if abs(price - before) > allowed * before:
+            change = price - before if price > before else before - price
+            if change > limits.jump_per_s_max * before and self._is_jump(before, change, elapsed):
                 if not self._confirmed(series, price):
                     return _quarantined("jump")
                 reasons = ("jump_confirmed",)
@@ -243,13 +244,30 @@ class Rules:
                 reasons += ("gap",)
         if live and recv_ns - event_ns > limits.stale_ns:
             reasons += ("stale",)
-        if size is not None and _unusual(series, size, limits):
-            reasons += ("volume",)
+        if size is not None:
+            # Mean and deviation over an exponential window, compared with before the size is added to them.
+            distance = size - series.mean
+            squared = distance * distance
+            count = series.sizes = series.sizes + 1
+            if (
+                distance > 0.0
+                and squared > self._sigma2_max * series.deviation2
+                and count > limits.volume_sizes_min
+            ):
+                reasons += ("volume",)
+            weight = 1.0 / count if count < limits.volume_window else self._weight_min
+            series.mean += weight * distance
+            series.deviation2 = (1.0 - weight) * (series.deviation2 + weight * squared)
         if not late:  # a late tick is no newer price
             series.event_ns = event_ns
             series.price = price
         series.recv_ns = recv_ns
         return Verdict("flag", reasons) if reasons else PASS
+
+    def _is_jump(self, before: float, change: float, elapsed_ns: int) -> bool:
+        """Says whether a change, above what one second allows, is above what the time elapsed allows."""
+        span_s = min(max(abs(elapsed_ns) / SECOND_NS, 1.0), self.limits.jump_span_s_max)
+        return change > self.limits.jump_per_s_max * span_s * before
 
     def _confirmed(self, series: _Series, price: float) -> bool:
         """Counts jumps that agree on a level; true where they are enough to believe it."""
@@ -259,19 +277,6 @@ class Rules:
             series.jumps = 1
         series.jump_price = price
         return series.jumps >= self.limits.jumps_confirm
-
-
-def _unusual(series: _Series, size: float, limits: RuleLimits) -> bool:
-    """Compares a size with the mean and deviation before it, then adds it to them (exponential window)."""
-    count = series.sizes
-    distance = size - series.mean
-    excess = distance * distance - limits.volume_sigma_max**2 * series.deviation2
-    unusual = count >= limits.volume_sizes_min and distance > 0.0 and excess > 0.0
-    series.sizes = count = count + 1
-    weight = 1.0 / min(count, limits.volume_window)
-    series.mean += weight * distance
-    series.deviation2 = (1.0 - weight) * (series.deviation2 + weight * distance * distance)
-    return unusual
 
 
 def _quarantined(reason: str) -> Verdict:

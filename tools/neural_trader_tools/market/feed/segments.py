@@ -98,6 +98,7 @@ class Encoder:
 
     def __init__(self, kind: str) -> None:
         self._schema = SCHEMAS[kind]
+        _pa.array([0.0])  # the first of a process imports pandas, a second that no first tick shall wait
         self._sink = io.BytesIO()
         self._writer = _ipc.new_stream(_pa.PythonFile(self._sink, mode="w"), self._schema)
         empty = io.BytesIO()
