@@ -9,11 +9,10 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass, field
 from typing import Final
+
+from tests.sandbox.attacks.controls import TIMEOUT_S, Controls
 
 from neural_trader_sandbox.port import Limits, SandboxResult
 
@@ -37,17 +36,6 @@ CHECKED: Final = (
     + "    return [answer]\n"
 )
 _ERRNO = re.compile(r"\[Errno (-?\d+)\]")
-_HARNESS = """
-import json, resource, sys
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-names = {"__name__": "__main__", "tables": {}}
-try:
-    exec(compile(sys.stdin.read(), "<strategy>", "exec"), names)
-    answer = ["won" if names.get("result") else "nothing", repr(names.get("result"))[:200]]
-except BaseException as error:
-    answer = [type(error).__name__, str(error)[:500]]
-sys.__stdout__.write("\\n@@" + json.dumps(answer))
-"""
 
 
 @dataclass(frozen=True)
@@ -88,28 +76,17 @@ def inside(result: SandboxResult) -> str:
     return result.error.message
 
 
-def outside(source: str, environment: dict[str, str] | None = None) -> str:
+def outside(controls: Controls, source: str, environment: dict[str, str] | None = None) -> str:
     """The same source in a throwaway process without a sandbox: what it gets."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-c", _HARNESS],
-                input=source,
-                capture_output=True,
-                text=True,
-                timeout=CONTROL_TIMEOUT_S if "# endless" in source else 20,
-                cwd=folder,
-                env={"TMPDIR": folder, **(environment or {})},
-                start_new_session=True,
-                errors="replace",
-            )
-        except subprocess.TimeoutExpired:
-            return RUNS_ON
-    if done.returncode < 0:
-        return f"signal {signal.Signals(-done.returncode).name}"
-    _, spoke, said = done.stdout.rpartition("@@")
-    if done.returncode or not spoke:
-        return f"exit code {done.returncode}: {done.stderr[-200:]}"
+    timeout_s = CONTROL_TIMEOUT_S if "# endless" in source else TIMEOUT_S
+    status, text = controls.run(source, timeout_s, environment or {})
+    if status is None:
+        return RUNS_ON
+    if status < 0:
+        return f"signal {signal.Signals(-status).name}"
+    _, spoke, said = text.rpartition("@@")
+    if status or not spoke:
+        return f"exit code {status}: {text[-200:]}"
     kind, message = json.loads(said)
     return f"won {message}" if kind == "won" else _mechanism(kind, message)
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.sandbox.attacks.controls import Controls
+from tests.sandbox.attacks.controls import controls as start_controls
 
 SECRET = "the-desk's-secret-" + "7f3a"
 _OUTCOMES = pytest.StashKey[dict[str, list[tuple[str, str]]]]()
@@ -96,6 +98,12 @@ def prey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prey]:
     found = Prey(tmp_path_factory.mktemp("prey"))
     yield found
     found.close()
+
+
+@pytest.fixture(scope="module")
+def controls() -> Iterator[Controls]:
+    with start_controls() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from tests.sandbox.attacks.attack import (
     outside,
 )
 from tests.sandbox.attacks.conftest import Prey, Steady
+from tests.sandbox.attacks.controls import Controls
 
 from neural_trader_sandbox.port import SandboxResult
 
@@ -83,12 +84,12 @@ async def test_the_attack_is_stopped_and_the_desk_goes_on(
 
 
 @pytest.mark.parametrize("attack", CONTROLLED)
-def test_outside_the_same_code_gets_further(attack: Attack, prey: Prey) -> None:
+def test_outside_the_same_code_gets_further(attack: Attack, prey: Prey, controls: Controls) -> None:
     """Without this, a broken attack would look like a sandbox that holds."""
     if attack.control in (WINS_AS_ROOT, DIFFERS_AS_ROOT) and os.geteuid() != 0:
         pytest.skip("only root could get further outside")
     try:
-        outcome = outside(prey.fill(attack.source))
+        outcome = outside(controls, prey.fill(attack.source))
     finally:
         prey.recover()
     if attack.control in (WINS, WINS_AS_ROOT):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 from tests.sandbox.attacks.attack import outside
 from tests.sandbox.attacks.conftest import Steady
+from tests.sandbox.attacks.controls import Controls
 
 from neural_trader_sandbox.port import SandboxResult
 
@@ -83,8 +84,8 @@ async def test_the_next_run_does_not_find_it(trace: Trace, run_script: RunScript
 
 
 @pytest.mark.parametrize("trace", TRACES.values(), ids=TRACES.keys())
-def test_without_a_sandbox_it_is_found(trace: Trace) -> None:
-    assert outside(f"{trace.leave}\n{trace.find}").startswith("won")
+def test_without_a_sandbox_it_is_found(trace: Trace, controls: Controls) -> None:
+    assert outside(controls, f"{trace.leave}\n{trace.find}").startswith("won")
 
 
 @pytest.mark.anyio
