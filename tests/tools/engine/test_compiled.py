@@ -33,3 +33,15 @@ def test_a_change_to_an_imported_compiled_function_is_seen_and_no_change_is_load
     assert call(tmp_path) == ("20", "1")
     (tmp_path / "inner.py").write_text(INNER.format(2))
     assert call(tmp_path) == ("30", "0")
+
+
+def test_a_kernel_does_not_load_scipy_and_a_matrix_product_still_finds_it() -> None:
+    text = (
+        "import sys, numpy as np, numba\n"
+        "from neural_trader_tools.engine.compiled import compiled\n"
+        "import numba.np.arraymath\n"
+        "assert not [name for name in sys.modules if name.startswith('scipy.linalg')]\n"
+        "numba.njit(lambda a: np.dot(a, a))(np.eye(2))\n"
+        "assert 'scipy.linalg.cython_blas' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", text], check=True, timeout=120)

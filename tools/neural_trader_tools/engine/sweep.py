@@ -360,6 +360,12 @@ def loop(first, end, matrix, places, {arrays}most, counts, bars, targets, outsid
                 differs[place] = block[place] != block[place + 1]
             for place in range(length, BLOCK):
                 differs[place] = 0
+            changed = np.uint64(0)
+            for word in range(BLOCK >> 3):
+                changed |= words[word]
+            if changed == 0:
+                block[0] = block[length]
+                continue
             for word in range(BLOCK >> 3):
                 if words[word] == 0:
                     continue
