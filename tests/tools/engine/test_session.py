@@ -45,7 +45,7 @@ class Chance(Strategy):
 
     def on_fill(self, fill: Fill) -> None:
         self.told.append(fill)
-        if self.draw.random() < 0.1:
+        if self.draw.random() < 0.1 and abs(fill.quantity) >= o.SIZE_MIN:  # a cap may leave less of an order
             self.sell(quantity=abs(fill.quantity), stop=fill.price * 0.97)
 
     def on_bar(self, bar: Bar) -> None:
