@@ -16,7 +16,7 @@ from neural_trader_tools.market.feed.bars import BarBuilder
 from neural_trader_tools.market.feed.channels import Channel
 from neural_trader_tools.market.feed.compaction import compact, open_journal
 from neural_trader_tools.market.feed.pipeline import Pipeline
-from neural_trader_tools.market.feed.recorded import recorded
+from neural_trader_tools.market.feed.recorded import recorded, recorded_ticks
 from neural_trader_tools.market.feed.ticks import SECOND_NS, BarTick, Event, Gap, Quote, Trade, parse_ns
 
 START_NS = parse_ns("2026-11-20T15:30:00Z")
@@ -223,6 +223,42 @@ def test_a_full_disk_is_reported_and_what_waited_is_written_when_there_is_room(
 
     anyio.run(story)
     assert recorded(tmp_path, "trade").height == 101
+
+
+def test_after_a_restart_repeats_are_dropped_and_the_unfinished_bar_goes_on(tmp_path: Path) -> None:
+    before = frame(
+        (100.0, "2026-11-20T15:29:59Z", 1),
+        (100.0, "2026-11-20T15:30:00Z", 2),
+        (103.0, "2026-11-20T15:30:20Z", 3),
+    )
+
+    async def first() -> None:
+        path = pipeline(tmp_path, bars=[BarBuilder("1m")])
+        await path.receive(before, decode)
+        await path.close()
+
+    async def second() -> None:
+        path = pipeline(tmp_path, bars=[BarBuilder("1m")])
+        path.recall(recorded_ticks(tmp_path, START_NS - 60 * SECOND_NS))
+        channel = path.subscribe("all")
+        assert await path.receive(before, decode) == 3  # the gap is filled with more than was missed
+        await path.receive(
+            frame((102.0, "2026-11-20T15:30:59Z", 4), (1.0, "2026-11-20T15:31:00Z", 5)), decode
+        )
+        await path.receive(frame((102.0, "2026-11-20T15:31:00Z", 6)), decode)
+        got = await channel.receive_all()
+        assert [event.trade_id for event in got if isinstance(event, Trade)] == ["4", "6"]
+        assert path.report().actions == {"drop": 3, "flag": 1, "quarantine": 1}  # 39 s are a gap
+        await path.close()
+
+    anyio.run(first)
+    anyio.run(second)
+    assert recorded(tmp_path, "trade").height == 5
+    bars = recorded(tmp_path, "bar")
+    assert bars.select("open", "high", "low", "close", "volume").rows() == [
+        (100.0, 100.0, 100.0, 100.0, 100.0),
+        (100.0, 103.0, 100.0, 102.0, 300.0),
+    ]
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,6 +1,7 @@
 """The live path: frame -> decode -> rules -> last values -> journal -> bars -> subscribers.
 
     pipeline = Pipeline(open_journal(root), bars=[BarBuilder("1m", hours)])
+    pipeline.recall(recorded_ticks(root, some_minutes_ago_ns))
     prices = pipeline.subscribe("strategy", policy="drop_oldest", symbols={"AAPL"})
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(pipeline.run)              # commits, and ends bars whose time is over
@@ -27,7 +28,7 @@ from neural_trader_tools.market.feed.journal import Journal
 from neural_trader_tools.market.feed.last import LastValues
 from neural_trader_tools.market.feed.rules import PASS, Rules
 from neural_trader_tools.market.feed.segments import CONTENT_BYTES_MAX, Quarantined, quarantined
-from neural_trader_tools.market.feed.ticks import BarTick, Event, Gap, Quote, Trade
+from neural_trader_tools.market.feed.ticks import BarTick, Event, Gap, Quote, Tick, Trade
 
 FRAME_BYTES_MAX = 16 * 2**20
 COMMIT_ROWS = 8_192
@@ -119,6 +120,26 @@ class Pipeline:
         self._frames = self._frames_refused = self._events = 0
         self._bars_made: Counter[str] = Counter()
         self._problem = ""
+
+    def recall(self, ticks: Sequence[Tick]) -> None:
+        """Takes up where a former process stopped: repeats of these ticks are dropped, unfinished bars go on.
+
+        Args:
+            ticks: What `recorded_ticks` returns. They are not recorded again; a bar that the former process
+                should have made of them and that is not among them is.
+        """
+        known = {
+            (tick.symbol, tick.interval, tick.ts_event_ns) for tick in ticks if isinstance(tick, BarTick)
+        }
+        for tick in ticks:
+            self.rules.check(tick)
+            self.last.update(tick)
+            if isinstance(tick, Trade):
+                for builder in self._bars:
+                    bar = builder.add(tick)
+                    if bar is not None and (bar.symbol, bar.interval, bar.ts_event_ns) not in known:
+                        self._made(bar)
+        self.rules.forget_counts()
 
     def subscribe(
         self,

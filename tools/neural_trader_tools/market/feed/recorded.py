@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -9,7 +10,8 @@ from neural_trader_governance.errors import InputError, StorageError
 from neural_trader_tools.market.feed.compaction import JOURNAL
 from neural_trader_tools.market.feed.journal import sealed, unsealed
 from neural_trader_tools.market.feed.manifest import read_manifest
-from neural_trader_tools.market.feed.segments import SCHEMAS, read_segment
+from neural_trader_tools.market.feed.segments import KINDS, SCHEMAS, read_segment
+from neural_trader_tools.market.feed.ticks import BarTick, Quote, Tick, Trade
 
 READ_TRIES = 20
 NANOSECONDS = pl.Datetime("ns", "UTC")
@@ -69,6 +71,35 @@ def recorded(
     raise StorageError(
         "ticks_changing", "recorded ticks are compacted faster than they are read", "try again"
     )
+
+
+def recorded_ticks(root: Path, start_ns: int) -> list[Tick]:
+    """Returns the recorded trades, quotes and bars from a time on, in the order of their arrival.
+
+    For `Pipeline.recall` after a restart: some minutes, and as long as the longest bar that is made.
+
+    Args:
+        root: The folder that `open_journal` and `compact` were given.
+        start_ns: First event_time wanted, inclusive.
+
+    Raises:
+        StorageError: files are replaced faster than they can be read.
+        IntegrityError: the manifest does not parse.
+    """
+    ticks: list[Tick] = []
+    for made in (Trade, Quote, BarTick):
+        rows = recorded(root, KINDS[made], start_ns=start_ns).drop("flags")
+        rows = rows.with_columns(pl.col("event_time", "known_time").to_physical())
+        ticks += [_tick(made, row) for row in rows.iter_rows()]
+    return sorted(ticks, key=lambda tick: tick.ts_recv_ns)
+
+
+def _tick(made: type[Trade] | type[Quote] | type[BarTick], row: tuple[Any, ...]) -> Tick:
+    """Returns the tick of a row; the columns are the fields, in their order."""
+    if made is Trade:
+        *fields, conditions = row
+        return Trade(*fields, conditions=tuple(conditions))
+    return made(*row)
 
 
 def _frames(root: Path, kind: str, start_ns: int | None, end_ns: int | None) -> list[pl.LazyFrame]:

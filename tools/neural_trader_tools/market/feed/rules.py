@@ -109,6 +109,12 @@ class Rules:
             self.reasons.update(verdict.reasons)
         return verdict
 
+    def forget_counts(self) -> None:
+        """Sets the counts to zero; what later ticks are compared with stays."""
+        self.checked = 0
+        self.reasons.clear()
+        self.actions.clear()
+
     def silent(self, now_ns: int) -> list[Gap]:
         """Returns one gap per symbol of which nothing was received for longer than the limit."""
         heard: dict[str, int] = {}
