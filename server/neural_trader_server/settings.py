@@ -119,9 +119,39 @@ class Settings(BaseSettings):
         description="A second of a sandbox's life, by your contract",
     )
 
+    alpaca_key_id: SecretStr | None = Field(
+        default=None, description="Else APCA_API_KEY_ID, else the keyring's (neural-trader, alpaca-key-id)"
+    )
+    alpaca_secret_key: SecretStr | None = Field(
+        default=None, description="Else APCA_API_SECRET_KEY, else the keyring's (…, alpaca-secret-key)"
+    )
+    alpaca_url: str = Field(
+        default="https://data.alpaca.markets", max_length=500, description="Of the market data, or a mirror's"
+    )
+    alpaca_feed: Literal["sip", "iex", "otc", "boats"] = Field(
+        default="sip", description="What plans allow differs; each feed is a data set of its own"
+    )
+    alpaca_requests_per_minute: int = Field(
+        default=200, ge=0, le=1_000_000, description="By your plan; 0 is no limit"
+    )
+    massive_api_key: SecretStr | None = Field(
+        default=None, description="Else MASSIVE_API_KEY, else the keyring's (neural-trader, massive)"
+    )
+    massive_url: str = Field(default="https://api.massive.com", max_length=500, description="Or a mirror's")
+    massive_requests_per_minute: int = Field(
+        default=5, ge=0, le=1_000_000, description="By your plan (the free one's is 5); 0 is no limit"
+    )
+
     def secrets(self) -> list[str]:
         """Returns every secret value, for redaction."""
-        held = [*self.alert_webhooks, self.alert_webhook_secret, self.e2b_api_key]
+        held = [
+            *self.alert_webhooks,
+            self.alert_webhook_secret,
+            self.e2b_api_key,
+            self.alpaca_key_id,
+            self.alpaca_secret_key,
+            self.massive_api_key,
+        ]
         return [secret.get_secret_value() for secret in held if secret is not None]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio.to_thread
 import typer
 
-from neural_trader_server.cli.terminal import Json, emit, group, out, show_table, with_desk
+from neural_trader_server.cli.terminal import Json, emit, group, out, progress_bar, show_table, with_desk
 
 if TYPE_CHECKING:
     from neural_trader_server.app import Services
@@ -32,15 +32,40 @@ class AssetClass(StrEnum):
 
 @app.command()
 def fetch(
-    provider: Annotated[str, typer.Argument(help="sample: real daily prices that ship inside packages.")],
+    provider: Annotated[
+        str,
+        typer.Argument(
+            help="sample: real daily prices that ship inside packages; or a service: alpaca, massive."
+        ),
+    ],
+    symbol: Annotated[
+        list[str] | None, typer.Option(help="A US stock or ETF, such as AAPL; again for each symbol.")
+    ] = None,
+    interval: Annotated[str, typer.Option(help="Bar length.")] = "1d",
+    start: Annotated[str, typer.Option(help="First bar's open: an ISO date or RFC 3339.")] = "",
+    end: Annotated[str, typer.Option(help="Exclusive; now where it is left out.")] = "",
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Forget where an interrupted fetch of the same words stood.")
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """Read prices from a provider into the archive. A second time adds nothing.
 
-    Example: neural-trader data fetch sample
+    Example: neural-trader data fetch alpaca --symbol AAPL --interval 1d --start 2020-01-01
     """
-    if provider != "sample":
-        raise typer.BadParameter(f"{provider!r} is no provider; the only one is: sample")
+    from neural_trader_server.market_services import SERVICES
+
+    if provider == "sample":
+        _fetch_sample(json_output)
+    elif provider not in SERVICES:
+        raise typer.BadParameter(f"{provider!r} is no provider; they are: sample, {', '.join(SERVICES)}")
+    elif not symbol or not start:
+        raise typer.BadParameter(f"{provider} needs at least one --symbol and a --start, such as 2020-01-01")
+    else:
+        _fetch_history(provider, symbol, interval, start, end, restart, json_output)
+
+
+def _fetch_sample(json_output: bool) -> None:
     from neural_trader_tools.market.providers.sample import fetch_sample
 
     async def run(services: "Services") -> list[dict[str, Any]]:
@@ -49,7 +74,7 @@ def fetch(
                 {"symbol": one.symbol, "rows_new": one.rows_new, "rows_revised": one.rows_revised}
                 for one in fetch_sample(services.archive, services.clock)
             ]
-            _on_record(services, {"provider": provider, "written": rows}, None)
+            _on_record(services, {"provider": "sample", "written": rows}, None)
             return rows
 
         return await anyio.to_thread.run_sync(work)
@@ -59,6 +84,71 @@ def fetch(
         emit({"written": rows})
     else:
         show_table("Written", ("symbol", "new rows", "revised rows"), (tuple(row.values()) for row in rows))
+
+
+def _fetch_history(
+    name: str, symbols: list[str], interval: str, start: str, end: str, restart: bool, json_output: bool
+) -> None:
+    from neural_trader_server.market_services import open_provider
+    from neural_trader_tools.market.providers.fetch import fetch_history
+    from neural_trader_tools.telling import tell
+
+    async def run(services: "Services") -> dict[str, Any]:
+        from neural_trader_governance.terms.clocks import parse_time
+
+        provider, standing = open_provider(
+            name, services.settings, services.home.config, services.archive.root
+        )
+        try:
+            report = await fetch_history(
+                services.archive,
+                provider,
+                tuple(symbols),
+                interval,
+                parse_time(start),
+                parse_time(end) if end else None,
+                clock=services.clock,
+                tell=tell,
+                restart=restart,
+            )
+        finally:
+            await provider.aclose()
+            await standing.close()
+        document = report.model_dump(mode="json")
+        kept = ("provider", "dataset_id", "interval", "start", "end", "symbols", "pages")
+        await anyio.to_thread.run_sync(_on_record, services, {each: document[each] for each in kept}, None)
+        return document
+
+    with progress_bar(f"{name}: {', '.join(symbols[:5])} {interval}", quiet=json_output):
+        report = with_desk(run)
+    if json_output:
+        emit(report)
+        return
+    show_table(
+        f"{report['dataset_id']} {interval}, {report['start']} to {report['end']}",
+        ("symbol", "read", "new", "revised", "unchanged", "refused", "actions"),
+        (
+            (
+                symbol or "(none)",
+                one["rows_read"],
+                one["rows_new"],
+                one["rows_revised"],
+                one["rows_unchanged"],
+                one["rows_quarantined"],
+                one["actions_read"],
+            )
+            for symbol, one in report["symbols"].items()
+        ),
+    )
+    if report["resumed"]:
+        out().print("It went on from an interrupted fetch; the figures are of both.")
+    for note in report["notes"]:
+        out().print(note, soft_wrap=True, markup=False)
+    if report["reasons"]:
+        files = ", ".join(report["quarantine_files"])
+        show_table(
+            f"Refused rows, kept in the archive's {files}", ("reason", "rows"), report["reasons"].items()
+        )
 
 
 @app.command("import")

@@ -20,6 +20,7 @@ from neural_trader_memory.memory import Memory
 from neural_trader_tools.brokers.port import Broker
 from neural_trader_tools.core.sandbox_health import SandboxHealth
 from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.market.providers.standing import standings
 from neural_trader_tools.market.replay import ReplayClock
 
 
@@ -54,11 +55,26 @@ class MemoryStatus(BaseModel):
     dimension: int
 
 
+class ProviderStatus(BaseModel):
+    """How a market data service did, as the last fetch from it left it."""
+
+    provider: str
+    circuit: Literal["closed", "open", "half_open"] = Field(
+        description="open: it failed too often and is left alone until open_until"
+    )
+    failures: int = Field(description="In a row")
+    open_until: str | None
+    requests_limit: int = Field(description="A minute; 0 is none")
+    requests_remaining: int | None = Field(description="As it said last")
+    seen_time: str
+
+
 class DataStatus(BaseModel):
-    """What the archive holds."""
+    """What the archive holds, and how the services that it was fetched from did."""
 
     symbols: int
     newest: str | None
+    providers: list[ProviderStatus]
 
 
 class UsageStatus(BaseModel):
@@ -142,7 +158,12 @@ async def status_get(
                 backend=profile.backend, embedder=profile.embedder, dimension=profile.dimension
             ),
             data=DataStatus(
-                symbols=len(archive.instruments()), newest=format_time(newest) if newest else None
+                symbols=len(archive.instruments()),
+                newest=format_time(newest) if newest else None,
+                providers=[
+                    ProviderStatus(**one.model_dump(mode="json", exclude={"last_failure"}))
+                    for one in standings(archive.root)
+                ],
             ),
             usage=_usage(meter, caller),
         )

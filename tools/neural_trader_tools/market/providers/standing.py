@@ -29,7 +29,9 @@ class ProviderStanding(Term):
     provider: str = Field(pattern=r"^[a-z0-9\-]{1,40}$")
     circuit: Circuit
     failures: int = Field(ge=0, description="In a row")
-    last_failure: str = Field(default="", max_length=80, description="Code of the last failure in that row")
+    last_failure: str = Field(
+        default="", pattern=r"^[a-z0-9_]{0,80}$", description="Code of the last failure in that row"
+    )
     open_until: UtcTime | None = Field(default=None, description="Until then it is left alone")
     requests_limit: int = Field(ge=0, description="A minute; 0 is none")
     requests_remaining: int | None = Field(default=None, description="As it said last")
@@ -70,6 +72,11 @@ class Standing:
         """Writes down what stands: every change of the circuit, and the rest every few seconds."""
         health, written_at = self._written
         if self._health() != health or self._clock() - written_at >= _EVERY_S:
+            await self.write()
+
+    async def close(self) -> None:
+        """Writes down how it ended, where the provider was asked at all."""
+        if self._written[0] is not None:
             await self.write()
 
     async def write(self) -> None:

@@ -1,0 +1,87 @@
+"""The services that market data come from: their settings and keys, and the adapters made of them."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import SecretStr, ValidationError
+
+from neural_trader_governance.errors import ConfigurationError, InputError
+from neural_trader_governance.redaction import remember
+
+if TYPE_CHECKING:
+    from neural_trader_server.settings import Settings
+    from neural_trader_tools.market.providers.port import HistoryProvider
+    from neural_trader_tools.market.providers.standing import Standing
+
+SERVICES = ("alpaca", "massive")
+KEYRING_SERVICE = "neural-trader"
+
+
+def open_provider(
+    name: str, settings: "Settings", config: Path, archive_root: Path
+) -> "tuple[HistoryProvider, Standing]":
+    """Returns a provider's adapter, which goes on where its last standing left off, and that standing.
+
+    Args:
+        name: One of `SERVICES`.
+        settings: Of the home.
+        config: The home's config.toml, for messages.
+        archive_root: The archive's folder.
+
+    Raises:
+        InputError: there is no such service.
+        ConfigurationError: a setting is not valid; a key that is missing is found out when it is needed.
+    """
+    from neural_trader_tools.market.providers.alpaca import Alpaca
+    from neural_trader_tools.market.providers.massive import Massive
+    from neural_trader_tools.market.providers.settings import AlpacaSettings, MassiveSettings
+    from neural_trader_tools.market.providers.standing import Standing
+
+    if name not in SERVICES:
+        raise InputError(
+            "unknown_provider", f"{name!r:.40} is no provider", f"use one of {', '.join(SERVICES)}"
+        )
+    names = ("url", "requests_per_minute", *(("feed",) if name == "alpaca" else ()))
+    given: dict[str, Any] = {each: getattr(settings, f"{name}_{each}") for each in names}
+    try:
+        if name == "alpaca":
+            key = _key(settings.alpaca_key_id, "APCA_API_KEY_ID", "alpaca-key-id")
+            secret = _key(settings.alpaca_secret_key, "APCA_API_SECRET_KEY", "alpaca-secret-key")
+            chosen = AlpacaSettings(key_id=key, secret_key=secret, **given)
+        else:
+            key = _key(settings.massive_api_key, "MASSIVE_API_KEY", "massive")
+            chosen = MassiveSettings(api_key=key, **given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        setting = f"{name}_{'.'.join(str(part) for part in first['loc'])}"
+        raise ConfigurationError(
+            "invalid_setting",
+            f"{setting}: {first['msg']}",
+            f"fix NEURAL_TRADER_{setting.upper()} or the line `{setting} = …` in {config}",
+        ) from None
+    standing = Standing(archive_root, name, chosen.requests_per_minute)
+    breaker, budget, changed = standing.breaker, standing.budget, standing.changed
+    if isinstance(chosen, AlpacaSettings):
+        return Alpaca(chosen, breaker=breaker, budget=budget, on_change=changed), standing
+    return Massive(chosen, breaker=breaker, budget=budget, on_change=changed), standing
+
+
+def _key(setting: SecretStr | None, variable: str, keyring_name: str) -> SecretStr | None:
+    """A key: our setting, the vendor's own variable, the operating system's keyring."""
+    found = setting.get_secret_value() if setting is not None else ""
+    found = found or os.environ.get(variable, "") or _recalled(keyring_name)
+    if not found:
+        return None
+    remember(found)
+    return SecretStr(found)
+
+
+def _recalled(name: str) -> str:
+    import keyring
+    from keyring.errors import KeyringError
+
+    try:
+        return keyring.get_password(KEYRING_SERVICE, name) or ""
+    except KeyringError:
+        return ""
