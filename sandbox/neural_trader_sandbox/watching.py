@@ -18,6 +18,9 @@ _log = structlog.get_logger(__name__)
 LINE_BYTES: Final = 4096
 FRAMES_MAX: Final = 1100
 """An honest guest reports at least one STEP more each time, so it cannot need more."""
+TEXTS_MAX: Final = 1000
+"""Of one stream that are told line by line; from then on a watch hears LINE_BYTES at a time. A guest that
+prints tens of thousands of empty lines, each in a frame of its own, would keep the desk busy with them."""
 
 _FRAME_BYTES = 64
 _STREAMS: Final[dict[int, Literal["stdout", "stderr"]]] = {frames.STDOUT: "stdout", frames.STDERR: "stderr"}
@@ -38,6 +41,7 @@ class Watching:
         self._fraction = -1.0
         self._left = dict.fromkeys(_STREAMS, limits.output_bytes)
         self._lines = {kind: bytearray() for kind in _STREAMS}
+        self._texts = dict.fromkeys(_STREAMS, 0)
 
     def expect(self, size: int) -> None:
         """Count one more frame of progress.
@@ -64,6 +68,8 @@ class Watching:
         whole = line.rfind(b"\n") + 1
         if len(line) - whole >= LINE_BYTES:
             whole = len(line)
+        if self._texts[kind] >= TEXTS_MAX and len(line) < LINE_BYTES:
+            whole = 0
         if self._left[kind] <= 0:
             line += f"\n[cut at {self._limits.output_bytes} bytes]\n".encode()
             whole = len(line)
@@ -79,6 +85,7 @@ class Watching:
         text = plain_text(bytes(line[:size]))
         del line[:size]
         if text:
+            self._texts[kind] += 1
             self._tell(Progress(stream=_STREAMS[kind], text=text))
 
     def _tell(self, progress: Progress) -> None:

@@ -14,7 +14,7 @@ from neural_trader_sandbox.frames import FrameError
 from neural_trader_sandbox.local import reports
 from neural_trader_sandbox.local.reports import Report, reporting
 from neural_trader_sandbox.port import Limits, Progress
-from neural_trader_sandbox.watching import FRAMES_MAX, LINE_BYTES, Watching
+from neural_trader_sandbox.watching import FRAMES_MAX, LINE_BYTES, TEXTS_MAX, Watching
 
 NASTY = st.lists(
     st.sampled_from(
@@ -49,6 +49,22 @@ def test_no_line_is_held_back_beyond_its_bound(size: int, offset: int) -> None:
         watching.text(frames.STDOUT, data[start : start + 1000])
     heard = sum(len(progress.text) for progress in told)
     assert len(data) - heard < LINE_BYTES
+
+
+def test_a_flood_of_lines_is_told_in_few_and_whole_parts() -> None:
+    """One byte a frame: the most frames that an allowance lets a guest send."""
+    told: list[Progress] = []
+    limits = Limits()
+    watching = Watching(told.append, limits)
+    for _ in range(limits.output_bytes - 1):
+        watching.text(frames.STDOUT, b"\n")
+    watching.text(frames.STDERR, b"still at once\n")
+    assert told[-1].text == "still at once\n"
+    watching.close()
+    parts = [progress.text for progress in told if progress.stream == "stdout"]
+    assert "".join(parts) == "\n" * (limits.output_bytes - 1)
+    assert parts[:TEXTS_MAX] == ["\n"] * TEXTS_MAX
+    assert len(parts) <= TEXTS_MAX + limits.output_bytes // LINE_BYTES + 1
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=50))

@@ -1,8 +1,12 @@
 """Plain columns in a guest: the host's own pages, which it can read and, for itself alone, overwrite."""
 
+import contextlib
+import gc
+import os
 import textwrap
 
 import numpy as np
+import polars as pl
 import pytest
 
 from neural_trader_sandbox.local.sandbox import LocalSandbox
@@ -91,3 +95,26 @@ async def test_a_table_that_the_host_forgets_stays_readable_in_a_stream(sandbox:
     )
     assert (await stream.send(None)).value == ROWS
     await stream.aclose()
+
+
+def tables_held() -> int:
+    """How many tables this process holds open; the listing's own descriptor is gone when it is asked for."""
+    held = 0
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            held += os.readlink(f"/proc/self/fd/{fd}").startswith("/memfd:table")
+    return held
+
+
+async def test_runs_leave_no_table_behind(sandbox: LocalSandbox) -> None:
+    """Neither of bytes nor of columns, whether the guest answers or fails."""
+    before = tables_held()
+    stream = pl.DataFrame({"close": [1.0]}).write_ipc_stream(None).getvalue()
+    for number in range(12):
+        source = "1 / 0" if number % 3 else "result = tables['bars'].height"
+        given = stream if number % 2 else Table.of_columns({"close": np.ones(1)})
+        result = await sandbox.run(Job(SCRIPT, {"source": source}, {"bars": given}))
+        assert result.status == ("error" if number % 3 else "ok"), result
+        del given
+    gc.collect()
+    assert tables_held() == before
