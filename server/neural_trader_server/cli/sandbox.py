@@ -169,13 +169,13 @@ def template(
     It holds numpy, polars, numba, the engine's source files and its compiled kernels. Build it again after
     each update: a sandbox of an older one is sent the engine and compiles it, which takes some seconds and
     costs money.
-    Needs the API key, and sends nothing but those files.
+    Needs the API key and a person's consent (sandbox consent), and sends nothing but those files.
     """
     import tempfile
 
     from neural_trader_sandbox.e2b.recipe import build, recipe
     from neural_trader_server.app import PRELOAD
-    from neural_trader_server.remote_sandbox import e2b_settings
+    from neural_trader_server.remote_sandbox import consented, e2b_settings
 
     made = recipe(PRELOAD)
     if folder is not None:
@@ -185,6 +185,7 @@ def template(
 
         async def run(services: "Services") -> tuple[str, str]:
             settings = e2b_settings(services.home, services.settings)
+            consented(services)(settings.destination)  # before the key or a file goes there
             with tempfile.TemporaryDirectory() as place:
                 return settings.template, await build(
                     made, settings.template, Path(place), settings.connection()

@@ -95,3 +95,12 @@ async def test_the_command_line_writes_the_template_of_what_the_desk_runs(
     assert names == sorted(["Dockerfile", f"{told['engine']}.zip"]), written.stderr
     assert "neural_trader_tools.engine.guest" in (tmp_path / "template" / "Dockerfile").read_text("utf-8")
     assert e2b_service.log == []
+
+
+async def test_no_template_is_built_and_no_key_sent_before_a_person_agreed(
+    e2b_service: Service, tmp_path: Path
+) -> None:
+    refused = await command(e2b_service, tmp_path / "home", "sandbox", "template")
+    assert refused.returncode != 0
+    assert "sandbox_consent_missing" in str(refused.stderr), refused.stderr
+    assert e2b_service.log == []
