@@ -55,7 +55,7 @@ def command(home: Home, starter: Any) -> RunCommand:
 
 
 ServeHttp = Callable[..., AbstractContextManager[str]]
-"""`serve_http(*options)`: our server on a free loopback port; yields its base address."""
+"""`serve_http(*options, **environment)`: our server on a free loopback port; yields its base address."""
 
 
 @pytest.fixture
@@ -63,13 +63,14 @@ def serve_http(home: Home, starter: Any) -> ServeHttp:
     """Serves the test's home over HTTP from a process of its own."""
 
     @contextmanager
-    def serve(*options: str) -> Generator[str]:
+    def serve(*options: str, **environment: str) -> Generator[str]:
         process = starter.popen(
             *("serve", "--transport", "http", "--port", "0", *options),
             environment={
                 **os.environ,
                 "NEURAL_TRADER_HOME": str(home.path),
                 "NEURAL_TRADER_LOG_FORMAT": "json",
+                **environment,
             },
         )
         assert process.stderr is not None

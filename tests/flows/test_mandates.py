@@ -1,31 +1,28 @@
 """Mandates and budgets through a real client, set and taken away by a person at the command line."""
 
 import json
-import os
-import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from mcp import Client, StdioServerParameters, stdio_client
+from mcp import Client
 
 from neural_trader_server.home import Home
 
-from .conftest import RunCommand
+from .conftest import RunCommand, ServeHttp
 
 pytestmark = pytest.mark.anyio
 
 HOLD = "def signals(bars):\n    return bars['close'] * 0 + 1.0\n"
 
 
-def served(home: Home, **environment: str) -> Client:
-    """Our server in a process of its own, over stdio, as an agent's client starts it."""
-    own = {"NEURAL_TRADER_HOME": str(home.path), "NEURAL_TRADER_LOG_LEVEL": "error"}
-    parameters = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "neural_trader_server", "serve", "--toolsets", "all"],
-        env={**os.environ, **own, **environment},
-    )
-    return Client(stdio_client(parameters))
+@asynccontextmanager
+async def served(serve_http: ServeHttp, **environment: str) -> AsyncGenerator[Client]:
+    """Our server in a process of its own, and an agent's client of it."""
+    with serve_http("--toolsets", "all", **environment) as address:
+        async with Client(f"{address}/mcp") as client:
+            yield client
 
 
 async def call(client: Client, tool: str, /, **arguments: object) -> dict[str, Any]:
@@ -48,10 +45,10 @@ def run(command: RunCommand, *words: str) -> dict[str, Any]:
 
 
 async def test_a_mandate_binds_a_running_agent_from_its_commit_to_its_revocation(
-    home: Home, command: RunCommand
+    home: Home, command: RunCommand, serve_http: ServeHttp
 ) -> None:
     order = {"symbol": "AAPL", "side": "buy", "quantity": "1", "reason": "test"}
-    async with served(home) as client:
+    async with served(serve_http) as client:
         early = await call(client, "orders_preview", **order, account="paper")
         assert early["verdict"]["decision"] == "allow"
         words = ("--agent", "agent-1", "--symbol", "AAPL", "--per-order", "500", "--cap", "600")
@@ -80,10 +77,10 @@ async def test_a_mandate_binds_a_running_agent_from_its_commit_to_its_revocation
 
 
 async def test_usage_is_counted_and_a_budget_refuses_what_costs_and_nothing_else(
-    home: Home, command: RunCommand
+    home: Home, command: RunCommand, serve_http: ServeHttp
 ) -> None:
     prices = json.dumps({"data_call": "0.01", "sandbox_s": "0.01"})
-    async with served(home, NEURAL_TRADER_USAGE_PRICES=prices) as client:
+    async with served(serve_http, NEURAL_TRADER_USAGE_PRICES=prices) as client:
         assert (await call(client, "status_get"))["usage"]["calls"] == 0
         await call(client, "market_get_bars", symbol="AAPL", limit=5)
         started = await call(client, "backtest_start", source=HOLD, symbols=["AAPL"])

@@ -1,15 +1,13 @@
 """Text from outside, through a real client: shown, marked, met with tighter limits, cleared by a person."""
 
 import json
-import os
-import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp import Client, StdioServerParameters, stdio_client
+from mcp import Client
 
 from neural_trader_governance import taints
 from neural_trader_governance.errors import RiskError, StorageError
@@ -19,7 +17,7 @@ from neural_trader_server.home import Home
 from neural_trader_server.listening import running
 from neural_trader_server.settings import Settings
 
-from .conftest import RunCommand
+from .conftest import RunCommand, ServeHttp
 
 pytestmark = pytest.mark.anyio
 
@@ -43,14 +41,12 @@ async def preview(client: Client, notional_usd: float) -> dict[str, Any]:
     )
 
 
-def served(home: Home) -> Client:
-    """Our server in a process of its own, over stdio, as an agent's client starts it."""
-    parameters = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "neural_trader_server", "serve", "--toolsets", "all"],
-        env={**os.environ, "NEURAL_TRADER_HOME": str(home.path), "NEURAL_TRADER_LOG_LEVEL": "error"},
-    )
-    return Client(stdio_client(parameters))
+@asynccontextmanager
+async def served(serve_http: ServeHttp, **environment: str) -> AsyncGenerator[Client]:
+    """Our server in a process of its own, and an agent's client of it."""
+    with serve_http("--toolsets", "all", **environment) as address:
+        async with Client(f"{address}/mcp") as client:
+            yield client
 
 
 @asynccontextmanager
@@ -67,9 +63,9 @@ async def serving(
 
 
 async def test_an_agent_that_read_a_strategys_error_message_needs_a_person_until_one_clears_it(
-    home: Home, command: RunCommand
+    home: Home, command: RunCommand, serve_http: ServeHttp
 ) -> None:
-    async with served(home) as client:
+    async with served(serve_http) as client:
         assert (await preview(client, 2_000))["verdict"]["decision"] == "allow"
         checked = await call(client, "strategy_check", source=RAISES, symbol="AAPL")
         assert WORDS in checked["problems"][0]["message"]
@@ -79,7 +75,7 @@ async def test_an_agent_that_read_a_strategys_error_message_needs_a_person_until
         assert (await preview(client, 500))["verdict"]["decision"] == "allow"
 
     # Another process, later: the mark outlives the session.
-    async with served(home) as client:
+    async with served(serve_http) as client:
         assert (await preview(client, 2_000))["verdict"]["decision"] == "needs_approval"
         listed = json.loads(command("taint", "list", "--json").stdout)
         assert [(row["agent"], row["source"], row["tool"]) for row in listed["taints"]] == [
@@ -94,9 +90,9 @@ async def test_an_agent_that_read_a_strategys_error_message_needs_a_person_until
 
 
 async def test_a_strategys_numbers_do_not_taint_and_its_prints_are_shown_only_to_who_asks(
-    home: Home,
+    home: Home, serve_http: ServeHttp
 ) -> None:
-    async with served(home) as client:
+    async with served(serve_http) as client:
         checked = await call(client, "strategy_check", source=PRINTS, symbol="AAPL")
         assert checked["ok"], checked
         started = await call(client, "backtest_start", source=PRINTS, symbols=["AAPL"])

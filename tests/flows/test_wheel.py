@@ -44,7 +44,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory, lacking: Callable[[str],
         lacking("no package registry can be reached, so the build's own dependency cannot be installed")
     assert built.returncode == 0, built.stderr
     (wheel,) = (place / "dist").glob("*.whl")
-    run(sys.executable, "-m", "venv", place / "venv", home=place, cwd=place, timeout_s=120)
+    venv = [builder, "venv", "--quiet", "--seed", "--python", sys.executable]  # with pip, as `python -m venv`
+    run(*venv, place / "venv", home=place, cwd=place, timeout_s=120)
     bin_ = place / "venv" / "bin"
     install = [builder, "pip", "install", "--quiet", "--python", bin_ / "python"]
     pins = ["-c", ROOT / "constraints.txt"]
