@@ -34,6 +34,18 @@ def test_sampling_begins_at_the_high_watermark_and_ends_at_the_low_one() -> None
     assert channel.offer(99)
 
 
+def test_entries_sent_together_are_sampled_too_while_there_is_pressure() -> None:
+    async def story() -> None:
+        channel = Channel[int]("a", 10, "sample", sample_every=3)
+        await channel.send_all(range(8))
+        assert len(await channel.receive_all(4)) == 4
+        await channel.send_all(range(8, 11))
+        assert await channel.receive_all() == [4, 5, 6, 7, 10]
+        assert channel.report().dropped == 2
+
+    anyio.run(story)
+
+
 def test_a_blocked_sender_goes_on_at_the_low_watermark_with_nothing_lost() -> None:
     async def story() -> None:
         channel = Channel[int]("a", 10, "block")

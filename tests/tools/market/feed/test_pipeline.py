@@ -186,6 +186,26 @@ def test_a_blocking_subscriber_slows_the_feed_and_holds_no_commit_up(
     anyio.run(story)
 
 
+def test_a_frame_is_refused_while_too_much_waits_for_the_disk_and_is_no_repeat_afterwards(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        path = Pipeline(open_journal(tmp_path, pending_rows_max=1), now_ns=lambda: START_NS)
+        await path.receive(
+            frame((100.0, "2026-11-20T15:30:00Z", 1), (100.0, "2026-11-20T15:30:00Z", 2)), decode
+        )
+        for sent in (later := frame((100.0, "2026-11-20T15:30:00Z", 3)), b"garbage"):
+            with pytest.raises(StorageError) as refused:
+                await path.receive(sent, decode)
+            assert refused.value.code == "journal_behind"
+        await path.commit()
+        await path.receive(later, decode)
+        await path.close()
+
+    anyio.run(story)
+    assert recorded(tmp_path, "trade").get_column("trade_id").to_list() == ["1", "2", "3"]
+
+
 def test_a_closed_subscription_is_forgotten(tmp_path: Path, trade: MakeTrade) -> None:
     async def story() -> None:
         path = pipeline(tmp_path)

@@ -147,6 +147,13 @@ def test_a_gap_a_late_and_a_stale_tick_are_flagged(trade: MakeTrade) -> None:
     assert rules.actions == {"flag": 3}
 
 
+def test_a_late_tick_is_no_newer_price(trade: MakeTrade) -> None:
+    rules = Rules()
+    for price, at_s in ((100, 0), (100, 5), (108, 4)):
+        rules.check(trade(price, at_s))
+    assert rules.check(trade(91, 9.5)).action == "pass"  # from 108 at 4 s it would follow a gap
+
+
 def test_a_time_from_the_future_or_none_is_quarantined(trade: MakeTrade) -> None:
     rules = Rules()
     now = trade(100)

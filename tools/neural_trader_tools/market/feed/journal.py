@@ -76,12 +76,8 @@ class _Segment:
             raise
 
     def add(self, data: bytes, rows: int) -> None:
-        """Writes a message at the end; where the disk refuses, the file is as long as before."""
-        try:
-            write_fully(self.handle, data, self.size)
-        except OSError:
-            os.ftruncate(self.handle, self.size)
-            raise
+        """Writes a message at the end; where the disk refuses, the caller takes back what was written."""
+        write_fully(self.handle, data, self.size)
         self.size += len(data)
         self.rows += rows
         self.rows_unsynced += rows
