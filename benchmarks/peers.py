@@ -280,7 +280,7 @@ def portfolio() -> list[Case]:
         weights = np.full((len(rows), SYMBOLS), 1 / SYMBOLS)
         asked = np.full((DAYS, SYMBOLS), np.nan)
         asked[rows + 1] = weights
-        fills = np.empty((5, engine.fills_max(weights, DAYS, rules)))
+        fills = np.empty((len(engine.FILL_COLUMNS), engine.fills_max(weights, DAYS * SYMBOLS, rules)))
         equity, gross, net = (np.empty(DAYS) for _ in range(3))
 
         def ours(
@@ -288,7 +288,8 @@ def portfolio() -> list[Case]:
         ) -> float:
             engine.play_portfolio(
                 times, starts, symbols, open_.ravel(), close.ravel(), volume, np.empty(0), rows, weights,
-                1e6, rules, False, np.zeros(ACCOUNT_SIZE), np.zeros(SYMBOLS), fills, *lines,
+                1e6, rules, False, np.zeros(ACCOUNT_SIZE), np.zeros(SYMBOLS), fills,
+                np.empty(SYMBOLS), *lines,
             )  # fmt: skip
             return lines[0][-1]
 

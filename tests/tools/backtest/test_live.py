@@ -145,6 +145,9 @@ async def test_a_strategy_that_cannot_start_says_why(sandbox: LocalSandbox) -> N
         await LiveStrategy.open(sandbox, request("class A(Strategy):\n  def on_start(self): 1 / 0\n"))
     with pytest.raises(NeuralTraderError, match="no_strategy"):
         await LiveStrategy.open(sandbox, request("x = 1\n"))
+    for body in ("def weights(bars): ...\n", "class A(Strategy):\n  def on_bars(self, bars): ...\n"):
+        with pytest.raises(NeuralTraderError, match="portfolio_unsupported"):
+            await LiveStrategy.open(sandbox, request(body))
 
 
 async def test_an_answer_that_does_not_come_ends_the_stream(sandbox: LocalSandbox, msft: Prices) -> None:

@@ -35,6 +35,10 @@ RULES = st.fixed_dictionaries(
         "margin": st.sampled_from([1.0, 0.5]),
         "settlement_days": st.sampled_from([0, 0, 1, 2]),
         "borrow_bps_annual": st.sampled_from([0.0, 300.0]),
+        "same_bar": st.sampled_from(["pessimistic", "next_bar"]),
+        "commission_min": st.sampled_from([Decimal(0), Decimal(0), Decimal(3)]),
+        "commission_per_unit": st.sampled_from([Decimal(0), Decimal("0.05")]),
+        "spread_bps": st.sampled_from([0.0, 20.0]),
     }
 ).map(lambda rules: rules | ({"margin": 1.0} if rules["settlement_days"] else {}))
 
@@ -169,7 +173,7 @@ def test_properties_of_any_portfolio_of_orders(seed: int, count: int, rules: dic
         waited = bars[order >= 0] - symbol.commands[order[order >= 0], o.BAR]
         own = symbol.commands[order[order >= 0], o.BAR] > 0  # a weight may come before the first bar
         assert (waited >= (0 if rules["fill"] == "close" else 1))[own].all()
-        slip = rules["slippage_bps"] / 1e4 + 1e-9
+        slip = rules["slippage_bps"] / 1e4 + rules["spread_bps"] / 2e4 + 1e-9
         assert (symbol.fills[:, 3] <= symbol.prices.high[bars] * (1 + slip)).all()
         assert (symbol.fills[:, 3] >= symbol.prices.low[bars] * (1 - slip)).all()
         if rules["lots"] == "whole":

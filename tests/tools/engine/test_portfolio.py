@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from neural_trader_governance.errors import StrategyError
 from neural_trader_tools.backtest.portfolio import Panel, replay_portfolio
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.replay import Replay, replay_symbol
 from neural_trader_tools.backtest.settings import Settings
+from neural_trader_tools.engine import orders as o
 
 DAY = 86_400_000_000
 NAN = float("nan")
@@ -111,6 +113,59 @@ def test_nothing_is_left_to_trade_after_ruin() -> None:
     assert found.equity[-1] == pytest.approx(-1_000)
     assert found.symbols[0].ruined
     assert len(found.symbols[0].fills) == 2
+
+
+def test_a_cap_that_cuts_nothing_changes_nothing() -> None:
+    one = prices("A", [10, 10, 20, 40, 10], [10, 10, 20, 40, 10])
+    for fill in ("next_open", "close"):
+        free, capped = (play([one], [0], [0.5], fill=fill, volume_cap=cap) for cap in (None, 1.0))
+        assert fills(capped) == fills(free)
+        assert len(fills(free)[0]) == 1
+
+
+def test_whole_lots_wait_where_a_bar_leaves_less_than_one() -> None:
+    one = prices("A", [10] * 4, [10] * 4)
+    one.volume[:] = [9, 9, 1_000, 1_000]
+    found = play([one], [0], [0.5], volume_cap=0.1, lots="whole")
+    assert fills(found) == [[(2, 50, 10, 0)]]
+
+
+def test_a_weight_goes_on_as_more_settles() -> None:
+    flat = [prices(name, [10] * 6, [10] * 6) for name in "AB"]
+    for days in (1, 2):
+        found = play(flat, [0, 1], [[1.0, 0.0], [0.0, 1.0]], settlement_days=days)
+        assert fills(found) == [[(1, 100, 10, 0), (2, -100, 10, 0)], [(2 + days, 100, 10, 0)]]
+        assert sum(symbol.rejections for symbol in found.symbols) == 0
+
+
+def test_the_least_commission_of_what_is_cut_is_paid_by_equity() -> None:
+    flat = [prices(name, [10] * 4, [10] * 4) for name in "AB"]
+    found = play(flat, [0, 1], [[1.0, 0.0], [0.0, 1.0]], commission_min=Decimal(10))
+    assert [symbol.positions[-1] for symbol in found.symbols] == pytest.approx([0, 97])  # 970 after 3 x 10
+    assert found.equity[-1] == pytest.approx(970)
+
+
+def test_the_same_weight_every_day_pays_the_least_commission_once() -> None:
+    rng = np.random.default_rng(0)
+    close = 10 * np.exp(np.cumsum(rng.normal(0, 0.02, 250)))
+    one = prices("A", list(close * np.exp(rng.normal(0, 0.01, 250))), list(close))
+    found = play([one], range(250), [[1.0]] * 250, cash=100_000.0, commission_min=Decimal(1))
+    assert len(fills(found)[0]) == 1
+
+
+def test_a_fill_is_named_after_the_row_that_asked_for_it() -> None:
+    a, b = prices("A", [10] * 5, [10] * 5), prices("B", [5, 8, 8], [5, 8, 8], days=[0, 3, 4])
+    found = play([a, b], [1, 3], [[0.5, 0.5], [0.2, 0.2]], fill="close")
+    assert found.symbols[1].fills[:, [0, 1]].tolist() == [[1, 0], [1, 1]]  # at the open, then at the close
+    last = play([a, b], [4], [0.5, 0.5])
+    assert [last.symbols[0].states.tolist(), fills(last)[0]] == [[o.WORKING], []]
+
+
+def test_equity_beyond_all_numbers_is_an_error() -> None:
+    one = prices("A", [1e-150, 1e-150, 1e300], [1e-150, 1e-150, 1e300])
+    with pytest.raises(StrategyError, match="too large for a number") as caught:
+        play([one], [0], [1.0], cash=1e12)
+    assert caught.value.code == "equity_overflow"
 
 
 CASES = st.fixed_dictionaries(

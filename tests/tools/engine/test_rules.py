@@ -273,3 +273,13 @@ def test_a_target_waits_for_cash_to_settle(play: Any) -> None:
 def test_covering_a_short_needs_no_settled_cash(play: Any, row: Any) -> None:
     rows = [row(0, -1, 100), row(1, 1, 100)]
     assert play([FLAT] * 3, rows, settlement_days=2).states == ["filled", "filled"]
+
+
+def test_a_take_profit_without_a_stop_loss_may_fill_in_the_bar_of_its_stop_entry(play: Any, row: Any) -> None:
+    played = play([FLAT, HIGH], [row(0, 1, 2, stop=11, take_profit=11.5)], next_bar=True)
+    assert played.told == [(1, 2.0, 11.0, "stop"), (1, -2.0, 11.5, "take_profit")]
+
+
+def test_a_position_that_is_there_but_for_rounding_pays_no_least_commission(play: Any) -> None:
+    bars = [FLAT, FLAT, (9.7, 9.7, 9.7, 9.7)]
+    assert len(play(bars, targets=[1.0, 1.0 - 1e-14, 1.0 - 1e-14], commission_min=1.0).told) == 1

@@ -14,12 +14,14 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
+from neural_trader_governance.errors import StrategyError
 from neural_trader_sandbox.port import Job, Limits, Sandbox, SandboxStream
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.settings import BacktestRequest
 from neural_trader_tools.backtest.simulation import FEATURES, raise_failure
 from neural_trader_tools.backtest.stream import check_orders, forged
 from neural_trader_tools.engine import orders as o
+from neural_trader_tools.strategies.outline import is_portfolio
 
 Floats = NDArray[np.float64]
 ENTRY: Final = "neural_trader_tools.engine.guest:stream_strategy"
@@ -158,9 +160,16 @@ class LiveStrategy:
             features: Module that evaluates `self.feature(...)`.
 
         Raises:
-            StrategyError: it is invalid, failed or was late.
+            StrategyError: it is invalid, failed or was late, or decides on many symbols at once
+                (`portfolio_unsupported`).
             HostError: this host has no sandbox.
         """
+        if is_portfolio(request.source):
+            raise StrategyError(
+                "portfolio_unsupported",
+                "paper and live streams tell the bars of one symbol; this strategy decides on many",
+                "give it on_bar or signals and start it for each symbol; backtest_start plays portfolios",
+            )
         job = Job(
             ENTRY,
             {

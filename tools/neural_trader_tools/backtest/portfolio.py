@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from neural_trader_governance.errors import DataError
+from neural_trader_governance.errors import DataError, StrategyError
 from neural_trader_sandbox.tables import Table
 from neural_trader_tools.backtest.prices import VALUES, Prices
 from neural_trader_tools.backtest.replay import Replay, SymbolReplay
@@ -121,6 +121,9 @@ def replay_portfolio(rows: Ints, weights: Floats, panel: Panel, settings: Settin
         panel: The bars.
         settings: Costs and rules.
         cash: Cash at the start, shared by all symbols.
+
+    Raises:
+        StrategyError: equity is no number.
     """
     from neural_trader_tools.engine import portfolio as engine
     from neural_trader_tools.engine.account import ACCOUNT_SIZE, REJECTIONS, RUINED, needs_begin
@@ -129,18 +132,18 @@ def replay_portfolio(rows: Ints, weights: Floats, panel: Panel, settings: Settin
     limits = rules(settings.model_dump(mode="python"))
     count = len(panel.times)
     purse, positions = np.zeros(ACCOUNT_SIZE), np.zeros(len(panel.prices))
-    fills = np.empty((len(engine.FILL_COLUMNS), engine.fills_max(weights, count, limits)))
+    fills = np.empty((len(engine.FILL_COLUMNS), engine.fills_max(weights, len(panel.symbols), limits)))
+    pending = np.empty(len(panel.prices))
     equity, gross, net = np.empty(count), np.empty(count), np.empty(count)
     filled = engine.play_portfolio(
         panel.times, panel.starts, panel.symbols, panel.open, panel.close, panel.volume, panel.dividends,
-        rows, weights, cash, limits, needs_begin(limits, panel.dividends), purse, positions, fills, equity,
-        gross, net,
+        rows, weights, cash, limits, needs_begin(limits, panel.dividends), purse, positions, fills, pending,
+        equity, gross, net,
     )  # fmt: skip
+    check_equity(equity)
     fills = fills[:, :filled]
     events = fills[engine.EVENT].astype(np.int64)
     of_symbol = panel.symbols[events]
-    decided = rows + (0 if settings.fill == "close" else 1)  # the first time at which a row can fill
-    when: Ints = np.asarray(np.searchsorted(panel.starts, events, side="right") - 1, dtype=np.int64)
     symbols: list[SymbolReplay] = []
     for number, prices in enumerate(panel.prices):
         asked = np.flatnonzero(~np.isnan(weights[:, number]))
@@ -148,12 +151,12 @@ def replay_portfolio(rows: Ints, weights: Floats, panel: Panel, settings: Settin
         symbols.append(
             _symbol_replay(
                 prices,
-                rows=asked,
+                waits=not np.isnan(pending[number]) and not purse[RUINED],
                 bars=np.searchsorted(prices.times, panel.times[rows[asked]], side="right") - 1,
                 weights=weights[asked, number],
                 fills=fills[:, mine],
                 bar=panel.bars[events[mine]],
-                row=np.searchsorted(decided[asked], when[mine], side="right") - 1,
+                row=np.searchsorted(asked, fills[engine.ROW, mine].astype(np.int64)),
                 rejections=int(purse[REJECTIONS]) if number == 0 else 0,
                 ruined=bool(purse[RUINED]),
             )
@@ -161,10 +164,24 @@ def replay_portfolio(rows: Ints, weights: Floats, panel: Panel, settings: Settin
     return Replay(symbols, panel.times, equity, gross > 0.0, cash)
 
 
+def check_equity(equity: Floats) -> None:
+    """Checks that equity stayed a number.
+
+    Raises:
+        StrategyError: `equity_overflow`.
+    """
+    if not bool(np.isfinite(equity).all()):
+        raise StrategyError(
+            "equity_overflow",
+            "equity is too large for a number",
+            "check the prices for wrong units, and trade smaller sizes",
+        )
+
+
 def _symbol_replay(
     prices: Prices,
     *,
-    rows: Ints,
+    waits: bool,
     bars: Ints,
     weights: Floats,
     fills: Floats,
@@ -191,13 +208,15 @@ def _symbol_replay(
             held,
         ]
     ).reshape(-1, len(o.FILL_COLUMNS))
-    commands = np.full((len(rows), len(o.COLUMNS)), np.nan)
+    commands = np.full((len(bars), len(o.COLUMNS)), np.nan)
     commands[:, o.BAR] = np.maximum(bars, 0)
     commands[:, o.ACTION], commands[:, o.SIDE], commands[:, o.SIZE] = o.TARGET, 0, weights
     commands[:, o.SIZED_BY], commands[:, o.TIME_IN_FORCE] = o.QUANTITY, o.GTC
     commands[:, o.TRAIL_BY] = o.DISTANCE
-    states = np.full(len(rows), o.DONE, dtype=np.int64)
+    states = np.full(len(bars), o.DONE, dtype=np.int64)
     states[row[~liquidated]] = o.FILLED
+    if waits:
+        states[-1] = o.WORKING
     last = np.searchsorted(bar, np.arange(len(prices)), side="right") - 1
     positions = np.where(last >= 0, held[last] if len(held) else 0.0, 0.0)
     return SymbolReplay(

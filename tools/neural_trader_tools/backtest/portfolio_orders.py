@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from neural_trader_governance.errors import StrategyError
-from neural_trader_tools.backtest.portfolio import Panel
+from neural_trader_tools.backtest.portfolio import Panel, check_equity
 from neural_trader_tools.backtest.replay import Replay, SymbolReplay
 from neural_trader_tools.backtest.settings import Settings
 from neural_trader_tools.backtest.stream import check_orders, check_weights, forged
@@ -138,12 +138,7 @@ def replay_decisions(decisions: Decisions, panel: Panel, settings: Settings, cas
             f"more than {o.WORKING_MAX - 2} orders of one symbol wait at once",
             "cancel old orders, or use time_in_force='day'",
         )
-    if not bool(np.isfinite(equity).all()):
-        raise StrategyError(
-            "equity_overflow",
-            "equity is too large for a number",
-            "check the prices for wrong units, and trade smaller sizes",
-        )
+    check_equity(equity)
     filled = int(state.purse[FILLS])
     fills, owners = fills[:filled], owners[:filled]
     symbols = [

@@ -128,6 +128,7 @@ class Books(NamedTuple):
     used: Floats
     wanted: Floats
     at: Floats
+    rest: Floats
     scratch: Floats
 
 
@@ -150,6 +151,7 @@ def make_books(symbols: int, cash: float, rules: Floats, dividends: Floats) -> B
         used=np.zeros(symbols),
         wanted=np.empty(symbols),
         at=np.empty(symbols),
+        rest=np.zeros(symbols),
         scratch=np.empty((5, symbols)),
     )
 
@@ -243,7 +245,7 @@ def _weigh(
         return
     count = rebalance(
         first, last, events.symbols, prices, events.volume, state.pending, state.marks, state.positions,
-        state.used, state.rules, state.purse, state.wanted, state.at, state.scratch, 0,
+        state.used, state.rules, state.purse, state.wanted, state.at, state.rest, state.scratch, 0,
     )  # fmt: skip
     for number in range(count):
         k = int(state.scratch[EVENT, number])
@@ -453,6 +455,6 @@ def room(rows: int, asked: int, events: int, symbols: int, rules: Floats) -> int
         symbols: How many there are.
         rules: See `account.make_rules`; volume and settlement cut fills, maintenance liquidates.
     """
-    cut = 2 * int(rules[VOLUME_CAP] > 0.0) + int(rules[SETTLEMENT] > 0.0)
+    cut = 3 * int(rules[VOLUME_CAP] > 0.0 or rules[SETTLEMENT] > 0.0)
     most = 2 * rows + asked + cut * events * int(rows + asked > 0) + 1
     return most * (2 if rules[MAINTENANCE] > 0.0 else 1) + symbols

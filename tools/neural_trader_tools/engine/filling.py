@@ -284,7 +284,8 @@ def fill(
                 born = bar * 4.0 + WAITS_BUT_PROFIT
             add_leg(row, False, part, take_profit, born, market, account, book)
             last = int(account[BOOKED]) - 1
-            if waits and book[last, ID] == order and book[last - 1, ID] == order:
+            is_leg_before = book[last - 1, ID] == order and book[last - 1, LEG] == 1.0  # not the entry itself
+            if waits and book[last, ID] == order and is_leg_before:
                 book[last, STOP_LOSS] = book[last - 1, STOP]
     if not is_rest_left:
         kill(book, row, _FILLED, states)

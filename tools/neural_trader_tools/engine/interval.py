@@ -30,7 +30,7 @@ def coarse_bars(bars: pl.DataFrame, interval: str) -> tuple[pl.DataFrame, NDArra
         that it is a part of.
 
     Raises:
-        StrategyFault: `invalid_feature`: there is no such interval, or it is shorter than the bars.
+        StrategyFault: `invalid_feature`: there is no such interval. One as short as the bars is late by one.
     """
     if _FORM.fullmatch(interval) is None:
         raise StrategyFault("invalid_feature", f"{interval!r:.20} is no interval", f"give one {INTERVALS}")

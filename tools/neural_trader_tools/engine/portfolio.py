@@ -14,9 +14,10 @@ and commission included, as a target is in `sizing.target_position`. So the orde
 nothing. What decreases a position is done as asked. If what increases positions would leave gross exposure x
 margin above equity after all costs, or purchases above the settled cash, all increases are cut by one factor.
 A weight is an instruction for its time: the same weight again restores what prices have moved. NaN is none.
-What a cap of volume leaves over goes on at the next open.
+What a cap of volume leaves over goes on at the next open, and so does what has to wait for settled cash; what
+equity does not carry ends.
 If equity falls to maintenance x gross exposure at a close, every symbol that has a bar is liquidated there,
-the others at their next; at zero or below, nothing trades any more.
+the others at their next if it is still so; at zero or below, nothing trades any more.
 """
 
 import math
@@ -29,11 +30,14 @@ from neural_trader_tools.engine.account import (
     ACCOUNT_SIZE,
     BORROW_PAID,
     CASH,
+    COMMISSION,
+    COMMISSION_MIN,
     DIVIDENDS_PAID,
     FILL_AT_CLOSE,
     LIQUIDATIONS,
     MAINTENANCE,
     MARGIN,
+    PER_UNIT,
     POSITION,
     REJECTIONS,
     RUINED,
@@ -52,11 +56,13 @@ from neural_trader_tools.engine.account import (
 from neural_trader_tools.engine.compiled import compiled
 from neural_trader_tools.engine.sizing import TOLERANCE, target_position
 
-FILL_COLUMNS: Final = ("event", "quantity", "price", "commission", "reason")
-"""One fill: the event (its time and symbol), signed units, price, commission, reason of `orders.REASONS`."""
-EVENT, QUANTITY, PRICE, FEE, REASON = range(5)
+FILL_COLUMNS: Final = ("event", "quantity", "price", "commission", "reason", "row")
+"""One fill: the event (its time and symbol), signed units, price, commission, reason of `orders.REASONS`, and
+the row of weights that asked for it, -1 for a liquidation."""
+EVENT, QUANTITY, PRICE, FEE, REASON, ROW = range(6)
 _BY_WEIGHT, _LIQUIDATION = o.BY_TARGET, o.BY_LIQUIDATION
 _DUST = 1e-12
+_STEPS = 64
 
 
 @compiled
@@ -67,8 +73,8 @@ def _trade(
     """Books one fill and returns how many there are then."""
     cost = fee(traded, price, rules)
     purse[CASH] -= traded * price + cost
-    if rules[SETTLEMENT] > 0.0 and traded < 0.0 and positions[s] > 0.0:
-        purse[UNSETTLED] += min(-traded, positions[s]) * price
+    if rules[SETTLEMENT] > 0.0 and traded < 0.0:
+        purse[UNSETTLED] += max(-traded * price - cost, 0.0)
     held = positions[s] + traded
     if abs(held) <= _DUST * abs(traded):
         held = 0.0
@@ -90,10 +96,43 @@ def _increase(traded: float, held: float) -> float:
 
 
 @compiled
+def _costs(
+    factor: float, first: int, last: int, symbols: Ints, marks: Floats, positions: Floats, wanted: Floats,
+    at: Floats, rules: Floats,
+) -> tuple[float, float, float, float]:  # fmt: skip
+    """Returns what increases cost that a factor cuts, where there is a least commission.
+
+    Below it, cutting further saves no commission: that part is fixed, the rest goes with the factor.
+
+    Returns:
+        Fixed and proportional costs of the increases, then fixed and proportional money of the purchases.
+    """
+    fixed, free, fixed_bought, free_bought = 0.0, 0.0, 0.0, 0.0
+    for k in range(first, last):
+        s = int(symbols[k])
+        if math.isnan(wanted[s]):
+            continue
+        grown = _increase(wanted[s], positions[s])
+        if grown == 0.0:
+            continue
+        size, bought = abs(grown), max(grown, 0.0)
+        free += size * abs(at[s] - marks[s])
+        free_bought += bought * at[s]
+        cost = size * (at[s] * rules[COMMISSION] + rules[PER_UNIT])
+        if cost * factor < rules[COMMISSION_MIN]:
+            fixed += rules[COMMISSION_MIN]
+            fixed_bought += rules[COMMISSION_MIN] if bought > 0.0 else 0.0
+        else:
+            free += cost
+            free_bought += cost if bought > 0.0 else 0.0
+    return fixed, free, fixed_bought, free_bought
+
+
+@compiled
 def rebalance(
     first: int, last: int, symbols: Ints, prices: Floats, volumes: Floats, pending: Floats, marks: Floats,
-    positions: Floats, used: Floats, rules: Floats, purse: Floats, wanted: Floats, at: Floats, fills: Floats,
-    count: int,
+    positions: Floats, used: Floats, rules: Floats, purse: Floats, wanted: Floats, at: Floats, rest: Floats,
+    fills: Floats, count: int,
 ) -> int:  # fmt: skip
     """Fills the pending weights of the symbols that have a bar at this time; returns the number of fills.
 
@@ -103,7 +142,7 @@ def rebalance(
         symbols: Symbol of each event.
         prices: Open (or close) of each event: what the weights fill at.
         volumes: Volume of each event.
-        pending: Weight that each symbol waits for, NaN for none; what is filled becomes NaN.
+        pending: Weight that each symbol waits for, NaN for none; it becomes NaN unless it goes on.
         marks: Price of each symbol now; those of this time's events are `prices`.
         positions: Units held of each symbol.
         used: Units already traded on this bar of each symbol, where volume is capped.
@@ -111,7 +150,8 @@ def rebalance(
         purse: The shared account.
         wanted: Scratch, one for each symbol.
         at: Scratch, one for each symbol.
-        fills: Shape (5, room), see `FILL_COLUMNS`.
+        rest: Scratch, one for each symbol.
+        fills: Shape (5 or more, room), see `FILL_COLUMNS`; all but `row` is written.
         count: Fills before.
     """
     equity = purse[CASH]
@@ -120,22 +160,32 @@ def rebalance(
         if positions[s] != 0.0:
             equity += positions[s] * marks[s]
             gross += abs(positions[s]) * marks[s]
-    available = settled_cash(purse) if rules[SETTLEMENT] > 0.0 else math.inf
+    settles = rules[SETTLEMENT] > 0.0
+    available = settled_cash(purse) if settles else math.inf
     lost, lost_more, more, bought = 0.0, 0.0, 0.0, 0.0
+    unsettled = purse[UNSETTLED] + purse[UNSETTLED_BEFORE]
     for k in range(first, last):
         s = int(symbols[k])
+        wanted[s] = math.nan
         if math.isnan(pending[s]):
             continue
         held = positions[s]
         target, price = target_position(pending[s], equity - held * prices[k], held, prices[k], rules)
         traded = target - held
+        if abs(traded) <= _DUST * max(abs(held), abs(target)):
+            traded = 0.0  # it is there but for rounding, which costs no commission
+        rest[s] = 0.0
         if rules[VOLUME_CAP] > 0.0:
             room = max(rules[VOLUME_CAP] * volumes[k] - used[s], 0.0)
             if rules[WHOLE_LOTS] != 0.0:
                 room = np.floor(room + TOLERANCE)
-            traded = min(max(traded, -room), room)
+            if abs(traded) > room:
+                rest[s] = 1.0
+                traded = math.copysign(room, traded)
         wanted[s] = traded
         at[s] = price
+        if settles:
+            unsettled += max(-traded, 0.0) * price
         grown = _increase(traded, held)
         closed = traded - grown
         gross -= abs(closed) * marks[s]
@@ -146,35 +196,54 @@ def rebalance(
             lost_more += abs(grown) * abs(price - marks[s]) + fee(grown, price, rules)
             if grown > 0.0:
                 bought += grown * price + fee(grown, price, rules)
-    factor = 1.0
+    factor, settled = 1.0, 1.0
     if more > 0.0:
-        factor = min(factor, (equity - lost - rules[MARGIN] * gross) / (rules[MARGIN] * more + lost_more))
+        spare = equity - lost - rules[MARGIN] * gross
+        factor = min(factor, spare / (rules[MARGIN] * more + lost_more))
         if bought > 0.0:
-            factor = min(factor, available / bought)
-        if factor >= 1.0 - TOLERANCE:
-            factor = 1.0
-        else:
-            factor = max(factor, 0.0)
+            settled = available / bought
+        if min(factor, settled) < 1.0 - TOLERANCE and rules[COMMISSION_MIN] > 0.0:
+            for _ in range(
+                _STEPS
+            ):  # what is needed is convex in the factor: from above this ends at the root
+                fixed, free, _, _ = _costs(factor, first, last, symbols, marks, positions, wanted, at, rules)
+                before = factor
+                factor = min(factor, (spare - fixed) / (rules[MARGIN] * more + free))
+                if factor == before or factor <= 0.0:
+                    break
+            for _ in range(_STEPS):
+                if bought == 0.0 or settled <= 0.0:
+                    break
+                _, _, fixed, free = _costs(settled, first, last, symbols, marks, positions, wanted, at, rules)
+                before = settled
+                settled = min(settled, (available - fixed) / free)
+                if settled == before:
+                    break
+        factor, settled = max(factor, 0.0), max(settled, 0.0)
+    waits = settled < factor * (1.0 - TOLERANCE) and unsettled > 0.0
+    factor = min(factor, settled)
+    if factor >= 1.0 - TOLERANCE:
+        factor = 1.0
+    else:
+        factor = max(factor, 0.0)
+        if not waits:
             purse[REJECTIONS] += 1.0
     for k in range(first, last):
         s = int(symbols[k])
-        if math.isnan(pending[s]):
+        if math.isnan(wanted[s]):
             continue
         held = positions[s]
         traded = wanted[s]
+        grown = _increase(traded, held)
         if factor < 1.0:
-            grown = _increase(traded, held)
             kept = grown * factor
             if rules[WHOLE_LOTS] != 0.0:
                 kept = math.copysign(np.floor(abs(kept) + TOLERANCE), kept)
             traded = traded - grown + kept
-        reached = rules[VOLUME_CAP] == 0.0
-        if abs(traded) > _DUST * max(abs(held), abs(held + traded)):
+        if abs(traded) > _DUST * max(abs(held), abs(held + traded), abs(wanted[s])):
             count = _trade(k, traded, at[s], _BY_WEIGHT, s, count, rules, purse, positions, fills)
             used[s] += abs(traded)
-        elif rules[VOLUME_CAP] > 0.0:
-            reached = volumes[k] > 0.0 and used[s] < rules[VOLUME_CAP] * volumes[k]
-        if reached:
+        if rest[s] == 0.0 and not (waits and grown != 0.0):
             pending[s] = math.nan
     return count
 
@@ -183,7 +252,7 @@ def rebalance(
 def play_portfolio(
     times: Ints, starts: Ints, symbols: Ints, open_: Floats, close: Floats, volume: Floats, dividends: Floats,
     rows: Ints, weights: Floats, cash: float, rules: Floats, is_begun: bool, purse: Floats, positions: Floats,
-    fills: Floats, equity: Floats, gross: Floats, net: Floats,
+    fills: Floats, pending: Floats, equity: Floats, gross: Floats, net: Floats,
 ) -> int:  # fmt: skip
     """Plays rows of target weights over the bars of many symbols.
 
@@ -202,7 +271,8 @@ def play_portfolio(
         is_begun: Whether anything happens before an open (`account.needs_begin`).
         purse: Out, shape (ACCOUNT_SIZE,): the shared account.
         positions: Out, units held of each symbol, shape (S,).
-        fills: Out, shape (5, room), room at least `fills_max(...)`.
+        fills: Out, shape (6, room), room at least `fills_max(...)`.
+        pending: Out: weight that each symbol still waits for in the end, NaN for none, shape (S,).
         equity: Out: cash and positions at each time's closes, shape (T,).
         gross: Out: absolute values of the positions at each time's closes, shape (T,).
         net: Out: their sum, shorts negative, shape (T,).
@@ -215,12 +285,14 @@ def play_portfolio(
         purse[cell] = 0.0
     purse[CASH] = cash
     positions[:] = 0.0
-    pending = np.full(count_symbols, math.nan)
+    pending[:] = math.nan
     marks = np.ones(count_symbols)
     time_before = np.full(count_symbols, -1, dtype=np.int64)
     used = np.zeros(count_symbols)
     wanted = np.empty(count_symbols)
     at = np.empty(count_symbols)
+    rest = np.zeros(count_symbols)
+    sources = np.zeros(count_symbols, dtype=np.int64)
     account = np.zeros(ACCOUNT_SIZE)
     at_close = rules[FILL_AT_CLOSE] != 0.0
     waiting = 0
@@ -245,10 +317,13 @@ def play_portfolio(
         if waiting > 0 and purse[RUINED] == 0.0:
             for k in range(first, last):
                 marks[symbols[k]] = open_[k]
+            before = count
             count = rebalance(
                 first, last, symbols, open_, volume, pending, marks, positions, used, rules, purse, wanted,
-                at, fills, count,
+                at, rest, fills, count,
             )  # fmt: skip
+            for number in range(before, count):
+                fills[ROW, number] = sources[symbols[int(fills[EVENT, number])]]
             waiting = 0
             for s in range(count_symbols):
                 waiting += not math.isnan(pending[s])
@@ -258,13 +333,17 @@ def play_portfolio(
             for s in range(count_symbols):
                 if not math.isnan(weights[row, s]):
                     pending[s] = weights[row, s]
+                    sources[s] = row
             waiting = 1
             row += 1
         if at_close and waiting > 0 and purse[RUINED] == 0.0:
+            before = count
             count = rebalance(
                 first, last, symbols, close, volume, pending, marks, positions, used, rules, purse, wanted,
-                at, fills, count,
+                at, rest, fills, count,
             )  # fmt: skip
+            for number in range(before, count):
+                fills[ROW, number] = sources[symbols[int(fills[EVENT, number])]]
             waiting = 0
             for s in range(count_symbols):
                 waiting += not math.isnan(pending[s])
@@ -275,7 +354,8 @@ def play_portfolio(
             short += min(value, 0.0)
         value = purse[CASH] + (long + short)
         held = long - short
-        if (held > 0.0 and value <= rules[MAINTENANCE] * held) or (value <= 0.0 and purse[RUINED] == 0.0):
+        is_ruined = purse[RUINED] != 0.0
+        if (value <= rules[MAINTENANCE] * held and not is_ruined) or (is_ruined and held > 0.0):
             purse[LIQUIDATIONS] += 1.0
             for k in range(first, last):
                 s = int(symbols[k])
@@ -283,6 +363,7 @@ def play_portfolio(
                     count = _trade(
                         k, -positions[s], marks[s], _LIQUIDATION, s, count, rules, purse, positions, fills
                     )
+                    fills[ROW, count - 1] = -1.0
             pending[:] = math.nan
             waiting = 0
             long, short = 0.0, 0.0
@@ -300,9 +381,13 @@ def play_portfolio(
     return count
 
 
-def fills_max(weights: Floats, times: int, rules: Floats) -> int:
-    """Returns how many fills rows of weights can make: one for each, what volume cuts, and liquidations."""
+def fills_max(weights: Floats, events: int, rules: Floats) -> int:
+    """Returns how many fills rows of weights can make: one for each, what is cut and goes on, liquidations.
+
+    What volume or settled cash cut may go on at each bar's open, and at its close where weights fill there.
+    """
     asked = int(np.count_nonzero(~np.isnan(weights)))
-    symbols = weights.shape[1]
-    capped = times * symbols if rules[VOLUME_CAP] > 0.0 else 0
-    return asked + capped + (times + 1) * symbols if rules[MAINTENANCE] > 0.0 else asked + capped + symbols
+    goes_on = rules[VOLUME_CAP] > 0.0 or rules[SETTLEMENT] > 0.0
+    filled = asked + (2 * events if goes_on else 0)
+    liquidated = events if rules[MAINTENANCE] > 0.0 else 0
+    return filled + liquidated + weights.shape[1]

@@ -70,7 +70,9 @@ def target_position(
     if unit > 0.0:  # else a sale costs more than it brings
         size = (wanted - held * price * commission - held * per_unit) / unit
         if least > 0.0:
-            size = min(size, (wanted - least) / price)
+            # what is there but for rounding pays no commission
+            reached = wanted >= held * price * (1.0 - 1e-12)
+            size = held if reached else min(size, (wanted - least) / price)
         size = min(max(size, 0.0), held)
     if rules[WHOLE_LOTS] != 0.0:
         size = min(float(np.floor(size + TOLERANCE)), held)

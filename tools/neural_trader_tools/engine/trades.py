@@ -66,9 +66,10 @@ def round_trips(fills: Floats, last_close: float) -> Floats:
     for row in range(fills.shape[0]):
         bar, traded, price = fills[row, 0], fills[row, 2], fills[row, 3]
         cost, after = fills[row, 4], fills[row, 6]
-        ends = before != 0.0 and before * after <= 0.0
+        # signs are compared, for the product of two tiny positions is zero
+        ends = before != 0.0 and (after == 0.0 or (before > 0.0) != (after > 0.0))
         closing = 0.0
-        if before * traded < 0.0:
+        if before != 0.0 and (before > 0.0) != (traded > 0.0):
             closing = abs(before) if ends else abs(traded)
         opening = abs(traded) - closing if after != 0.0 else 0.0
         share = closing / (closing + opening)
