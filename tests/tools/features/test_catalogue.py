@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neural_trader_tools.features import catalogue
+from neural_trader_tools.features import catalogue, compiled
 from neural_trader_tools.features.definitions import DEFINITIONS, USUAL, WARM
 
 
@@ -93,6 +93,14 @@ def test_integers_and_nulls_are_accepted() -> None:
 def test_what_is_kept_warm_exists() -> None:
     assert set(USUAL) < set(WARM) < set(DEFINITIONS)
     assert len(set(WARM)) == len(WARM)
+
+
+def test_after_warming_up_nobody_compiles_a_feature() -> None:
+    """What is not loaded is in the cache: a strategy's process can read it and cannot write there itself."""
+    catalogue.warm_up()
+    for one in DEFINITIONS.values():
+        assert compiled.is_cached(one.kernels, one.name, len(one.inputs)), one.name
+    assert not compiled.is_cached(DEFINITIONS["sma"].kernels, "sma", 2)
 
 
 def test_every_definition_is_complete() -> None:

@@ -147,15 +147,19 @@ def outputs(
 
 
 def warm_up(names: Iterable[str] = WARM) -> None:
-    """Loads kernels' machine code, compiling what is not in the cache: what a sandbox does before it forks.
+    """Loads kernels' machine code and caches that of all others: what a sandbox does before it forks.
 
-    By default only the usual ones: a kernel that is not warm costs its first user 0.1 to 0.5 s to
-    compile, or 10 ms to load; all of them cost everybody 13 s, or 1 s.
+    After it nobody compiles a feature: what is not loaded here costs its first user 10 ms to load from the
+    cache, which a strategy's process can read but not write.
+
+    Args:
+        names: What is loaded; by default what is used most.
     """
     compiled: Any = importlib.import_module(COMPILED)
-    for name in names:
-        definition = DEFINITIONS[name]
-        compiled.machine(definition.kernels, name, len(definition.inputs))
+    loaded = set(names)
+    for name, definition in DEFINITIONS.items():
+        ready = compiled.machine if name in loaded else compiled.keep
+        ready(definition.kernels, name, len(definition.inputs))
 
 
 def _bound(definition: Definition, text: str) -> tuple[int | float, ...]:

@@ -52,10 +52,8 @@ class Machine:
     """
 
     def __init__(self, function: Callable[..., Any], inputs: int) -> None:
-        numba_types: Any = cast(Any, numba).types
-        pointer = numba_types.CPointer(numba_types.float64)
-        signature = ((*[numba_types.int64] * 3, *[pointer] * (inputs + 3)), numba_types.void)
-        self._code: Any = _compiled(function, signature)
+        self._code: Any = _prepared(function, _signature(inputs))
+        self._code.compile()
         self.address: int = self._code.address
         prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * (inputs + 3))
         self._call: Callable[..., None] = prototype(self.address)
@@ -76,6 +74,25 @@ def machine(module: str, name: str, inputs: int) -> Machine:
     return Machine(getattr(importlib.import_module(module), name), inputs)
 
 
+def is_cached(module: str, name: str, inputs: int) -> bool:
+    """Whether numba's cache has a kernel's machine code; looking costs less than the 10 ms of loading it."""
+    return _is_cached(_prepared(getattr(importlib.import_module(module), name), _signature(inputs)))
+
+
+def keep(module: str, name: str, inputs: int) -> None:
+    """Compiles a kernel into numba's cache unless it is there, or there is nowhere to write it."""
+    code = _prepared(getattr(importlib.import_module(module), name), _signature(inputs))
+    if hasattr(code._cache, "_cache_file") and not _is_cached(code):
+        code.compile()
+
+
+def _is_cached(code: Any) -> bool:
+    if not hasattr(code._cache, "_cache_file"):
+        return False
+    key: Any = code._cache._index_key(code._sig, code._targetdescr.target_context.codegen())
+    return key in code._cache._cache_file._load_index()
+
+
 @functools.cache
 def _sources() -> str:
     """Returns the SHA-256 of all kernels, so that a change to what a kernel calls makes its cache stale.
@@ -88,7 +105,14 @@ def _sources() -> str:
     return hasher.hexdigest()
 
 
-def _compiled(function: Callable[..., Any], signature: Any) -> Any:
+def _signature(inputs: int) -> Any:
+    numba_types: Any = cast(Any, numba).types
+    pointer = numba_types.CPointer(numba_types.float64)
+    return ((*[numba_types.int64] * 3, *[pointer] * (inputs + 3)), numba_types.void)
+
+
+def _prepared(function: Callable[..., Any], signature: Any) -> Any:
+    """A kernel that is not compiled yet, and its place in the cache."""
     code: Any = CFunc(function, signature, locals={}, options=OPTIONS)
     try:
         code.enable_caching()
@@ -96,5 +120,4 @@ def _compiled(function: Callable[..., Any], signature: Any) -> Any:
         index._source_stamp = (index._source_stamp, _sources())
     except RuntimeError:  # "no locator available for file": nowhere to write the cache
         code = CFunc(function, signature, locals={}, options=OPTIONS)
-    code.compile()
     return code

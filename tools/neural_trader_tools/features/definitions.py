@@ -46,4 +46,4 @@ WARM: Final = (
     *USUAL,
     "adx", "cci", "kama", "mfi", "natr", "stddev", "williams_r", "wma",
 )  # fmt: skip
-"""What a sandbox loads before it forks; others cost each run that uses them a compilation, 0.1 to 0.5 s."""
+"""What a sandbox loads before it forks; others cost each run that uses them 10 ms, to load from the cache."""

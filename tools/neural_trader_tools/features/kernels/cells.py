@@ -86,6 +86,74 @@ def mean(state: Floats, at: int, x: float, window: int) -> float:
 
 
 @jit
+def means(values: Floats, count: int, state: Floats, at: int, window: int, out: Floats) -> None:
+    """`mean` of several values in a row, in registers where none is missing."""
+    run = int(state[at])
+    ring = at + 3
+    i = 0
+    while i < count:
+        end = i
+        if run >= window and i >= window:
+            # Up to the bar before the next fresh sum, and to the next gap.
+            end = min(count, i + REFRESH - 1 - run % REFRESH)
+            total = state[at + 1]
+            while i < end and math.isfinite(values[i]):
+                total = total + values[i] - values[i - window]
+                out[i] = total / window
+                i += 1
+                run += 1
+            state[at + 1] = total
+            state[at] = run
+            if run > 0:
+                place = run % window
+                state[at + 2] = place
+                for j in range(window):
+                    state[ring + (place + j) % window] = values[i - window + j]
+        if i < count:
+            out[i] = mean(state, at, values[i], window)
+            run = int(state[at])
+            i += 1
+
+
+@jit
+def two_sums(
+    values: Floats, others: Floats, count: int, state: Floats, at: int, other: int, window: int, out: Floats,
+    other_out: Floats,
+) -> None:  # fmt: skip
+    """The sums of two full `mean`s over a block without gaps; before it lie `window` values more."""
+    run = int(state[at])
+    total = state[at + 1]
+    other_total = state[other + 1]
+    i = 0
+    while i < count:
+        end = min(count, i + REFRESH - run % REFRESH)
+        for j in range(i, end):
+            total += values[j]
+            total -= values[j - window]
+            other_total += others[j]
+            other_total -= others[j - window]
+            out[j] = total
+            other_out[j] = other_total
+        run += end - i
+        i = end
+        if run % REFRESH == 0:
+            total = 0.0
+            other_total = 0.0
+            for j in range(i - window, i):
+                total += values[j]
+                other_total += others[j]
+            out[i - 1] = total
+            other_out[i - 1] = other_total
+    place = run % window
+    for cell, row, end_total in ((at, values, total), (other, others, other_total)):
+        state[cell] = run
+        state[cell + 1] = end_total
+        state[cell + 2] = place
+        for j in range(window):
+            state[cell + 3 + (place + j) % window] = row[count - window + j]
+
+
+@jit
 def weighted(state: Floats, at: int, x: float, window: int) -> float:
     """Linearly weighted mean, the newest weighing `window`; `SLIDING + 1 + window` slots."""
     if not math.isfinite(x):

@@ -16,9 +16,12 @@ from neural_trader_tools.features.kernels.cells import (
     highest,
     highest_age,
     mean,
+    means,
     smooth,
     true_range,
 )
+from neural_trader_tools.features.kernels.extremes import BARS_MIN, BLOCK, ROOM, aged_tops, is_whole, tops
+from neural_trader_tools.features.kernels.words import apart, pointer, shifted
 
 
 @jit
@@ -179,7 +182,8 @@ def trix(start: int, stop: int, size: int, price: Floats, params: Floats, state:
         out[i] = (thrice / former - 1.0) * 100.0 if counted >= window and former != 0.0 else np.nan
 
 
-def stochastic(
+@jit
+def _stochastic(
     start: int,
     stop: int,
     size: int,
@@ -190,7 +194,6 @@ def stochastic(
     state: Floats,
     out: Floats,
 ) -> None:
-    """Lane's slow stochastic: %K, smoothed, and its average %D; NaN where the range is empty."""
     window = int(params[0])
     smoothing = int(params[1])
     signal = int(params[2])
@@ -217,6 +220,49 @@ def stochastic(
     state[0] = run
     state[1] = upper
     state[2] = lower
+
+
+def stochastic(
+    start: int,
+    stop: int,
+    size: int,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    """Lane's slow stochastic: %K, smoothed, and its average %D; NaN where the range is empty."""
+    window = int(params[0])
+    smoothing = int(params[1])
+    signal = int(params[2])
+    if window > SHORT or stop - start < BARS_MIN:
+        _stochastic(start, stop, size, high, low, close, params, state, out)
+        return
+    room = np.empty(5 * ROOM)
+    rows = pointer(room.ctypes.data)
+    raw = shifted(rows, 4 * ROOM)
+    smoothed = 5 + 2 * (SLIDING + window)
+    signalled = smoothed + SLIDING + smoothing
+    for i in range(start, stop, BLOCK):
+        end = min(i + BLOCK, stop)
+        count = end - i
+        if not is_whole(high, low, i, end, int(state[0]), window):
+            _stochastic(i, end, size, high, low, close, params, state, out)
+            continue
+        upper = tops(high, 1.0, i, count, window, rows, shifted(rows, ROOM))
+        lower = tops(low, -1.0, i, count, window, shifted(rows, 2 * ROOM), shifted(rows, 3 * ROOM))
+        for j in range(count):
+            reach = upper[j] + lower[j]
+            value = 100.0 * (close[i + j] + lower[j]) / reach
+            raw[j] = value if reach > 0.0 else np.nan
+        state[0] += count
+        state[1] = upper[count - 1]
+        state[2] = lower[count - 1]
+        means(raw, count, state, smoothed, smoothing, shifted(out, i))
+        means(shifted(out, i), count, state, signalled, signal, shifted(out, size + i))
+    room[0] = 0.0  # it lives until here
 
 
 def stochastic_fast(
@@ -264,7 +310,8 @@ def stochastic_rsi(
         out[size + i] = mean(state, third, raw, signal)
 
 
-def williams_r(
+@jit
+def _williams_r(
     start: int,
     stop: int,
     size: int,
@@ -275,7 +322,6 @@ def williams_r(
     state: Floats,
     out: Floats,
 ) -> None:
-    """Williams' %R, -100 … 0; NaN where the range is empty."""
     window = int(params[0])
     run = int(state[0])
     upper = state[1]
@@ -295,7 +341,7 @@ def williams_r(
     state[2] = lower
 
 
-def cci(
+def williams_r(
     start: int,
     stop: int,
     size: int,
@@ -306,7 +352,42 @@ def cci(
     state: Floats,
     out: Floats,
 ) -> None:
-    """Lambert's commodity channel index; NaN where nothing varies. It costs a window a bar by nature."""
+    """Williams' %R, -100 … 0; NaN where the range is empty."""
+    window = int(params[0])
+    if window > SHORT or stop - start < BARS_MIN:
+        _williams_r(start, stop, size, high, low, close, params, state, out)
+        return
+    room = np.empty(4 * ROOM)
+    rows = pointer(room.ctypes.data)
+    for i in range(start, stop, BLOCK):
+        end = min(i + BLOCK, stop)
+        if not is_whole(high, low, i, end, int(state[0]), window):
+            _williams_r(i, end, size, high, low, close, params, state, out)
+            continue
+        upper = tops(high, 1.0, i, end - i, window, rows, shifted(rows, ROOM))
+        lower = tops(low, -1.0, i, end - i, window, shifted(rows, 2 * ROOM), shifted(rows, 3 * ROOM))
+        for j in range(end - i):
+            reach = upper[j] + lower[j]
+            value = -100.0 * (upper[j] - close[i + j]) / reach
+            out[i + j] = value if reach > 0.0 else np.nan
+        state[0] += end - i
+        state[1] = upper[end - i - 1]
+        state[2] = lower[end - i - 1]
+    room[0] = 0.0  # it lives until here
+
+
+@jit
+def _cci(
+    start: int,
+    stop: int,
+    size: int,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
     window = int(params[0])
     ring = 3
     run = int(state[0])
@@ -349,6 +430,71 @@ def cci(
     state[0] = run
     state[1] = place
     state[2] = total
+
+
+def cci(
+    start: int,
+    stop: int,
+    size: int,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    """Lambert's commodity channel index; NaN where nothing varies. It costs a window a bar by nature."""
+    window = int(params[0])
+    if window > SHORT or stop - start < BARS_MIN:
+        _cci(start, stop, size, high, low, close, params, state, out)
+        return
+    ring = 3
+    whole = window - window % 4
+    part = 1.0 / window
+    room = np.empty(ROOM)
+    typical = pointer(room.ctypes.data)
+    for i in range(start, stop, BLOCK):
+        end = min(i + BLOCK, stop)
+        run = int(state[0])
+        first = i - 2 * window
+        good = 0
+        if run >= 2 * window:
+            for j in range(end - first):
+                typical[j] = (high[first + j] + low[first + j] + close[first + j]) / 3.0
+                good += 1 if abs(typical[j]) <= 1e300 else 0
+        if good == 0 or good < end - first:
+            _cci(i, end, size, high, low, close, params, state, out)
+            continue
+        # The places of the kernel's ring, in its order: those up to this bar's hold this round's values,
+        # the others the last round's.
+        place = int(state[1])
+        total = state[2]
+        for j in range(2 * window, end - first):
+            run += 1
+            place += 1
+            fresh = j - place + 1
+            old = fresh - window
+            total += typical[j]
+            total -= typical[j - window]
+            if run % REFRESH == 0:
+                total = 0.0
+                for k in range(window):
+                    total += typical[fresh + k if k < place else old + k]
+            average = total * part
+            s0, s1, s2, s3 = apart(shifted(typical, fresh), shifted(typical, old), place, whole, average)
+            for k in range(whole, window):
+                s0 += abs(typical[fresh + k if k < place else old + k] - average)
+            deviation = (s0 + s1 + s2 + s3) * part
+            value = (typical[j] - average) / (0.015 * deviation)
+            out[first + j] = value if deviation > 1e-14 * abs(average) else np.nan
+            place = place if place < window else 0
+        state[0] = run
+        state[1] = place
+        state[2] = total
+        for k in range(window):
+            j = end - first - place + k
+            state[ring + k] = typical[j if k < place else j - window]
+    room[0] = 0.0  # it lives until here
 
 
 def ultimate_oscillator(
@@ -412,7 +558,8 @@ def balance_of_power(
         out[i] = value if math.isfinite(value) else np.nan
 
 
-def aroon(
+@jit
+def _aroon(
     start: int,
     stop: int,
     size: int,
@@ -422,7 +569,6 @@ def aroon(
     state: Floats,
     out: Floats,
 ) -> None:
-    """Chande's Aroon: how recent the highest high and the lowest low of window + 1 bars are."""
     window = int(params[0])
     tops = 5
     bottoms = tops + SLIDING + 1 + 2 * (window + 1)
@@ -451,3 +597,63 @@ def aroon(
     state[2] = rising
     state[3] = lower
     state[4] = falling
+
+
+def aroon(
+    start: int,
+    stop: int,
+    size: int,
+    high: Floats,
+    low: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    """Chande's Aroon: how recent the highest high and the lowest low of window + 1 bars are."""
+    window = int(params[0])
+    if window >= SHORT or stop - start < BARS_MIN:
+        _aroon(start, stop, size, high, low, params, state, out)
+        return
+    room = np.empty(8 * ROOM)
+    rows = pointer(room.ctypes.data)
+    for i in range(start, stop, BLOCK):
+        end = min(i + BLOCK, stop)
+        count = end - i
+        if not is_whole(high, low, i, end, int(state[0]), window + 1):
+            _aroon(i, end, size, high, low, params, state, out)
+            continue
+        upper, rising = aged_tops(
+            high,
+            1.0,
+            i,
+            count,
+            window + 1,
+            rows,
+            shifted(rows, ROOM),
+            shifted(rows, 2 * ROOM),
+            shifted(rows, 3 * ROOM),
+        )
+        lower, falling = aged_tops(
+            low,
+            -1.0,
+            i,
+            count,
+            window + 1,
+            shifted(rows, 4 * ROOM),
+            shifted(rows, 5 * ROOM),
+            shifted(rows, 6 * ROOM),
+            shifted(rows, 7 * ROOM),
+        )
+        whole = float(window)
+        for j in range(count):
+            up = 100.0 * (whole - rising[j]) / whole
+            down = 100.0 * (whole - falling[j]) / whole
+            out[i + j] = up
+            out[size + i + j] = down
+            out[2 * size + i + j] = up - down
+        state[0] += count
+        state[1] = upper[count - 1]
+        state[2] = rising[count - 1]
+        state[3] = lower[count - 1]
+        state[4] = falling[count - 1]
+    room[0] = 0.0  # it lives until here

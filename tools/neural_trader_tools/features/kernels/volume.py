@@ -5,7 +5,9 @@ import math
 import numpy as np
 
 from neural_trader_tools.features.compiled import Floats, jit
-from neural_trader_tools.features.kernels.cells import REFRESH, SLIDING, mean
+from neural_trader_tools.features.kernels.cells import REFRESH, SHORT, SLIDING, mean, two_sums
+from neural_trader_tools.features.kernels.extremes import BARS_MIN, BLOCK, ROOM
+from neural_trader_tools.features.kernels.words import pointer, shifted
 
 
 def obv(
@@ -192,6 +194,32 @@ def mfi(
     state[4] = before
 
 
+@jit
+def _vwap(
+    start: int,
+    stop: int,
+    size: int,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    volume: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    window = int(params[0])
+    second = SLIDING + window
+    idle = int(state[2 * second])
+    for i in range(start, stop):
+        typical = (high[i] + low[i] + close[i]) / 3.0
+        value = mean(state, 0, typical * volume[i], window)
+        traded = mean(state, second, volume[i] + 0.0 * typical, window)
+        # Counted, because a sum that slides over fractional volumes may not return to 0 exactly.
+        idle = 0 if volume[i] > 0.0 else idle + 1
+        out[i] = value / traded if idle < window and traded > 0.0 else np.nan
+    state[2 * second] = idle
+
+
 def vwap(
     start: int,
     stop: int,
@@ -206,16 +234,35 @@ def vwap(
 ) -> None:
     """Volume-weighted typical price over a window; NaN where nothing traded."""
     window = int(params[0])
+    if window > SHORT or stop - start < BARS_MIN:
+        _vwap(start, stop, size, high, low, close, volume, params, state, out)
+        return
     second = SLIDING + window
-    idle = int(state[2 * second])
-    for i in range(start, stop):
-        typical = (high[i] + low[i] + close[i]) / 3.0
-        value = mean(state, 0, typical * volume[i], window)
-        traded = mean(state, second, volume[i] + 0.0 * typical, window)
-        # Counted, because a sum that slides over fractional volumes may not return to 0 exactly.
-        idle = 0 if volume[i] > 0.0 else idle + 1
-        out[i] = value / traded if idle < window and traded > 0.0 else np.nan
-    state[2 * second] = idle
+    room = np.empty(4 * ROOM)
+    value = pointer(room.ctypes.data)
+    traded = shifted(value, ROOM)
+    sums = shifted(value, 2 * ROOM)
+    others = shifted(value, 3 * ROOM)
+    for i in range(start, stop, BLOCK):
+        count = min(i + BLOCK, stop) - i
+        good = 0
+        if int(state[0]) >= window:
+            for j in range(count + window):
+                k = i - window + j
+                value[j] = (high[k] + low[k] + close[k]) / 3.0 * volume[k]
+                traded[j] = volume[k]
+                is_good = volume[k] > 0.0 and abs(value[j]) <= 1e300
+                good += 1 if is_good else 0
+        if good < count + window:
+            _vwap(i, i + count, size, high, low, close, volume, params, state, out)
+            continue
+        two_sums(
+            shifted(value, window), shifted(traded, window), count, state, 0, second, window, sums, others
+        )
+        for j in range(count):
+            out[i + j] = sums[j] / window / (others[j] / window)
+        state[2 * second] = 0.0
+    room[0] = 0.0  # it lives until here
 
 
 def session_vwap(
