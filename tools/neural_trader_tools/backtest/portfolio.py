@@ -156,7 +156,7 @@ def replay_portfolio(rows: Ints, weights: Floats, panel: Panel, settings: Settin
                 weights=weights[asked, number],
                 fills=fills[:, mine],
                 bar=panel.bars[events[mine]],
-                row=np.searchsorted(asked, fills[engine.ROW, mine].astype(np.int64)),
+                row=np.asarray(np.searchsorted(asked, fills[engine.ROW, mine]), dtype=np.int64),
                 rejections=int(purse[REJECTIONS]) if number == 0 else 0,
                 ruined=bool(purse[RUINED]),
             )
