@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from neural_trader_tools.features.arena import ARENA
 from neural_trader_tools.features.definition import Definition, Parameter
-from neural_trader_tools.features.definitions import DEFINITIONS, WARM
+from neural_trader_tools.features.definitions import DEFINITIONS
 
 Floats = NDArray[np.float64]
 
@@ -146,20 +146,15 @@ def outputs(
     return out
 
 
-def warm_up(names: Iterable[str] = WARM) -> None:
-    """Loads kernels' machine code and caches that of all others: what a sandbox does before it forks.
+def warm_up(names: Iterable[str] = tuple(DEFINITIONS)) -> None:
+    """Loads kernels' machine code, compiling what is not in the cache: what a sandbox does before it forks.
 
-    After it nobody compiles a feature: what is not loaded here costs its first user 10 ms to load from the
-    cache, which a strategy's process can read but not write.
-
-    Args:
-        names: What is loaded; by default what is used most.
+    By default all, so that no strategy's process compiles one: it can neither read nor write the cache.
     """
     compiled: Any = importlib.import_module(COMPILED)
-    loaded = set(names)
-    for name, definition in DEFINITIONS.items():
-        ready = compiled.machine if name in loaded else compiled.keep
-        ready(definition.kernels, name, len(definition.inputs))
+    for name in names:
+        definition = DEFINITIONS[name]
+        compiled.machine(definition.kernels, name, len(definition.inputs))
 
 
 def _bound(definition: Definition, text: str) -> tuple[int | float, ...]:

@@ -74,25 +74,6 @@ def machine(module: str, name: str, inputs: int) -> Machine:
     return Machine(getattr(importlib.import_module(module), name), inputs)
 
 
-def is_cached(module: str, name: str, inputs: int) -> bool:
-    """Whether numba's cache has a kernel's machine code; looking costs less than the 10 ms of loading it."""
-    return _is_cached(_prepared(getattr(importlib.import_module(module), name), _signature(inputs)))
-
-
-def keep(module: str, name: str, inputs: int) -> None:
-    """Compiles a kernel into numba's cache unless it is there, or there is nowhere to write it."""
-    code = _prepared(getattr(importlib.import_module(module), name), _signature(inputs))
-    if hasattr(code._cache, "_cache_file") and not _is_cached(code):
-        code.compile()
-
-
-def _is_cached(code: Any) -> bool:
-    if not hasattr(code._cache, "_cache_file"):
-        return False
-    key: Any = code._cache._index_key(code._sig, code._targetdescr.target_context.codegen())
-    return key in code._cache._cache_file._load_index()
-
-
 @functools.cache
 def _sources() -> str:
     """Returns the SHA-256 of all kernels, so that a change to what a kernel calls makes its cache stale.

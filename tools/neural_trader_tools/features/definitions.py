@@ -46,4 +46,4 @@ WARM: Final = (
     *USUAL,
     "adx", "cci", "kama", "mfi", "natr", "stddev", "williams_r", "wma",
 )  # fmt: skip
-"""What a sandbox loads before it forks; others cost each run that uses them 10 ms, to load from the cache."""
+"""What is used most, for who would rather not load all eighty (1 s, 60 MB)."""
