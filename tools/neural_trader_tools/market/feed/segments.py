@@ -168,12 +168,13 @@ def _next(reader: Any) -> Any | None:
 
 
 def _checksum(batch: Any) -> int:
-    """Returns the CRC-32 of a batch's row count and buffers."""
+    """Returns the CRC-32 of a batch's row counts, nulls and buffers: all that its values depend on."""
     crc = zlib.crc32(str(batch.num_rows).encode())
     for column in batch.columns:
+        for array in (column, column.values) if _pa.types.is_list(column.type) else (column,):
+            crc = zlib.crc32(f"{len(array)} {array.null_count}".encode(), crc)
         for buffer in column.buffers():
-            if buffer is not None:
-                crc = zlib.crc32(memoryview(buffer), crc)
+            crc = zlib.crc32(b"-" if buffer is None else memoryview(buffer), crc)
     return crc
 
 
