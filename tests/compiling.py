@@ -25,6 +25,8 @@ def engine() -> None:
 
     for module in (guest, floor, sweep):
         module.warm_up()
+    for _ in sweep.warm_later():
+        pass
     replays()
 
 

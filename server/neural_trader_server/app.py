@@ -192,13 +192,10 @@ class Services:
             judge=self.desk.judge_signed,
         )
 
-    preload: tuple[str, ...] = PRELOAD
-    """What the sandbox imports at its start; a command that needs less may say so before it is opened."""
-
     @functools.cached_property
     def sandbox(self) -> "Sandbox":
         """Where strangers' code runs."""
-        return self.sandbox_with(self.preload)
+        return self.sandbox_with(PRELOAD)
 
     def sandbox_with(self, preload: tuple[str, ...]) -> "Sandbox":
         """Returns a sandbox of the chosen backend that is metered; whoever asks closes it.

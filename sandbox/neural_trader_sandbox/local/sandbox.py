@@ -40,7 +40,8 @@ class LocalSandbox:
 
     Args:
         preload: Modules that the zygote imports once; entries must lie in them. A module may define
-            ``warm_up()``, called after its import (compiled kernels end up in the cache).
+            ``warm_up()``, called after its import (compiled kernels end up in the cache), and
+            ``warm_later()``, an iterator whose steps are taken while nothing is asked of the zygote.
         warm: Children kept locked and waiting.
         cache_dir: Private folder for compiled kernels, so that later starts are fast. None: the user's
             cache folder.

@@ -11,10 +11,11 @@ import gc
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, cast
 
 from neural_trader_sandbox import columns
@@ -42,6 +43,8 @@ _DESCRIPTORS_MAX = 8
 _IDLE_THREADS = frozenset({"polars-ooc-clea"})
 """Polars 2 starts one at import that sleeps on its queue until something spills to disk; a fork leaves
 it behind, asleep, with no lock held."""
+_IDLE_MS = 300
+"""After so long without a message the next step of `warm_later` is taken; a fork may wait for its end."""
 
 
 def main(control: socket.socket, proc: int, plan: dict[str, Any], readable: list[str]) -> NoReturn:
@@ -55,11 +58,9 @@ def main(control: socket.socket, proc: int, plan: dict[str, Any], readable: list
         sys.argv[:] = ["<sandbox>"]
         if profile != "full" and plan["cache"] is not None:
             os.environ["NUMBA_CACHE_DIR"] = plan["cache"]
-        _import(plan["preload"])
+        later = _import(plan["preload"])
         os.environ["NUMBA_CACHE_DIR"] = root.CACHE  # a guest learns no path of the host's from it
-        running = _running_threads(proc)
-        if running:
-            raise kernel.DeniedError("single_thread", f"the preloaded modules left threads: {running}")
+        _demand_one_thread(proc)
     except kernel.DeniedError as denied:
         launcher.refuse(control, denied.primitive, denied.reason)
     except BaseException as error:  # an import may raise anything; the answer is a refusal
@@ -68,7 +69,7 @@ def main(control: socket.socket, proc: int, plan: dict[str, Any], readable: list
     gc.collect()
     gc.freeze()
     control.send(json.dumps({"ready": True}).encode())
-    _serve(control, proc, profile, readable)
+    _serve(control, proc, profile, readable, later)
 
 
 def environment(profile: str) -> dict[str, str]:
@@ -78,14 +79,22 @@ def environment(profile: str) -> dict[str, str]:
     return {**ENVIRONMENT, "HOME": "/nonexistent", "TMPDIR": "/nonexistent"}
 
 
-def _import(names: list[str]) -> None:
-    for name in names:
-        module = importlib.import_module(name)
+def _import(names: list[str]) -> Iterator[object]:
+    """Imports and warms up the modules; returns the steps that can wait until nobody does."""
+    modules = [importlib.import_module(name) for name in names]
+    for module in modules:
         warm_up = getattr(module, "warm_up", None)
         if callable(warm_up):
             warm_up()
     if "polars" in sys.modules:
         columns.warm_up()  # what polars imports late it would import anew in every guest
+    waiting = [getattr(module, "warm_later", None) for module in modules]
+    return (step for warm_later in waiting if callable(warm_later) for step in warm_later())
+
+
+def _demand_one_thread(proc: int) -> None:
+    if running := _running_threads(proc):
+        raise kernel.DeniedError("single_thread", f"the preloaded modules left threads: {running}")
 
 
 def _running_threads(proc: int) -> list[str]:
@@ -116,9 +125,32 @@ def _thread(proc: int) -> Callable[[str], str]:
     return name
 
 
-def _serve(control: socket.socket, proc: int, profile: str, readable: list[str]) -> NoReturn:
+def _warm_in_idle_time(control: socket.socket, proc: int, later: Iterator[object]) -> bool:
+    """Takes the steps that are left while no message waits; returns whether all are done."""
+    waiting = select.poll()
+    waiting.register(control, select.POLLIN)
+    while not waiting.poll(_IDLE_MS):
+        try:
+            next(later)
+        except (
+            Exception
+        ):  # StopIteration, or a step that failed: what is not loaded a guest compiles for itself
+            break
+    else:
+        return False
+    _demand_one_thread(proc)  # what would be forked with a lock held; the server starts another zygote
+    gc.collect()
+    gc.freeze()
+    return True
+
+
+def _serve(
+    control: socket.socket, proc: int, profile: str, readable: list[str], later: Iterator[object]
+) -> NoReturn:
     space = socket.CMSG_SPACE(4 * _DESCRIPTORS_MAX)
+    is_warm = False
     while True:
+        is_warm = is_warm or _warm_in_idle_time(control, proc, later)
         message, ancillary, _, _ = control.recvmsg(launcher.MESSAGE_BYTES, space)
         if not message:
             os._exit(0)  # the server is gone, and with process 1 every child

@@ -98,7 +98,6 @@ def run(
     }
 
     async def work(services: "Services") -> dict[str, Any]:
-        _spare_sweeps(services)
         symbols = symbol or []
         if data is not None:
             symbols = [await options.import_prices(services, data, interval)]
@@ -158,7 +157,6 @@ def verify(
     """Run a backtest again, on the prices as known then, and compare the digests; 1 if they differ."""
 
     async def work(services: "Services") -> dict[str, Any]:
-        _spare_sweeps(services)
         return await services.call("backtest_verify", run_id=run_id)
 
     result = with_desk(work)
@@ -230,11 +228,6 @@ async def _finish(services: "Services", started: dict[str, Any]) -> dict[str, An
         result = await services.call("backtest_get", run_id=started["run_id"], wait_s=60)
         if result["state"] not in {"queued", "running"}:
             return result
-
-
-def _spare_sweeps(services: "Services") -> None:
-    """Starts the sandbox without what only sweeps need: a second of compiling that one run would wait for."""
-    services.preload = tuple(name for name in services.preload if name != "neural_trader_tools.engine.sweep")
 
 
 def _short(value: Any) -> str | None:

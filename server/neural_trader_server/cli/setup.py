@@ -43,10 +43,11 @@ def _warm_kernels() -> None:
     from neural_trader_tools.backtest import replay
     from neural_trader_tools.backtest.sweeps import ground
     from neural_trader_tools.features import catalogue
+    from neural_trader_tools.features.definitions import DEFINITIONS
 
     replay.warm_up()
     ground.warm_up()
-    catalogue.warm_up()
+    catalogue.warm_up(DEFINITIONS)
 
 
 def _warm_sandbox() -> "SandboxReport":

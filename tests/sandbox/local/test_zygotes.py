@@ -4,12 +4,15 @@ import contextlib
 import os
 import resource
 import signal
+import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 
+from neural_trader_sandbox.local import zygote
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_sandbox.port import Job, SandboxResult
 
@@ -134,3 +137,32 @@ async def test_without_descriptors_for_it_a_run_is_refused_and_does_not_raise(
         resource.setrlimit(resource.RLIMIT_NOFILE, bounds)
     assert (await own.run(ONE)).value == 1
     await own.aclose()
+
+
+def test_what_can_wait_is_warmed_up_step_by_step_while_no_message_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checked: list[int] = []
+    monkeypatch.setattr(zygote, "_IDLE_MS", 0)
+    monkeypatch.setattr(zygote, "_demand_one_thread", checked.append)
+    server, own = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    taken: list[int] = []
+
+    def steps() -> Iterator[None]:
+        for number in range(4):
+            taken.append(number)
+            if number == 1:
+                server.send(b"fork")
+            yield
+        raise RuntimeError("a step that fails is the last one")
+
+    later = steps()
+    with server, own:
+        assert not zygote._warm_in_idle_time(own, 7, later)  # pyright: ignore[reportPrivateUsage]
+        assert taken == [0, 1]
+        assert not zygote._warm_in_idle_time(own, 7, later)  # pyright: ignore[reportPrivateUsage]
+        assert taken == [0, 1], "the message comes first"
+        own.recv(9)
+        assert zygote._warm_in_idle_time(own, 7, later)  # pyright: ignore[reportPrivateUsage]
+    assert taken == [0, 1, 2, 3]
+    assert checked == [7], "threads are counted once more before anything is forked"

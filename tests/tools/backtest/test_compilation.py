@@ -1,15 +1,14 @@
-"""What is compiled inside a guest: the code of a rule or an `on_bar`, once for a check, and nothing else."""
+"""What is compiled inside a guest: the code of a rule or an `on_bar`, and nothing else."""
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import polars as pl
 import pytest
 
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.settings import BacktestRequest
-from neural_trader_tools.backtest.simulation import compile_once, decide, simulate
+from neural_trader_tools.backtest.simulation import simulate
 
 pytestmark = pytest.mark.anyio
 
@@ -93,27 +92,7 @@ async def test_nothing_is_compiled_for_a_strategy_that_is_not(
 
 
 @pytest.mark.parametrize("name", COMPILED)
-async def test_a_compiled_strategy_is_compiled_once_for_any_number_of_runs(
+async def test_a_compiled_strategy_is_the_exception_and_the_listener_hears_it(
     sandbox: LocalSandbox, msft: Prices, name: str
 ) -> None:
-    bars = msft.tail(300)
-    request = BacktestRequest(source=LISTENS + COMPILED[name], symbols=("MSFT",))
-    machine = await compile_once(sandbox, request, bars)
-    assert machine is not None
-    printed: list[str] = []
-    kind, stream = await decide(
-        sandbox, request, bars, cash=1e5, machine=machine, watch=lambda news: printed.append(news.text)
-    )
-    assert "".join(printed) == ""
-    own_kind, own = await decide(
-        sandbox, request, bars, cash=1e5, watch=lambda news: printed.append(news.text)
-    )
-    assert "compiling" in "".join(printed)
-    assert kind == own_kind
-    assert len(stream) > 0
-    assert np.array_equal(stream, own, equal_nan=True)
-
-
-async def test_what_is_not_compiled_or_fails_has_no_machine_code(sandbox: LocalSandbox, msft: Prices) -> None:
-    for source in (QUIET["signals"], "FEATURES = ('close',)\ndef rule(a):\n  return a[0]\n", "1 / 0\n"):
-        assert await compile_once(sandbox, BacktestRequest(source=source, symbols=("MSFT",)), msft) is None
+    assert "compiling" in await said(sandbox, COMPILED[name], [msft.tail(300)])

@@ -1,8 +1,7 @@
 """The tool `strategy_check`: problems found by reading a strategy, and by running it in the sandbox.
 
 Look-ahead is tested, not guessed: the strategy runs again without the real future, and must decide as it
-did with it. Every run is a child of its own, so that it cannot know what it answered before. What compiled
-code takes to compile is spent once: by a child that is told no bar, for the runs that lack the future.
+did with it. Every run is a child of its own, so that it cannot know what it answered before.
 """
 
 import time
@@ -159,7 +158,6 @@ class Check:
         self._problems = [] if problems is None else problems
         self._found: list[tuple[int, str, list[Difference]]] = []
         self._slots = anyio.CapacityLimiter(AT_ONCE)
-        self._machines: dict[int, str | None] = {}
 
     async def run(self, history: "Prices", cuts: int, *, strict: bool) -> StrategyChecked:
         """Runs everything: on the newest 1,000 bars, a little on a longer history, bar by bar if asked."""
@@ -167,9 +165,6 @@ class Check:
         started = time.monotonic()
         if (whole := await self._decide(bars)) is None:
             return _report(self._problems)
-        if (machine := await self._compile(bars)) is not None:
-            started = time.monotonic()  # the many runs do not compile
-            await self._decide(bars, machine=machine)
         runs = max(1, int(BUDGET_S * AT_ONCE / max(time.monotonic() - started, 1e-3)))
         if not await self._is_repeatable(bars, whole):
             return _report(self._problems)
@@ -193,12 +188,7 @@ class Check:
         return self._conclude(done, 0, max(len(one) for one in history))
 
     async def _decide(
-        self,
-        given: "Prices",
-        *,
-        disturbance: int | None = None,
-        what: str = "",
-        machine: str | None = None,
+        self, given: "Prices", *, disturbance: int | None = None, what: str = ""
     ) -> Floats | None:
         """Returns a run's stream, (bars, 1) or (rows, 11); None if it failed, which is noted."""
         from neural_trader_tools.backtest.simulation import decide
@@ -212,23 +202,11 @@ class Check:
                     cash=float(self._request.settings.cash),
                     features=self._backtests.features,
                     disturbance=disturbance,
-                    machine=machine,
                 )
         except StrategyError as error:
             self._note(error, what)
             return None
         return stream[:, None] if kind == "signals" else stream
-
-    async def _compile(self, bars: "Prices") -> str | None:
-        """Returns the machine code of a rule or an `on_bar`, for runs over bars that begin as these do."""
-        from neural_trader_tools.backtest.simulation import compile_once
-
-        if self._outline.rule is None:
-            return None
-        if (start := int(bars.times[0])) not in self._machines:
-            async with self._slots:
-                self._machines[start] = await compile_once(self._backtests.sandbox, self._request, bars)
-        return self._machines[start]
 
     async def _is_repeatable(self, bars: "Prices", whole: Floats) -> bool:
         """Runs it twice more on the same bars, with objects at other addresses."""
@@ -264,15 +242,14 @@ class Check:
         from neural_trader_tools.backtest.lookahead import choose_cuts, compare, other_future
 
         cuts = choose_cuts(whole, bars, count, self._request.seed)
-        machine = await self._compile(bars)
 
         async def without(cut: int, given: "Prices", way: str) -> None:
             what = f"on the first {cut} bars" if way == "cut" else f"once the bars from {cut} on are others"
-            part = await self._decide(given, what=what, machine=machine)
+            part = await self._decide(given, what=what)
             if part is None:
                 return
             if differences := compare(part, whole, cut):
-                again = await self._decide(given, what=what, machine=machine)
+                again = await self._decide(given, what=what)
                 if again is not None and not self._differs_by_chance(again, part):
                     self._found.append((cut, way, differences))
 

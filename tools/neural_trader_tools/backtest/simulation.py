@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn, cast
+from typing import Final, NoReturn
 
 import anyio.to_thread
 import numpy as np
@@ -27,13 +27,11 @@ from neural_trader_tools.engine.faults import CODES
 from neural_trader_tools.strategies.outline import portfolio_kind
 
 ENTRY: Final = "neural_trader_tools.engine.guest:run_strategy"
-COMPILE_ENTRY: Final = "neural_trader_tools.engine.guest:compile_strategy"
 WEIGHTS_ENTRY: Final = "neural_trader_tools.engine.weights:run_weights"
 PORTFOLIO_ENTRY: Final = "neural_trader_tools.engine.floor:run_portfolio"
 FEATURES: Final = "neural_trader_tools.features.catalogue"
 DEFAULTS: Final = Settings()
 LIMITS: Final = Limits(wall_time_s=60.0, cpu_time_s=60)
-_MACHINE_MAX: Final = 900_000
 _GUEST_PART = 0.9  # of a symbol's work; the rest is its replay
 
 
@@ -136,7 +134,6 @@ async def decide(
     features: str = FEATURES,
     disturbance: int | None = None,
     watch: Watch | None = None,
-    machine: str | None = None,
 ) -> tuple[str, NDArray[np.float64]]:
     """Runs the strategy over one symbol in the sandbox and returns its checked decisions.
 
@@ -149,7 +146,6 @@ async def decide(
         features: See sandbox.
         disturbance: Moves the addresses of the guest's objects; decisions must not depend on it.
         watch: Told of progress and prints while the guest runs.
-        machine: What `compile_once` returned, so that the guest need not compile.
 
     Returns:
         `("signals", targets)` or `("orders", commands)`, see `read_stream`.
@@ -159,32 +155,11 @@ async def decide(
         HostError: as in `simulate`.
     """
     arguments = _arguments(request, cash, features, disturbance)
-    if machine is not None:
-        arguments["machine"] = machine
     job = Job(ENTRY, arguments, tables={"bars": await anyio.to_thread.run_sync(bars.table)})
     result = await sandbox.run(job, limits, watch=watch)
     if result.status != "ok":
         raise_failure(result)
     return read_stream(result.value, result.columns, len(bars), request.settings.exposure_max)
-
-
-async def compile_once(sandbox: Sandbox, request: BacktestRequest, bars: Prices) -> str | None:
-    """Compiles a rule or an `on_bar` for any number of runs of `decide` over bars that begin as these do.
-
-    The child that compiles is told the time of the first bar and no price, so what it hands over, bytes of a
-    stranger for strangers, carries nothing of the bars from one run to another.
-
-    Returns:
-        What `decide` takes as `machine`; None where there is none, and every run then compiles by itself.
-    """
-    one = np.ones(1)
-    made_up = Prices(bars.symbol, bars.times[:1], open=one, high=one, low=one, close=one, volume=one)
-    arguments = _arguments(request, 1.0, FEATURES, None)
-    result = await sandbox.run(Job(COMPILE_ENTRY, arguments, tables={"bars": made_up.table()}), LIMITS)
-    value = result.value if result.status == "ok" else None
-    machine = value.get("machine") if isinstance(value, dict) else None
-    is_ours = isinstance(machine, str) and len(machine) <= _MACHINE_MAX and machine.isascii()
-    return cast("str", machine) if is_ours else None
 
 
 def _watching(

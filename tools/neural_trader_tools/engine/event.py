@@ -28,7 +28,7 @@ import polars as pl
 from numba.core import errors
 from numpy.typing import NDArray
 
-from neural_trader_tools.engine import desk, kernel, packed, step
+from neural_trader_tools.engine import desk, kernel, step
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.account import FILL_AT_CLOSE, MAINTENANCE
 from neural_trader_tools.engine.faults import StrategyFault, did_you_mean
@@ -58,13 +58,7 @@ class Event:
     function: Any
 
     def commands(
-        self,
-        bars: pl.DataFrame,
-        params: Mapping[str, Any],
-        cash: float,
-        rules: Floats,
-        evaluate: Evaluate,
-        first: int = 0,
+        self, bars: pl.DataFrame, params: Mapping[str, Any], cash: float, rules: Floats, evaluate: Evaluate
     ) -> Floats:
         """Returns the order stream, shape (rows, 14).
 
@@ -74,7 +68,6 @@ class Event:
             cash: At the start.
             rules: See `account.make_rules`.
             evaluate: Computes a feature.
-            first: First bar that it decides on.
 
         Raises:
             StrategyFault: a wrong parameter, feature or order, or a function that cannot be compiled.
@@ -95,7 +88,7 @@ class Event:
         for name, value in self.state.items():
             state[name][0] = value
         begins, at_close = kernel.needs_begin(rules, paid), bool(rules[FILL_AT_CLOSE] != 0.0)
-        bar = first
+        bar = 0
         while True:
             cells.grow(int(cursor[desk.ROWS]) + o.ORDERS_PER_BAR_MAX, int(cells.told[step.FILL_COUNT]))
             bar = self._play(
@@ -111,24 +104,6 @@ class Event:
                 raise StrategyFault("too_many_orders", what, "cancel old orders, or use day=True")
             if bar == len(times):
                 return cells.commands[: cursor[desk.ROWS]]
-
-    def pack(self, bars: pl.DataFrame, params: Mapping[str, Any], rules: Floats) -> str:
-        """Returns its machine code for `adopt`, which any bars and parameters may use; decides on no bar.
-
-        Args:
-            bars: One at least, with a dividend where they are paid.
-            params: As in `commands`.
-            rules: As in `commands`.
-
-        Raises:
-            StrategyFault: as in `commands`.
-        """
-        self.commands(bars, params, 1.0, rules, lambda _, given: np.ones(given.height), first=bars.height)
-        return packed.pack(self._loop)
-
-    def adopt(self, machine_code: str) -> None:
-        """Takes the machine code that `pack` returned for the same file instead of compiling it."""
-        packed.adopt(self._loop, machine_code)
 
     def _play(self, *arguments: Any) -> int:
         code = self.function.__code__
@@ -148,7 +123,6 @@ class Event:
         )
         scope: dict[str, Any] = {
             **_SCOPE,
-            "__name__": packed.MODULE,
             "on_bar": machine_of(self.function, makes_arrays=False),
             "Features": cast("Any", namedtuple)("Features", list(self.features)),
         }

@@ -45,7 +45,7 @@ def run_strategy(
         arguments: `source` (text), `params` (object), `settings` (object with cash, commission_bps,
             slippage_bps, fill, lots), `seed` (int), and optionally `features`: the module whose
             `evaluate(expression, bars)` computes features, and `disturbance` (int): moves the addresses of
-            objects, see `surroundings.disturb`, and `machine`: what `compile_strategy` returned.
+            objects, see `surroundings.disturb`.
         tables: `bars`: time, open, high, low, close, volume.
         report: Told the finished part, 0 … 1, while a class goes from bar to bar.
 
@@ -61,8 +61,6 @@ def run_strategy(
     kept = disturb(int(arguments["disturbance"])) if "disturbance" in arguments else []
     with Surroundings(int(arguments.get("seed", 0)), frame["time"][0]) as surroundings:
         entry = find_entry(load(str(arguments["source"])))
-        if isinstance(entry, Rule | Event) and "machine" in arguments:
-            entry.adopt(str(arguments["machine"]))
         if isinstance(entry, Rule):
             return {"kind": "signals"}, {"target": call_rule(entry, frame, params, evaluator(arguments))}
         if isinstance(entry, Event):
@@ -80,31 +78,6 @@ def run_strategy(
     kept.clear()
     columns = {name: session.commands[:, number].copy() for number, name in enumerate(o.COLUMNS)}
     return {"kind": "orders"}, columns
-
-
-def compile_strategy(
-    arguments: dict[str, Any], tables: dict[str, pl.DataFrame]
-) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """Compiles a rule or an `on_bar` and decides on nothing. The entry of another sandbox job.
-
-    Args:
-        arguments: As in `run_strategy`.
-        tables: `bars`: any one bar, at the time of the first of the runs, so that clocks say the same.
-
-    Returns:
-        `{"machine": text}` for `run_strategy`; None for the text of a strategy that is not compiled.
-
-    Raises:
-        StrategyFault: as in `run_strategy`.
-    """
-    frame, params = tables["bars"], arguments.get("params", {})
-    with Surroundings(int(arguments.get("seed", 0)), frame["time"][0]):
-        entry = find_entry(load(str(arguments["source"])))
-        if isinstance(entry, Rule):
-            return {"machine": entry.pack(params)}, {}
-        if isinstance(entry, Event):
-            return {"machine": entry.pack(frame, params, rules(arguments.get("settings", {})))}, {}
-    return {"machine": None}, {}
 
 
 def stream_strategy(

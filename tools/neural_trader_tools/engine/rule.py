@@ -26,7 +26,6 @@ import numpy as np
 from numba.core import config, types
 from numpy.typing import NDArray
 
-from neural_trader_tools.engine import packed
 from neural_trader_tools.engine.faults import StrategyFault, did_you_mean
 from neural_trader_tools.engine.parameters import Parameter, bind, convert, function_parameters
 
@@ -138,28 +137,8 @@ class Rule:
             refuse_at(code, fault)
         return cast("Callable[..., float]", machine)
 
-    def pack(self, params: Mapping[str, Any]) -> str:
-        """Returns its machine code for `adopt`, which any parameters may use.
-
-        Raises:
-            StrategyFault: `rule_not_compiled`, or as in `values`.
-        """
-        nothing = np.empty(0)
-        nothing.flags.writeable = False  # as features are, which are arguments of another type
-        self.targets([nothing] * len(self.features), params)
-        return packed.pack(self._loop)
-
-    def adopt(self, machine_code: str) -> None:
-        """Takes the machine code that `pack` returned for the same file instead of compiling it."""
-        loop = self._compiled_loop(machine_of(self.function))
-        packed.adopt(loop, machine_code)
-        self.__dict__["_loop"] = loop
-
     @functools.cached_property
     def _loop(self) -> Callable[..., int]:
-        return self._compiled_loop(self.machine)
-
-    def _compiled_loop(self, machine: Callable[..., float]) -> Callable[..., int]:
         """The rule over whole arrays: writes the targets, returns the first bar out of range, or -1."""
         columns = [f"c{number}" for number in range(len(self.features))]
         values = [f"v{number}" for number in range(len(self.features))]
@@ -171,7 +150,7 @@ class Rule:
             undefined=" or ".join(f"{value} != {value}" for value in values),
             given=", ".join([*values, *params]),
         )
-        scope: dict[str, Any] = {"__name__": packed.MODULE, "machine": machine, "nan": math.nan}
+        scope: dict[str, Any] = {"machine": self.machine, "nan": math.nan}
         exec(compile(text, "<loop of the rule>", "exec"), scope)  # noqa: S102  # names and numbers of ours
         return _compile(scope["loop"])
 

@@ -7,7 +7,7 @@ has no state: its features are computed once for all combinations that name them
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import perf_counter  # bound here, before a strategy's clocks are pinned
 from types import CodeType, TracebackType
 from typing import Any, Final, cast
@@ -388,13 +388,18 @@ def loop(first, end, matrix, places, {arrays}most, counts, bars, targets, outsid
 
 
 def warm_up() -> None:
-    """Compiles what every sweep needs, and a rule, so that numba itself is ready; starts no threads."""
+    """Compiles what every sweep needs; starts no threads."""
     kernel.target_changes(np.array([0.0, 1.0, np.nan]))
+
+
+def warm_later() -> Iterator[None]:
+    """Compiles a rule, so that numba itself is ready for the next: a second that no start should wait for."""
     namespace: dict[str, Any] = {}
     exec(_PLAIN_RULE, namespace)  # noqa: S102  # ours
     rule = find_rule(namespace)
     if rule is not None:
         _play_rule(rule, [np.ones(2)] * 2, [[0, 1]], [(1, 2)], _Answer("signals"), 1.0, 0.0)
+    yield
 
 
 _PLAIN_RULE: Final = """

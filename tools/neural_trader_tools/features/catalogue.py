@@ -12,7 +12,7 @@ import difflib
 import importlib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from neural_trader_tools.features.arena import ARENA
 from neural_trader_tools.features.definition import Definition, Parameter
-from neural_trader_tools.features.definitions import DEFINITIONS
+from neural_trader_tools.features.definitions import DEFINITIONS, WARM
 
 Floats = NDArray[np.float64]
 
@@ -146,15 +146,24 @@ def outputs(
     return out
 
 
-def warm_up(names: Iterable[str] = tuple(DEFINITIONS)) -> None:
+def warm_up(names: Iterable[str] = WARM) -> None:
     """Loads kernels' machine code, compiling what is not in the cache: what a sandbox does before it forks.
 
-    By default all, so that no strategy's process compiles one: it can neither read nor write the cache.
+    By default what is used most. A strategy's process can neither read nor write the cache: it compiles what
+    was not loaded before it forked.
     """
     compiled: Any = importlib.import_module(COMPILED)
     for name in names:
         definition = DEFINITIONS[name]
         compiled.machine(definition.kernels, name, len(definition.inputs))
+
+
+def warm_later() -> Iterator[None]:
+    """Loads the kernels that `warm_up` left, one a step: what a sandbox does while nobody waits for it."""
+    for name in DEFINITIONS:
+        if name not in WARM:
+            warm_up([name])
+            yield
 
 
 def _bound(definition: Definition, text: str) -> tuple[int | float, ...]:

@@ -46,4 +46,4 @@ WARM: Final = (
     *USUAL,
     "adx", "cci", "kama", "mfi", "natr", "stddev", "williams_r", "wma",
 )  # fmt: skip
-"""What is used most, for who would rather not load all eighty (1 s, 60 MB)."""
+"""What a sandbox loads before it is ready; the rest (1 s, 60 MB) follows while nobody waits for it."""
