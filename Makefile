@@ -55,7 +55,7 @@ lint: setup  ## ruff, pyright strict, import contracts
 	$(BIN)/lint-imports
 
 test: setup  ## the whole suite, on all cores
-	$(BIN)/pytest -m 'not slow' -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -m 'not slow' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: lint test  ## what CI runs
 

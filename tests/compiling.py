@@ -5,15 +5,14 @@ Done beforehand it happens once, on two cores, and the sandbox's zygotes find wh
 the caches are full it takes three seconds.
 """
 
-import hashlib
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from neural_trader_sandbox.local.handover import give_machine_code
 
 ROOT = Path(__file__).parents[1]
 SYMBOLS = ("A", "B")
@@ -68,29 +67,7 @@ def compile_all() -> None:
     running = [subprocess.Popen([*words, part], cwd=ROOT, stdin=subprocess.DEVNULL) for part in PARTS]
     for process in running:
         process.wait()
-    hand_over()
-
-
-def hand_over() -> None:
-    """Copies the host's machine code to where a zygote looks for it: the same code, of the same files."""
-    from neural_trader_sandbox.local.zygotes import prepare_cache
-
-    if (cache := prepare_cache(None)) is None:
-        return
-    owner = cache.stat()
-    for folder in (ROOT / "tools").rglob("__pycache__"):
-        found = [*folder.glob("*.nbi"), *folder.glob("*.nbc")]
-        if not found:
-            continue
-        source = str(folder.parent)
-        target = cache / f"{folder.parent.name}_{hashlib.sha1(source.encode()).hexdigest()}"  # noqa: S324  # numba's name for it
-        target.mkdir(exist_ok=True)
-        os.chown(target, owner.st_uid, owner.st_gid)
-        for file in found:
-            to = target / file.name
-            if not to.exists() or to.stat().st_mtime < file.stat().st_mtime:
-                shutil.copy2(file, to)
-                os.chown(to, owner.st_uid, owner.st_gid)
+    give_machine_code([ROOT / "tools"])
 
 
 if __name__ == "__main__":

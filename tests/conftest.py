@@ -46,6 +46,32 @@ def pytest_configure(config: pytest.Config) -> None:
         compile_all()
 
 
+LONGEST = (
+    "flows/test_wheel.py",
+    "tools/backtest/test_check.py",
+    "sandbox/test_contract.py",
+    "flows/test_demo.py",
+    "sandbox/attacks/test_attacks.py",
+    "flows/test_story.py",
+    "memory/test_memory.py",
+    "governance/policy/test_proofs.py",
+    "sandbox/local/test_fail_closed.py",
+    "server/test_command_line.py",
+    "sandbox/e2b/test_ends.py",
+    "sandbox/local/test_streams.py",
+    "flows/test_taint.py",
+    "tools/backtest/test_portfolio_orders.py",
+)
+"""Files that take longest come first, else one worker has such a file left when the others have finished."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts the longest files to the front; the order is the same in every worker."""
+    root = Path(__file__).parent
+    place = {root / file: number for number, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(LONGEST)))
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """Runs `@pytest.mark.anyio` tests on asyncio, the loop the server uses."""

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any, NoReturn, cast
 
 from neural_trader_sandbox import columns
@@ -88,8 +89,14 @@ def _import(names: list[str]) -> Iterator[object]:
             warm_up()
     if "polars" in sys.modules:
         columns.warm_up()  # what polars imports late it would import anew in every guest
-    waiting = [getattr(module, "warm_later", None) for module in modules]
-    return (step for warm_later in waiting if callable(warm_later) for step in warm_later())
+    return _steps(modules)
+
+
+def _steps(modules: list[ModuleType]) -> Iterator[object]:
+    for module in modules:
+        warm_later = cast("Callable[[], Iterator[object]] | None", getattr(module, "warm_later", None))
+        if warm_later is not None:
+            yield from warm_later()
 
 
 def _demand_one_thread(proc: int) -> None:

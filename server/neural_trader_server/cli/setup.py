@@ -1,8 +1,11 @@
 """`neural-trader setup` and `init`: what must be there before anything else works."""
 
+import contextlib
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neural_trader_governance.errors import ConfigurationError
 from neural_trader_server.cli.terminal import Json, emit, err, out
 
 if TYPE_CHECKING:
@@ -39,15 +42,21 @@ def setup(json_output: Json = False) -> None:
 
 
 def _warm_kernels() -> None:
-    """Compiles, into numba's cache, what the trusted engine and the features run in our own process."""
+    """Compiles, into numba's cache, what the trusted engine, guests and the usual features run.
+
+    What a zygote finds in its own cache it need not compile again.
+    """
+    import neural_trader_tools
+    from neural_trader_sandbox.local.handover import give_machine_code
     from neural_trader_tools.backtest import replay
     from neural_trader_tools.backtest.sweeps import ground
+    from neural_trader_tools.engine import floor, guest, sweep
     from neural_trader_tools.features import catalogue
-    from neural_trader_tools.features.definitions import DEFINITIONS
 
-    replay.warm_up()
-    ground.warm_up()
-    catalogue.warm_up(DEFINITIONS)
+    for module in (replay, ground, guest, floor, sweep, catalogue):
+        module.warm_up()
+    with contextlib.suppress(OSError, ConfigurationError):  # the sandbox says by itself what is wrong there
+        give_machine_code(Path(folder) for folder in neural_trader_tools.__path__)
 
 
 def _warm_sandbox() -> "SandboxReport":

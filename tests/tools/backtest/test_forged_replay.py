@@ -13,6 +13,7 @@ from neural_trader_tools.backtest.cautions import find_warnings
 from neural_trader_tools.backtest.digest import run_digest
 from neural_trader_tools.backtest.metrics import compute_metrics
 from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.records import orders_frame, trades_frame
 from neural_trader_tools.backtest.replay import Replay, SymbolReplay, replay_symbol
 from neural_trader_tools.backtest.settings import BacktestRequest, Settings
 from neural_trader_tools.backtest.stream import read_stream
@@ -131,8 +132,8 @@ def test_a_forged_stream_is_refused_or_filled_by_the_bars(
         replay = Replay.combine([one], cash)
         metrics = compute_metrics(replay, 252.0)  # its model refuses NaN and infinity
         find_warnings(replay, metrics)
-        assert replay.trades_frame().height == len(one.trades)
-        assert replay.orders_frame().height == len(stream)
+        assert trades_frame(replay).height == len(one.trades)
+        assert orders_frame(replay).height == len(stream)
         digests.add(run_digest(request, [prices], replay))
     assert len(digests) == 1
 

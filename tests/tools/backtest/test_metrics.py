@@ -10,6 +10,7 @@ from neural_trader_tools.backtest import metrics as m
 from neural_trader_tools.backtest.cautions import find_warnings
 from neural_trader_tools.backtest.curve import drawdowns
 from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.records import trades_frame
 from neural_trader_tools.backtest.replay import Replay, replay_symbol
 from neural_trader_tools.backtest.settings import Settings
 
@@ -90,4 +91,4 @@ def test_symbols_share_the_cash_and_add_up_on_the_union_of_times() -> None:
     replays = [replay_symbol("signals", np.ones(len(bars)), bars, settings, 500.0) for bars in (one, two)]
     both = Replay.combine(replays, 1000.0)
     assert both.equity.tolist() == [1000, 1000, 1500, 1500]
-    assert both.trades_frame().height == 2
+    assert trades_frame(both).height == 2

@@ -12,6 +12,7 @@ from neural_trader_governance.errors import StrategyError
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_tools.backtest.portfolio import Panel, replay_portfolio
 from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.records import orders_frame, trades_frame
 from neural_trader_tools.backtest.settings import BacktestRequest, Settings
 from neural_trader_tools.backtest.simulation import Simulation, simulate
 from neural_trader_tools.backtest.stream import read_weights
@@ -74,8 +75,8 @@ async def test_a_rotation_on_real_prices_is_what_polars_and_the_engine_make_of_i
     metrics, _ = found.metrics()
     assert metrics.trade_count > 10
     assert metrics.commission_total > 0
-    assert found.replay.trades_frame()["symbol"].n_unique() == 4
-    assert found.replay.orders_frame()["state"].is_in(["filled", "done"]).all()
+    assert trades_frame(found.replay)["symbol"].n_unique() == 4
+    assert orders_frame(found.replay)["state"].is_in(["filled", "done"]).all()
     assert found.digest == (await run(MOMENTUM, five, window=40)).digest
 
 
@@ -110,7 +111,7 @@ async def test_orders_of_many_symbols_come_through_the_sandbox_and_symbols_in_an
     found = await run(ORDERS, five, size=0.3)
     metrics, _ = found.metrics()
     assert metrics.trade_count > 20
-    orders = found.replay.orders_frame()
+    orders = orders_frame(found.replay)
     assert {"filled", "expired"} <= set(orders["state"])
     assert {"order", "target"} <= set(orders["action"])
     assert [one.prices.symbol for one in found.replay.symbols] == [one.symbol for one in five]

@@ -77,6 +77,7 @@ async def test_a_saved_strategy_is_backtested_and_verified(backtests: Backtests,
     equity = artifacts.get(done.handles.equity)
     assert equity["equity"][-1] == done.metrics["equity_final"]
     assert set(artifacts.get(done.handles.trades)["symbol"]) == {"MSFT", "AAPL"}
+    assert artifacts.get(done.handles.fills).height >= 2 * done.metrics["trade_count"]
     verified = await backtest_verify(backtests, run_id=done.run_id)
     assert verified.identical
     assert verified.digest_expected == verified.digest_recomputed == done.digest

@@ -10,6 +10,7 @@ import pytest
 from neural_trader_governance.errors import InputError, StrategyError
 from neural_trader_tools.backtest.digest import config_digest
 from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.records import orders_frame
 from neural_trader_tools.backtest.replay import Replay, replay_symbol
 from neural_trader_tools.backtest.settings import RULES, BacktestRequest, Settings, read_settings
 from neural_trader_tools.market.adjustment import dividends_paid
@@ -99,7 +100,7 @@ BUY = [0.0, 0.0, 1.0, 25.0, 0.0, NAN, NAN, NAN, NAN, NAN, 0.0, NAN, NAN, 0.0]
 
 
 def test_an_order_that_is_filled_in_parts_shows_their_sum_and_average() -> None:
-    shown = play([10, 10, 20, 40, 40], read_settings(rules={"volume_cap": 0.1}), BUY).orders_frame()
+    shown = orders_frame(play([10, 10, 20, 40, 40], read_settings(rules={"volume_cap": 0.1}), BUY))
     assert shown["filled_quantity"].to_list() == [25.0]
     assert shown["filled_price"].to_list() == pytest.approx([(100 + 200 + 200) / 25])
 

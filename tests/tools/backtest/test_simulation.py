@@ -8,7 +8,6 @@ import pytest
 from neural_trader_governance.errors import NeuralTraderError, StrategyError
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_sandbox.port import Limits
-from neural_trader_tools.backtest.once import run_once
 from neural_trader_tools.backtest.prices import VALUES, Prices
 from neural_trader_tools.backtest.settings import BacktestRequest, Settings, read_settings
 from neural_trader_tools.backtest.simulation import simulate
@@ -64,13 +63,13 @@ async def test_a_function_and_a_class_that_mean_the_same_get_the_same_fills(
     sandbox: LocalSandbox, bars: Prices, example: Callable[[str], str]
 ) -> None:
     settings = read_settings(commission_bps=5, slippage_bps=2)
-    one, function = await run_once(sandbox, example("sma_cross"), [bars], settings=settings)
-    two, cls = await run_once(sandbox, CROSS_CLASS, [bars], settings=settings)
+    function = await simulate(sandbox, request(example("sma_cross"), settings=settings), [bars])
+    cls = await simulate(sandbox, request(CROSS_CLASS, settings=settings), [bars])
     assert len(function.replay.symbols[0].fills) > 5
     assert np.array_equal(function.replay.symbols[0].fills, cls.replay.symbols[0].fills)
     assert np.array_equal(function.replay.equity, cls.replay.equity)
-    assert one.metrics == two.metrics
-    assert one.digest != two.digest
+    assert function.metrics() == cls.metrics()
+    assert function.digest != cls.digest
 
 
 @pytest.mark.parametrize("settings", [Settings(), Settings(fill="close", lots="whole", commission_bps=7)])
@@ -214,5 +213,5 @@ class Forger(Strategy):
         if bar.number == 0:
             self.buy(fraction=1.0)
 """
-    result, _ = await run_once(sandbox, source, [bars])
-    assert result.metrics.equity_final < 1e7
+    metrics, _ = (await simulate(sandbox, request(source), [bars])).metrics()
+    assert metrics.equity_final < 1e7

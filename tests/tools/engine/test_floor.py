@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from neural_trader_tools.backtest.portfolio import Panel
 from neural_trader_tools.backtest.portfolio_orders import read_decisions, replay_decisions
 from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.records import orders_frame
 from neural_trader_tools.backtest.settings import Settings
 from neural_trader_tools.engine.faults import StrategyFault
 from neural_trader_tools.engine.floor import Floor, find_portfolio, run_portfolio
@@ -102,7 +103,7 @@ def test_what_a_strategy_sees_is_what_the_replay_makes_of_its_decisions(three: P
         np.testing.assert_array_equal(np.delete(mine, 1, axis=1), np.delete(symbol.fills, 1, axis=1))
     if chosen.get("fill") != "close":  # at the close, fills come after the decision
         np.testing.assert_allclose([seen[1] for seen in strategy.seen], replay.equity, rtol=1e-12)
-    assert len(replay.orders_frame()) == len(decided.commands) + (~np.isnan(decided.weights)).sum()
+    assert len(orders_frame(replay)) == len(decided.commands) + (~np.isnan(decided.weights)).sum()
 
 
 def test_what_comes_later_changes_no_earlier_decision(three: Panel) -> None:

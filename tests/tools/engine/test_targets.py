@@ -67,8 +67,9 @@ def test_positions_are_what_the_fills_left(play: Callable[..., Played], fill: An
     count = 300
     wanted = np.random.default_rng(1).choice([-1.0, 0.0, 0.5, NAN], count)
     bars = bars_of(3, count, 0.02)
-    columns = [np.array(column) for column in zip(*bars, strict=True)]
-    prices = Prices("X", np.arange(count, dtype=np.int64) * DAY_US, *columns, np.full(count, 1e6))
+    open_, high, low, close = (np.array(column) for column in zip(*bars, strict=True))
+    times = np.arange(count, dtype=np.int64) * DAY_US
+    prices = Prices("X", times, open_, high, low, close, np.full(count, 1e6))
     found = replay_symbol("signals", wanted, prices, Settings(fill=fill), 1_000.0)
     played = play(bars, targets=wanted, at_close=fill == "close")
     np.testing.assert_array_equal(found.positions, played.positions)

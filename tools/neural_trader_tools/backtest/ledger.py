@@ -54,6 +54,7 @@ class Handles(BaseModel):
     equity: str
     trades: str
     orders: str
+    fills: str = ""
 
 
 class BacktestRecord(BaseModel):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from neural_trader_governance.errors import StrategyError
@@ -158,88 +157,3 @@ class Replay:
         """Returns it with the symbols in the order of these prices."""
         found = {symbol.prices.symbol: symbol for symbol in self.symbols}
         return replace(self, symbols=[found[one.symbol] for one in prices])
-
-    def equity_frame(self) -> pl.DataFrame:
-        """Returns time, equity, drawdown (a positive fraction)."""
-        peak = np.maximum.accumulate(np.maximum(self.equity, self.cash))
-        return pl.DataFrame(
-            {"time": _times(self.times), "equity": self.equity, "drawdown": 1.0 - self.equity / peak}
-        )
-
-    def trades_frame(self) -> pl.DataFrame:
-        """Returns one row a trade; exit_time and exit_price are null while it is open."""
-        from neural_trader_tools.engine.trades import TRADE_COLUMNS
-
-        frames: list[pl.DataFrame] = []
-        for replay in self.symbols:
-            columns = dict(zip(TRADE_COLUMNS, replay.trades.T, strict=True))
-            frames.append(
-                pl.DataFrame(
-                    {
-                        "symbol": pl.Series([replay.prices.symbol] * len(replay.trades), dtype=pl.String),
-                        "entry_time": _at(replay.prices.times, columns.pop("entry_bar")),
-                        "exit_time": _at(replay.prices.times, columns.pop("exit_bar")),
-                        "side": pl.Series(
-                            np.where(columns.pop("side") > 0, "long", "short"), dtype=pl.String
-                        ),
-                        **columns,
-                    }
-                ).with_columns(pl.col("exit_price").fill_nan(None))
-            )
-        return pl.concat(frames)
-
-    def orders_frame(self) -> pl.DataFrame:
-        """Returns one row for each order, target and cancellation, with what became of it and its fill."""
-        frames: list[pl.DataFrame] = []
-        for replay in self.symbols:
-            commands, fills = replay.commands, replay.fills
-            price = np.full(len(commands), np.nan)
-            filled = np.full(len(commands), np.nan)
-            entries = fills[np.isin(fills[:, o.FILL_REASON], _OF_THE_ORDER)]
-            rows = entries[:, o.FILL_ORDER].astype(np.int64)
-            price[rows], filled[rows] = entries[:, o.FILL_PRICE], entries[:, o.FILL_QUANTITY]
-            for row in np.flatnonzero(np.bincount(rows) > 1):  # filled in parts: the sum, at the average
-                parts = entries[rows == row]
-                filled[row] = parts[:, o.FILL_QUANTITY].sum()
-                price[row] = (parts[:, o.FILL_QUANTITY] * parts[:, o.FILL_PRICE]).sum() / filled[row]
-            frames.append(
-                pl.DataFrame(
-                    {
-                        "symbol": pl.Series([replay.prices.symbol] * len(commands), dtype=pl.String),
-                        "time": _at(replay.prices.times, commands[:, o.BAR]),
-                        "action": _words(("order", "target", "cancel"), commands[:, o.ACTION]),
-                        "side": _words(("sell", "", "buy"), commands[:, o.SIDE] + 1),
-                        "size": commands[:, o.SIZE],
-                        "sized_by": _words(("quantity", "fraction"), commands[:, o.SIZED_BY]),
-                        **{o.COLUMNS[c]: commands[:, c] for c in range(o.LIMIT, o.STOP_LOSS + 1)},
-                        "time_in_force": _words(("gtc", "day"), commands[:, o.TIME_IN_FORCE]),
-                        "trail_loss": commands[:, o.TRAIL_LOSS],
-                        "trail_by": _words(("distance", "part"), commands[:, o.TRAIL_BY]),
-                        "oco": commands[:, o.OCO],
-                        "state": _words(o.STATES, replay.states),
-                        "filled_quantity": filled,
-                        "filled_price": price,
-                    }
-                ).with_columns(pl.selectors.float().fill_nan(None))
-            )
-        return pl.concat(frames)
-
-
-_OF_THE_ORDER = (o.BY_MARKET, o.BY_LIMIT, o.BY_STOP, o.BY_STOP_LIMIT, o.BY_TRAIL, o.BY_TARGET)
-
-
-def _times(times: NDArray[np.int64]) -> pl.Series:
-    return pl.Series(times).cast(pl.Datetime("us", "UTC"))
-
-
-def _at(times: NDArray[np.int64], bars: Floats) -> pl.Series:
-    """Returns the times of bar numbers; NaN becomes null."""
-    known = ~np.isnan(bars)
-    values = np.zeros(len(bars), dtype=np.int64)
-    values[known] = times[bars[known].astype(np.int64)]
-    series = pl.Series(values).cast(pl.Datetime("us", "UTC"))
-    return pl.select(pl.when(pl.Series(known)).then(series).otherwise(None).alias("time")).to_series()
-
-
-def _words(words: Sequence[str], codes: NDArray[Any]) -> pl.Series:
-    return pl.Series([words[int(code)] for code in codes], dtype=pl.String)

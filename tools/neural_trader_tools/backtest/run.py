@@ -339,6 +339,7 @@ class Backtests:
     def _conclude(self, record: BacktestRecord, simulation: "Simulation") -> BacktestRecord:
         from neural_trader_tools.backtest.cautions import LOOK_AHEAD, UNCHECKED
         from neural_trader_tools.backtest.digest import config_digest
+        from neural_trader_tools.backtest.records import keep
 
         request = record.request
         others = self._ledger.add_trial(
@@ -364,11 +365,7 @@ class Backtests:
                 "engine": ENGINE_VERSION,
                 "metrics": metrics.model_dump(),
                 "warnings": tuple(warnings),
-                "handles": Handles(
-                    equity=self._artifacts.put(replay.equity_frame(), "equity"),
-                    trades=self._artifacts.put(replay.trades_frame(), "trades"),
-                    orders=self._artifacts.put(replay.orders_frame(), "orders"),
-                ),
+                "handles": keep(replay, self._artifacts),
             }
         )
 

@@ -27,7 +27,7 @@ from neural_trader_tools.market.replay import ReplayClock
 class ClockStatus(BaseModel):
     """Which time the market has here."""
 
-    kind: Literal["replay"] = Field(description="replay: archived prices, no live feed")
+    kind: Literal["replay"] = Field(description="Archived prices, no live feed")
     now: str | None = Field(description="Null while the archive is empty")
 
 
@@ -43,8 +43,8 @@ class SandboxStatus(BaseModel):
 
     backend: str
     ok: bool
-    layers: list[str] = Field(description="Layers that hold")
-    missing: list[str] = Field(description="Layers that do not; nothing runs while there is one")
+    layers: list[str]
+    missing: list[str] = Field(description="Nothing runs while there is one")
 
 
 class MemoryStatus(BaseModel):
@@ -55,26 +55,12 @@ class MemoryStatus(BaseModel):
     dimension: int
 
 
-class ProviderStatus(BaseModel):
-    """How a market data service did, as the last fetch from it left it."""
-
-    provider: str
-    circuit: Literal["closed", "open", "half_open"] = Field(
-        description="open: it failed too often and is left alone until open_until"
-    )
-    failures: int = Field(description="In a row")
-    open_until: str | None
-    requests_limit: int = Field(description="A minute; 0 is none")
-    requests_remaining: int | None = Field(description="As it said last")
-    seen_time: str
-
-
 class DataStatus(BaseModel):
-    """What the archive holds, and how the services that it was fetched from did."""
+    """What the archive holds, and how its sources did."""
 
     symbols: int
     newest: str | None
-    providers: list[ProviderStatus]
+    providers: dict[str, str]
 
 
 class UsageStatus(BaseModel):
@@ -103,9 +89,9 @@ class StatusResult(BaseModel):
     clock: ClockStatus
     halted: bool = Field(description="Everything stands still")
     halt_reason: str | None
-    halts: list[HaltStatus] = Field(description="Every halt that stands; only a person resumes")
+    halts: list[HaltStatus] = Field(description="Only a person resumes")
     policy_digest: str
-    policy_problem: str | None = Field(description="Why every order is denied; null while the policy works")
+    policy_problem: str | None = Field(description="Why every order is denied")
     audit: AuditStatus
     sandbox: SandboxStatus
     memory: MemoryStatus
@@ -160,10 +146,7 @@ async def status_get(
             data=DataStatus(
                 symbols=len(archive.instruments()),
                 newest=format_time(newest) if newest else None,
-                providers=[
-                    ProviderStatus(**one.model_dump(mode="json", exclude={"last_failure"}))
-                    for one in standings(archive.root)
-                ],
+                providers={one.provider: one.said() for one in standings(archive.root)},
             ),
             usage=_usage(meter, caller),
         )

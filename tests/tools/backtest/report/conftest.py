@@ -10,6 +10,7 @@ import pytest
 from neural_trader_tools.backtest.ledger import BacktestRecord, Handles
 from neural_trader_tools.backtest.metrics import compute_metrics
 from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.records import equity_frame, trades_frame
 from neural_trader_tools.backtest.replay import Replay, replay_symbol
 from neural_trader_tools.backtest.report.sheet import Sheet
 from neural_trader_tools.backtest.settings import BacktestRequest
@@ -41,6 +42,6 @@ def sheet_of() -> Callable[..., Sheet]:
             metrics=compute_metrics(replay, 252.0).model_dump(),
             handles=Handles(equity="equity-0", trades="trades-0", orders="orders-0"),
         ).model_copy(update=changes)
-        return Sheet.of(record, replay.equity_frame(), replay.trades_frame(), [prices], others)
+        return Sheet.of(record, equity_frame(replay), trades_frame(replay), [prices], others)
 
     return make

@@ -19,6 +19,7 @@ from neural_trader_tools.backtest.luck.overfitting import pbo
 from neural_trader_tools.backtest.luck.sharpe import Moments, deflated_sharpe
 from neural_trader_tools.backtest.metrics import bar_returns, sharpe_per_bar
 from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.records import keep
 from neural_trader_tools.backtest.replay import Replay
 from neural_trader_tools.backtest.settings import BacktestRequest, Settings
 from neural_trader_tools.backtest.sweeps import forward, montecarlo, ranking, stress
@@ -195,11 +196,7 @@ def _judge(
     if alone[0].faults[0] is None:
         streams = [("orders", commands(each, 0)) for each in alone]
         replay = scene.ground.replay(streams)
-        update["handles"] = Handles(
-            equity=artifacts.put(replay.equity_frame(), "equity"),
-            trades=artifacts.put(replay.trades_frame(), "trades"),
-            orders=artifacts.put(replay.orders_frame(), "orders"),
-        )
+        update["handles"] = keep(replay, artifacts)
         update |= _exposed(scene, replay, streams, request)
     return update
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import anyio.to_thread
 from pydantic import Field, ValidationError
 
-from neural_trader_governance.terms.clocks import UtcTime, from_epoch_us
+from neural_trader_governance.terms.clocks import UtcTime, format_time, from_epoch_us
 from neural_trader_governance.terms.term import Term
 from neural_trader_tools.market.durable import write_durably
 from neural_trader_tools.market.providers.breaker import Circuit, CircuitBreaker
@@ -36,6 +36,14 @@ class ProviderStanding(Term):
     requests_limit: int = Field(ge=0, description="A minute; 0 is none")
     requests_remaining: int | None = Field(default=None, description="As it said last")
     seen_time: UtcTime = Field(description="When this was written")
+
+    def said(self) -> str:
+        """Returns it in a line, such as `closed; 178 of 200 requests a minute left at 2026-01-02T…`."""
+        until = "" if self.open_until is None else f" until {format_time(self.open_until)}"
+        failed = f" after {self.failures} failures, {self.last_failure} last" if self.failures else ""
+        left = "?" if self.requests_remaining is None else self.requests_remaining
+        budget = f"; {left} of {self.requests_limit} requests a minute left" if self.requests_limit else ""
+        return f"{self.circuit}{until}{failed}{budget} at {format_time(self.seen_time)}"
 
 
 class Standing:
