@@ -51,7 +51,20 @@ def installed(tmp_path_factory: pytest.TempPathFactory, lacking: Callable[[str],
     pins = ["-c", ROOT / "constraints.txt"]
     result = run(*install, *pins, wheel, home=place, cwd=place, timeout_s=600)  # uv: half of pip's time
     assert result.returncode == 0, result.stderr
+    _spare_compiling(place / "venv")
     return bin_
+
+
+def _spare_compiling(venv: Path) -> None:
+    """Lays machine code that this checkout has beside the same sources of the wheel: a minute of compiling.
+
+    Numba takes it only where the source's digest is the same, so what the wheel ships is still what runs.
+    """
+    [installed] = venv.glob("lib/python*/site-packages/neural_trader_tools")
+    for file in (ROOT / "tools" / "neural_trader_tools").rglob("__pycache__/*.nb[ic]"):
+        to = installed / file.relative_to(ROOT / "tools" / "neural_trader_tools")
+        to.parent.mkdir(exist_ok=True)
+        shutil.copy2(file, to)
 
 
 def test_setup_and_demo_run_from_the_wheel(installed: Path, tmp_path: Path) -> None:

@@ -1,15 +1,20 @@
 """`neural-trader setup` and `init`: what must be there before anything else works."""
 
 import contextlib
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neural_trader_governance.errors import ConfigurationError
+from neural_trader_governance.errors import ConfigurationError, HostError
 from neural_trader_server.cli.terminal import Json, emit, err, out
 
 if TYPE_CHECKING:
     from neural_trader_sandbox.port import SandboxReport
+
+
+_WARM_FEATURES = "from neural_trader_tools.features import catalogue; catalogue.warm_up()"
 
 
 def setup(json_output: Json = False) -> None:
@@ -46,15 +51,22 @@ def _warm_kernels() -> None:
 
     What a zygote finds in its own cache it need not compile again.
     """
+    beside = subprocess.Popen([sys.executable, "-c", _WARM_FEATURES])  # on another core
+
     import neural_trader_tools
     from neural_trader_sandbox.local.handover import give_machine_code
     from neural_trader_tools.backtest import replay
     from neural_trader_tools.backtest.sweeps import ground
     from neural_trader_tools.engine import floor, guest, sweep
-    from neural_trader_tools.features import catalogue
 
-    for module in (replay, ground, guest, floor, sweep, catalogue):
+    for module in (replay, ground, guest, floor, sweep):
         module.warm_up()
+    if beside.wait() != 0:
+        raise HostError(
+            "kernels_not_compiled",
+            "the features' kernels could not be compiled; what Python said stands above",
+            "run it again with more memory or disk; if it stays so, report it",
+        )
     with contextlib.suppress(OSError, ConfigurationError):  # the sandbox says by itself what is wrong there
         give_machine_code(Path(folder) for folder in neural_trader_tools.__path__)
 

@@ -115,7 +115,9 @@ async def test_a_peeker_is_caught(check: Callable[[str], Any], body: str) -> Non
 
 async def test_chance_is_reported(check: Callable[[str], Any]) -> None:
     checked = await check(
-        HEAD + "    return bars.select('time', 'symbol', weight=pl.lit(id(bars) % 997 / 9970)).head(4)\n"
+        HEAD
+        + "    place = id(object()) // 16 % 997\n"
+        + "    return bars.select('time', 'symbol', weight=pl.lit(place / 9970)).head(4)\n"
     )
     assert [problem.code for problem in checked.problems] == ["not_deterministic"]
 

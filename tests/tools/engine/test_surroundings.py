@@ -34,7 +34,10 @@ CHANCE: dict[str, Callable[[], Any]] = {
 CLOCKS: dict[str, tuple[Callable[[], Any], Any]] = {
     "now": (lambda: datetime.datetime.now(), NOW.replace(tzinfo=None)),  # noqa: DTZ005
     "now(UTC)": (lambda: datetime.datetime.now(UTC), NOW),
-    "now(+2)": (lambda: datetime.datetime.now(timezone(timedelta(hours=2))).hour, 7),
+    "now(+2)": (
+        lambda: datetime.datetime.now(timezone(timedelta(hours=2))).replace(tzinfo=None),
+        NOW.replace(tzinfo=None) + timedelta(hours=2),
+    ),
     "utcnow": (lambda: getattr(datetime.datetime, "utcnow")(), NOW.replace(tzinfo=None)),  # noqa: B009  # deprecated, and used by strangers
     "datetime.today": (lambda: datetime.datetime.today(), NOW.replace(tzinfo=None)),  # noqa: DTZ002
     "date.today": (lambda: datetime.date.today(), NOW.date()),  # noqa: DTZ011
