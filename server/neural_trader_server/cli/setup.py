@@ -51,7 +51,7 @@ def _warm_kernels() -> None:
 
     What a zygote finds in its own cache it need not compile again.
     """
-    beside = subprocess.Popen([sys.executable, "-c", _WARM_FEATURES])  # on another core
+    beside = subprocess.Popen([sys.executable, "-c", _WARM_FEATURES])  # noqa: S603  # ours; on another core
 
     import neural_trader_tools
     from neural_trader_sandbox.local.handover import give_machine_code
