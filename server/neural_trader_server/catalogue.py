@@ -70,9 +70,11 @@ class ToolSpec:
         )
 
     def annotations(self) -> "ToolAnnotations":
-        """Returns the hints that clients show and obey."""
+        """Returns the hints that clients show and obey; of a reader only those that mean something (MCP)."""
         from mcp.types import ToolAnnotations
 
+        if self.read_only:
+            return ToolAnnotations(read_only_hint=True, open_world_hint=self.open_world)
         return ToolAnnotations(
             read_only_hint=self.read_only,
             destructive_hint=self.destructive,
@@ -243,7 +245,8 @@ def shorten(schema: dict[str, Any], *, optional_means_absent: bool = False) -> d
     Pydantic's generated titles repeat the names, a result model's docstring repeats the tool's; and a
     union of plain types is said in one word list.
 
-    Of a result, defaults and whether there may be more say nothing to its reader: it is there, as it is.
+    Of a result, defaults, bounds of texts and whether there may be more say nothing to its reader: it is
+    there, as it is.
 
     Args:
         schema: As pydantic generates it.
@@ -274,7 +277,9 @@ def _of_no_use(key: str, node: dict[str, Any], is_input: bool) -> bool:
         return key == "title"
     if key == "additionalProperties":
         return node[key] in (True, False, {})
-    return key == "default" or (key in ("minItems", "maxItems") and "prefixItems" in node)
+    return key in ("default", "pattern", "minLength", "maxLength") or (
+        key in ("minItems", "maxItems") and "prefixItems" in node
+    )
 
 
 def _shortened(node: Any, holds_names: bool, drop_null: bool) -> Any:
@@ -306,4 +311,7 @@ def _joined(short: dict[str, Any], drop_null: bool) -> dict[str, Any]:
         return options[0] | rest
     if all(option.keys() == {"type"} and isinstance(option["type"], str) for option in options):
         return {"type": [option["type"] for option in options]} | rest
+    time, null = {"format": "date-time", "type": "string"}, {"type": "null"}
+    if options == [time, null]:
+        return {"type": ["string", "null"], "format": "date-time"} | rest
     return {"anyOf": options} | rest
