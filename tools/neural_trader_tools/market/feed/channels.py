@@ -95,6 +95,11 @@ class Channel(Generic[_T]):
         return self._closed
 
     @property
+    def depth(self) -> int:
+        """How many entries wait."""
+        return len(self._entries)
+
+    @property
     def accepting(self) -> bool:
         """False where a sender to a `block` channel would have to wait."""
         return not self._full
