@@ -245,7 +245,7 @@ def list_data(json_output: Json = False) -> None:
         return
     show_table(
         "Instruments",
-        ("symbol", "name", "venue", "first", "last", "intervals"),
+        ("symbol", "name", "venue", "first", "last", "intervals", "made of them"),
         (
             (
                 row["symbol"],
@@ -254,6 +254,7 @@ def list_data(json_output: Json = False) -> None:
                 (row["first"] or "")[:10],
                 (row["last"] or "")[:10],
                 ", ".join(row["intervals"]),
+                ", ".join(row["derived"]),
             )
             for row in result["instruments"]
         ),

@@ -3,6 +3,7 @@
     root/manifest.json                     what counts, replaced atomically (the commit point)
     root/bars/INTERVAL/SYMBOL.DIGEST.parquet
     root/actions/SYMBOL.DIGEST.parquet     splits and dividends
+    root/calendars/…                       sessions of exchanges, computed once
     root/quarantine/…                      rows that an import refused, with the reasons
     root/replay.db                         where the replay clock stands
 
@@ -13,7 +14,6 @@ a process killed in between leaves the archive as it was, and the next import sw
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,12 +24,15 @@ from neural_trader_governance.errors import DataError, IntegrityError
 from neural_trader_governance.terms.clocks import Clock, UtcTime, WallClock, to_utc
 from neural_trader_governance.terms.instruments import Instrument
 from neural_trader_governance.terms.market import Bar, interval_duration
-from neural_trader_tools.market import frames
-from neural_trader_tools.market.adjustment import Adjust, adjusted
+from neural_trader_tools.market.adjustment import Adjust
 from neural_trader_tools.market.batches import Batch, Written, merged_listing
 from neural_trader_tools.market.durable import exclusive
-from neural_trader_tools.market.manifest import DataSet, Listing, Manifest, ManifestFile, Series
+from neural_trader_tools.market.manifest import DataSet, Listing, ManifestFile
 from neural_trader_tools.market.parquet import ParquetFolder
+from neural_trader_tools.market.renames import Rename
+from neural_trader_tools.market.resampling import derivable
+from neural_trader_tools.market.sessions import SessionBook
+from neural_trader_tools.market.views import View
 
 
 class ListedInstrument(Instrument):
@@ -37,7 +40,8 @@ class ListedInstrument(Instrument):
 
     first: UtcTime | None = Field(default=None, description="event_time of its oldest bar")
     last: UtcTime | None = Field(default=None, description="event_time of its newest bar")
-    intervals: tuple[str, ...] = ()
+    intervals: tuple[str, ...] = Field(default=(), description="Stored")
+    derived: tuple[str, ...] = Field(default=(), description="Made of them when read; other multiples too")
 
 
 class Archive:
@@ -53,6 +57,7 @@ class Archive:
         self._clock = clock or WallClock()
         self._manifest = ManifestFile(root)
         self._files = ParquetFolder(root)
+        self._book = SessionBook(root / "calendars")
 
     # Reading
 
@@ -70,7 +75,7 @@ class Archive:
 
         Args:
             symbol: As `instruments()` spells it.
-            interval: One that the symbol has, such as `1d`.
+            interval: One that the symbol has, such as `1d`, or one that is made of it (`resampling`).
             start: First event_time wanted, inclusive.
             end: End of the event_times wanted, exclusive.
             as_of: Rows and actions known later are invisible; None sees everything.
@@ -80,23 +85,12 @@ class Archive:
             Columns `event_time, known_time` (Datetime us UTC), `open, high, low, close, volume` (Float64).
 
         Raises:
-            DataError: unknown symbol, or it has no bars of that interval.
+            DataError: unknown symbol, it has no bars that the interval could be made of, or none that can be
+                cut at its sessions.
             InputError: `start`, `end` or `as_of` has no time zone.
         """
         start, end, as_of = (to_utc(moment) if moment else None for moment in (start, end, as_of))
-
-        def read() -> pl.DataFrame:
-            series = self._series(symbol, interval)
-            # A dividend's factor needs the close on its ex-date, which may lie outside the window.
-            early = (None, None) if adjust == "total" else (start, end)
-            frame = self._files.rows(series.file, series.rows, lambda rows: _window(rows, *early, as_of))
-            if series.revisions:
-                frame = frames.known_at(frame, None, frames.BAR_KEY)
-            if adjust != "none":
-                frame = adjusted(frame, self.actions(symbol, as_of), adjust)
-            return _window(frame.lazy(), start, end, None).collect() if adjust == "total" else frame
-
-        return _retried(read)
+        return _retried(lambda: self._view(symbol, as_of).bars(interval, start, end, adjust))
 
     def actions(self, symbol: str, as_of: datetime | None = None) -> pl.DataFrame:
         """Returns the splits and dividends known at `as_of`: `event_time, known_time, kind, value`.
@@ -107,15 +101,13 @@ class Archive:
             DataError: unknown symbol.
         """
         as_of = to_utc(as_of) if as_of else None
+        return _retried(lambda: self._view(symbol, as_of).actions())
 
-        def read() -> pl.DataFrame:
-            actions = self._listing(symbol).actions
-            if actions is None:
-                return frames.empty(frames.ACTION_SCHEMA)
-            rows = self._files.rows(actions.file, actions.rows, lambda rows: _window(rows, None, None, as_of))
-            return frames.known_at(rows, None, frames.ACTION_KEY)
-
-        return _retried(read)
+    def renames(self, symbol: str, as_of: datetime | None = None) -> list[Rename]:
+        """Returns the symbol changes in force at `as_of` that lead to a symbol or away from it, by time."""
+        as_of = to_utc(as_of) if as_of else None
+        found = [one for one in self._manifest.read().renames_of(symbol) if one.in_force(as_of)]
+        return sorted(found, key=lambda one: one.event_time)
 
     def last_bar(self, symbol: str, as_of: datetime, interval: str = "1d") -> Bar | None:
         """Returns the newest raw (unadjusted) bar known at `as_of`, or None where none was known.
@@ -152,7 +144,15 @@ class Archive:
         Raises:
             DataError: unknown symbol or interval.
         """
-        return self._series(symbol, interval).dataset_id
+        return _retried(lambda: self._view(symbol, None).dataset(interval))
+
+    def source(self, symbol: str, interval: str) -> str:
+        """Returns the stored interval that `interval` is read from: itself, or what it is made of.
+
+        Raises:
+            DataError: unknown symbol, or nothing stored that it could be made of.
+        """
+        return _retried(lambda: self._view(symbol, None).source(interval))
 
     def newest_known_time(self, *, tradable_only: bool = True) -> datetime | None:
         """Returns when the newest bar first became known, over all series; None of an empty archive.
@@ -175,11 +175,7 @@ class Archive:
         Raises:
             DataError: unknown symbol or interval.
         """
-        actions = self._listing(symbol).actions
-        bars = self._series(symbol, interval).digest
-        return sha256(
-            f"{symbol}\n{interval}\n{bars}\n{actions.digest if actions else ''}".encode()
-        ).hexdigest()
+        return _retried(lambda: self._view(symbol, None).version(interval))
 
     # Writing
 
@@ -206,7 +202,7 @@ class Archive:
                 added[name] = added.get(name, 0) + result.rows_new + result.rows_revised
                 if added[name] or name not in before.datasets:  # an import that adds nothing leaves no trace
                     datasets[name] = batch.dataset.model_copy(update={"rows_added": added[name]})
-            after = Manifest(listings=listings, datasets=datasets)
+            after = before.model_copy(update={"listings": listings, "datasets": datasets})
             if after != before:
                 self._manifest.replace(after)
             return written
@@ -227,16 +223,11 @@ class Archive:
             f"{_nearest(symbol, listings)}; find symbols with market_search",
         )
 
-    def _series(self, symbol: str, interval: str) -> Series:
-        listing = self._listing(symbol)
-        interval_duration(interval)
-        if interval not in listing.series:
-            raise DataError(
-                "no_bars",
-                f"{symbol} has no {interval} bars",
-                f"use one of {', '.join(listing.series) or 'none yet'}, or import a file with that interval",
-            )
-        return listing.series[interval]
+    def _view(self, symbol: str, as_of: datetime | None) -> View:
+        manifest = self._manifest.read()
+        if symbol not in manifest.listings and not manifest.renames_of(symbol):
+            self._listing(symbol)  # says what is near
+        return View(manifest, self._files, self._book, symbol, as_of)
 
 
 Result = TypeVar("Result")
@@ -257,18 +248,6 @@ def _retried(read: Callable[[], Result], attempts: int = 3) -> Result:
     )
 
 
-def _window(
-    rows: pl.LazyFrame, start: datetime | None, end: datetime | None, as_of: datetime | None
-) -> pl.LazyFrame:
-    if as_of is not None:
-        rows = rows.filter(pl.col("known_time") <= as_of)
-    if start is not None:
-        rows = rows.filter(pl.col("event_time") >= start)
-    if end is not None:
-        rows = rows.filter(pl.col("event_time") < end)
-    return rows
-
-
 def _listed(listing: Listing) -> ListedInstrument:
     spans = listing.series.values()
     return ListedInstrument(
@@ -276,6 +255,7 @@ def _listed(listing: Listing) -> ListedInstrument:
         first=min((span.first for span in spans), default=None),
         last=max((span.last for span in spans), default=None),
         intervals=tuple(sorted(listing.series, key=interval_duration)),
+        derived=derivable(listing.series),
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from neural_trader_governance.errors import InputError
 from neural_trader_governance.terms.clocks import UtcTime, format_time
+from neural_trader_governance.terms.market import interval_duration
 from neural_trader_governance.terms.term import Term
 from neural_trader_tools.artifacts import Artifacts
 from neural_trader_tools.market.adjustment import Adjust
@@ -44,7 +45,7 @@ async def market_get_bars(
     clock: ReplayClock,
     *,
     symbol: Annotated[str, Field(description="Ticker as market_search spells it, such as AAPL")],
-    interval: Annotated[str, Field(description="Bar length: 1d, 1h, …")] = "1d",
+    interval: Annotated[str, Field(description="1d, 1h, …: stored, or made of a finer one")] = "1d",
     start: Annotated[
         str | None, Field(description="First bar's open, inclusive (ISO date or RFC 3339)")
     ] = None,
@@ -87,7 +88,7 @@ async def market_get_bars(
             handle=artifacts.put(kept, "bars") if frame.height else None,
             data_version=archive.data_version(symbol, interval) if detailed else None,
             dataset=archive.dataset_of(symbol, interval) if detailed else None,
-            note=_note(archive, symbol, frame.height, limit, window),
+            note=_note(archive, symbol, interval, frame.height, limit, window),
         )
 
     return await anyio.to_thread.run_sync(read)
@@ -106,18 +107,28 @@ def _inline(
     return columns
 
 
-def _note(archive: Archive, symbol: str, rows: int, limit: int, window: ReadWindow) -> str | None:
+def _note(
+    archive: Archive, symbol: str, interval: str, rows: int, limit: int, window: ReadWindow
+) -> str | None:
+    notes: list[str] = []
     if rows > limit:
-        return (
+        notes.append(
             f"showing the newest {limit} of {rows} bars; narrow with start, end or columns,"
             " or read the handle with artifact_read"
         )
-    if rows:
-        return None
-    listed = archive.instrument(symbol)
-    span = f"{listed.first:%Y-%m-%d} to {listed.last:%Y-%m-%d}" if listed.first and listed.last else "nothing"
-    known = f", known at {format_time(window.as_of)}" if window.as_of else ""
-    return f"no bar in that range{known}; the archive holds {span}"
+    if not rows:
+        listed = archive.instrument(symbol)
+        known = f", known at {format_time(window.as_of)}" if window.as_of else ""
+        reach = (
+            f"{listed.first:%Y-%m-%d} to {listed.last:%Y-%m-%d}"
+            if listed.first and listed.last
+            else "nothing"
+        )
+        notes.append(f"no bar in that range{known}; the archive holds {reach}")
+    source = archive.source(symbol, interval)
+    if interval_duration(source) != interval_duration(interval):
+        notes.append(f"made of the stored {source} bars")
+    return "; ".join(notes) or None
 
 
 def _chosen(what: str, wanted: list[str], allowed: tuple[str, ...]) -> list[str]:

@@ -28,11 +28,9 @@ from neural_trader_tools.market.files import PriceTable, Rejected, read_price_ta
 from neural_trader_tools.market.frames import BAR_SCHEMA
 from neural_trader_tools.market.manifest import DataSet
 from neural_trader_tools.market.quality import checked_rows
-from neural_trader_tools.market.sessions import CONTINUOUS, NEW_YORK, session_times
+from neural_trader_tools.market.sessions import CONTINUOUS, NEW_YORK, WEEKEND_SHARE_MAX, session_times
 from neural_trader_tools.market.times import check_zone, parse_times
 
-WEEKEND_SHARE_MAX = 0.05
-"""Above this share of weekend dates, a file is taken to trade around the clock."""
 SHOWN_MAX = 20
 
 

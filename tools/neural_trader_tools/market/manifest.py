@@ -15,6 +15,7 @@ from neural_trader_governance.terms.clocks import UtcTime
 from neural_trader_governance.terms.instruments import Instrument
 from neural_trader_governance.terms.term import Term
 from neural_trader_tools.market.durable import write_durably
+from neural_trader_tools.market.renames import Rename
 
 MANIFEST_NAME = "manifest.json"
 
@@ -71,6 +72,17 @@ class Manifest(Term):
     version: Literal[1] = 1
     listings: dict[str, Listing] = Field(default_factory=dict, description="By symbol")
     datasets: dict[str, DataSet] = Field(default_factory=dict, description="By dataset_id; newest import")
+    renames: tuple[Rename, ...] = Field(default=(), description="Symbol changes, in the order of import")
+
+    def renames_of(self, symbol: str) -> list[Rename]:
+        """Returns the symbol changes that lead to a symbol or away from it, over any number of steps."""
+        names, found = {symbol}, list[Rename]()
+        rest = list(self.renames)
+        while near := [one for one in rest if one.old in names or one.new in names]:
+            found += near
+            names |= {name for one in near for name in (one.old, one.new)}
+            rest = [one for one in rest if one not in near]
+        return found
 
     def files(self) -> set[str]:
         """Returns the paths, below the root, of every file that counts."""
