@@ -38,4 +38,18 @@ def checked_address(url: str) -> str:
     return url.rstrip("/")
 
 
+def checked_socket_address(url: str) -> str:
+    """Returns the address of a websocket, where a key may be sent to it; no slash at its end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    scheme, separator, rest = url.partition("://")
+    if scheme not in {"wss", "ws"}:
+        raise ValueError("an address is wss://, or ws:// on this machine")
+    checked = checked_address(f"{'https' if scheme == 'wss' else 'http'}{separator}{rest}")
+    return scheme + checked[checked.index(separator) :]
+
+
 Address = Annotated[str, AfterValidator(checked_address)]
+SocketAddress = Annotated[str, AfterValidator(checked_socket_address)]

@@ -124,7 +124,9 @@ async def serve_http(
             required=settings.require_api_key,
         )
         # Our own logs say what happens; uvicorn's would write a second format, some of it to stdout.
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none"
+        )
         http = uvicorn.Server(config)
         # uvicorn would raise the signal again once it has stopped, and so end us before the desk is closed.
         http.capture_signals = contextlib.nullcontext  # pyright: ignore[reportAttributeAccessIssue]  # same call

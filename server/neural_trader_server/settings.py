@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     alpaca_url: str = Field(
         default="https://data.alpaca.markets", max_length=500, description="Of the market data, or a mirror's"
     )
+    alpaca_stream_url: str = Field(
+        default="wss://stream.data.alpaca.markets", max_length=500, description="Of its live data"
+    )
     alpaca_feed: Literal["sip", "iex", "otc", "boats"] = Field(
         default="sip", description="What plans allow differs; each feed is a data set of its own"
     )
@@ -138,6 +141,9 @@ class Settings(BaseSettings):
         default=None, description="Else MASSIVE_API_KEY, else the keyring's (neural-trader, massive)"
     )
     massive_url: str = Field(default="https://api.massive.com", max_length=500, description="Or a mirror's")
+    massive_stream_url: str = Field(
+        default="wss://socket.massive.com", max_length=500, description="Or wss://delayed.massive.com"
+    )
     massive_requests_per_minute: int = Field(
         default=5, ge=0, le=1_000_000, description="By your plan (the free one's is 5); 0 is no limit"
     )

@@ -158,7 +158,7 @@ async def serve_witness(folder: Path, log_vkeys: Sequence[Path], host: str, port
         listener = bind(host, port)
         bound = int(listener.getsockname()[1])
         config = uvicorn.Config(
-            build_service(witness), log_config=None, access_log=False, timeout_graceful_shutdown=5
+            build_service(witness), log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none"
         )
         http = uvicorn.Server(config)
         http.capture_signals = contextlib.nullcontext  # pyright: ignore[reportAttributeAccessIssue]  # see listening

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from neural_trader_tools.market.archive import ListedInstrument
-from neural_trader_tools.market.feed.bars import session_hours
+from neural_trader_tools.market.feed.hours import session_hours
 from neural_trader_tools.market.feed.ticks import parse_ns
 from neural_trader_tools.market.trading_hours import why_closed
 

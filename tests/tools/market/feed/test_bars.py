@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neural_trader_governance.errors import InputError
-from neural_trader_tools.market.feed.bars import BarBuilder, SessionHours, session_hours
+from neural_trader_tools.market.feed.bars import BarBuilder
+from neural_trader_tools.market.feed.hours import SessionHours, session_hours
 from neural_trader_tools.market.feed.ticks import SECOND_NS, BarTick, Trade, parse_ns
 
 MINUTE_NS = 60 * SECOND_NS

@@ -16,9 +16,9 @@ from neural_trader_governance.errors import InputError, StorageError
 from neural_trader_tools.market import durable
 from neural_trader_tools.market.feed import compaction
 from neural_trader_tools.market.feed.compaction import compact, open_journal
-from neural_trader_tools.market.feed.journal import sealed
 from neural_trader_tools.market.feed.manifest import read_manifest
 from neural_trader_tools.market.feed.recorded import recorded
+from neural_trader_tools.market.feed.segment_files import sealed
 from neural_trader_tools.market.feed.ticks import SECOND_NS, Gap, Trade, parse_ns
 
 MIDNIGHT_NS = parse_ns("2026-11-21T00:00:00Z")

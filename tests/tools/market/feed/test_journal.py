@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from neural_trader_governance.errors import StorageError
 from neural_trader_tools.market.feed import journal as journal_module
-from neural_trader_tools.market.feed.journal import Journal, sealed, unsealed
+from neural_trader_tools.market.feed.journal import Journal
+from neural_trader_tools.market.feed.segment_files import sealed, unsealed
 from neural_trader_tools.market.feed.segments import SCHEMAS, Entry, Quarantined, read_segment
-from neural_trader_tools.market.feed.ticks import BarTick, Gap, Quote, Trade
+from neural_trader_tools.market.feed.ticks import Amendment, BarTick, Gap, Quote, Trade
 
 MakeTrade = Callable[..., Trade]
 
@@ -29,6 +30,7 @@ ONE_OF_EACH: list[Entry] = [
     ),
     Quote("AAPL", 190.0, 1.0, 190.5, 2.0, 1_795_188_600_123_456_789, 1_795_188_600_123_456_790, "Q"),
     BarTick("BTC/USD", "1m", 1.0, 2.0, 0.5, 1.5, 10.25, 60_000_000_000, 120_000_000_001),
+    Amendment("AAPL", "7", "V", 190.12, 50.0, 1_795_188_600_123_456_789, 1_795_188_600_123_456_790, "8"),
     Gap("", 5, 9, "reconnect"),
     Quarantined("", "undecodable", b"\xff\x00{", 3, 4),
 ]
@@ -59,8 +61,8 @@ def test_every_kind_of_event_comes_back_to_the_nanosecond_and_polars_reads_the_f
     journal = Journal(tmp_path)
     for entry in ONE_OF_EACH:
         journal.append(entry, with_flags)
-    assert journal.waiting == 5
-    assert sum(journal.commit().values()) == 5
+    assert journal.waiting == 6
+    assert sum(journal.commit().values()) == 6
     assert journal.waiting == 0
     journal.close()
     for kind, entry in zip(SCHEMAS, ONE_OF_EACH, strict=True):

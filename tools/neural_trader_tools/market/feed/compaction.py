@@ -18,8 +18,9 @@ import polars as pl
 
 from neural_trader_governance.errors import IntegrityError, StorageError
 from neural_trader_tools.market.durable import exclusive, sync_folder, write_durably
-from neural_trader_tools.market.feed.journal import Journal, sealed
+from neural_trader_tools.market.feed.journal import Journal
 from neural_trader_tools.market.feed.manifest import Part, TickManifest, read_manifest, replace_manifest
+from neural_trader_tools.market.feed.segment_files import sealed
 from neural_trader_tools.market.feed.segments import SCHEMAS, read_segment
 
 JOURNAL, TICKS = "journal", "ticks"

@@ -11,30 +11,24 @@ error: what was acknowledged stays, what was not stays in memory and is written 
 Arrow cannot hold (text that is no Unicode, a time beyond 64 bits) goes to the quarantine.
 """
 
-import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import msgspec
-
 from neural_trader_governance.errors import StorageError
-from neural_trader_tools.market.durable import sync_folder, write_durably
-from neural_trader_tools.market.feed.segments import (
-    KINDS,
-    SCHEMAS,
-    UNSTORABLE,
-    Encoder,
-    Entry,
-    read_segment,
-    unstorable,
-    write_fully,
+from neural_trader_tools.market.feed.segment_files import (
+    OPEN,
+    OpenSegment,
+    locked,
+    repaired,
+    sealed,
+    sealed_as,
 )
+from neural_trader_tools.market.feed.segments import KINDS, SCHEMAS, UNSTORABLE, Encoder, Entry, unstorable
 
-SEALED, OPEN = ".arrows", ".arrows.open"
 SEGMENT_BYTES_MAX = 64 * 2**20
 SEGMENT_AGE_S_MAX = 300.0
 BATCH_ROWS_MAX = 2_048
@@ -45,50 +39,6 @@ PENDING_ROWS_MAX = 2_000_000
 FsyncPolicy = Literal["commit", "seal"]
 
 Taken = dict[str, tuple[list[Entry], list[str]]]
-
-
-class Repair(msgspec.Struct, frozen=True):
-    """What was wrong with a segment that a dead process left."""
-
-    segment: str
-    rows_kept: int
-    bytes_moved: int
-    reason: str
-
-
-class _Segment:
-    """The open segment of one kind."""
-
-    def __init__(self, path: Path, header: bytes, opened_s: float) -> None:
-        self.path = path
-        self.handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self.size = 0
-        self.rows = 0
-        self.rows_unsynced = 0
-        self.opened_s = opened_s
-        self.suspect = False
-        try:
-            self.add(header, 0)
-            sync_folder(path.parent)
-        except BaseException:
-            os.close(self.handle)
-            path.unlink(missing_ok=True)
-            raise
-
-    def add(self, data: bytes, rows: int) -> None:
-        """Writes a message at the end; where the disk refuses, the caller takes back what was written."""
-        write_fully(self.handle, data, self.size)
-        self.size += len(data)
-        self.rows += rows
-        self.rows_unsynced += rows
-
-    def sync(self) -> None:
-        """Syncs; once that failed, a later success would prove nothing about what was unsynced then."""
-        try:
-            os.fsync(self.handle)
-        except OSError:
-            self.suspect = True
-            raise
 
 
 class Journal:
@@ -130,15 +80,15 @@ class Journal:
         self._by_type = {made: self._pending[kind] for made, kind in KINDS.items()}
         self._unencoded: list[tuple[str, list[Entry], list[str]]] = []
         self._backlog: list[tuple[str, bytes, int]] = []
-        self._open: dict[str, _Segment] = {}
+        self._open: dict[str, OpenSegment] = {}
         self._writing = threading.Lock()
         self.appended = 0
         """Entries taken since this journal was opened."""
         self.acknowledged: dict[str, int] = dict.fromkeys(SCHEMAS, 0)
         """Of those, by kind, how many are on disk and synced."""
-        self._lock = _locked(root)
+        self._lock = locked(root)
         try:
-            self.repairs = _repaired(root)
+            self.repairs = repaired(root)
             """What was wrong when it was opened."""
             self._next = {
                 kind: max(
@@ -294,10 +244,10 @@ class Journal:
         ):
             self._seal(kind)
 
-    def _segment(self, kind: str) -> _Segment:
+    def _segment(self, kind: str) -> OpenSegment:
         if kind not in self._open:
             path = self.root / f"{kind}-{self._next[kind]:012d}{OPEN}"
-            self._open[kind] = _Segment(path, self._encoders[kind].header, self._clock_s())
+            self._open[kind] = OpenSegment(path, self._encoders[kind].header, self._clock_s())
             self._next[kind] += 1
         return self._open[kind]
 
@@ -306,82 +256,10 @@ class Journal:
         if not segment.suspect:
             segment.sync()
             self._acknowledge(kind, segment)
-        _sealed_as(segment.path, segment.rows)
+        sealed_as(segment.path, segment.rows)
         os.close(segment.handle)
         del self._open[kind]
 
-    def _acknowledge(self, kind: str, segment: _Segment) -> None:
+    def _acknowledge(self, kind: str, segment: OpenSegment) -> None:
         self.acknowledged[kind] += segment.rows_unsynced
         segment.rows_unsynced = 0
-
-
-def sealed(root: Path, kind: str) -> list[tuple[int, Path]]:
-    """Returns the sealed segments of a kind with their numbers, oldest first."""
-    return _numbered(root, kind, SEALED)
-
-
-def unsealed(root: Path, kind: str) -> list[tuple[int, Path]]:
-    """Returns the segments of a kind that are being written, or that a dead process left."""
-    return _numbered(root, kind, OPEN)
-
-
-def _numbered(root: Path, kind: str, suffix: str) -> list[tuple[int, Path]]:
-    start = len(kind) + 1
-    return sorted((int(path.name[start : -len(suffix)]), path) for path in root.glob(f"{kind}-*{suffix}"))
-
-
-def _sealed_as(path: Path, rows: int) -> None:
-    """Gives a finished segment its final name, or removes it where it holds nothing."""
-    if rows:
-        path.rename(path.with_name(path.name[: -len(OPEN)] + SEALED))
-    else:
-        path.unlink()
-    sync_folder(path.parent)
-
-
-def _repaired(root: Path) -> list[Repair]:
-    """Seals what a dead process left open, torn tails moved aside."""
-    repairs: list[Repair] = []
-    left: Iterable[tuple[str, Path]] = [(kind, path) for kind in SCHEMAS for _, path in unsealed(root, kind)]
-    try:
-        for kind, path in left:
-            table, good, damage = read_segment(path, kind)
-            if damage is not None:
-                with path.open("r+b") as file:
-                    file.seek(good)
-                    tail = file.read()
-                    aside = root / "damaged" / f"{path.name}.{good}"
-                    write_durably(aside, lambda out, tail=tail: out.write(tail))
-                    file.truncate(good)
-                    os.fsync(file.fileno())
-                repairs.append(Repair(path.name, table.num_rows, len(tail), damage.reason))
-            _sealed_as(path, table.num_rows)
-    except OSError as error:
-        raise StorageError(
-            "journal_repair_failed",
-            f"what a former process left in the journal cannot be repaired ({error.strerror or error})",
-            "check the disk and the folder's permissions",
-        ) from error
-    return repairs
-
-
-def _locked(root: Path) -> int:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StorageError(
-            "journal_unwritable",
-            f"the journal's folder cannot be written ({error.strerror or error})",
-            "check the folder's permissions",
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise StorageError(
-            "journal_in_use",
-            "another process is writing this journal",
-            "stop it, or read the archive, which needs no lock",
-        ) from error
-    return handle

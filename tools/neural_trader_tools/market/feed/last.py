@@ -1,6 +1,8 @@
 """The last-value cache: the newest trade, quote and bar of every symbol, by the vendor's time."""
 
-from neural_trader_tools.market.feed.ticks import SECOND_NS, BarTick, Quote, Tick, Trade
+import msgspec
+
+from neural_trader_tools.market.feed.ticks import SECOND_NS, Amendment, BarTick, Quote, Tick, Trade
 
 
 class LastValues:
@@ -10,12 +12,14 @@ class LastValues:
         self._trades: dict[str, Trade] = {}
         self._quotes: dict[str, Quote] = {}
         self._bars: dict[tuple[str, str], BarTick] = {}
+        self._changed: set[str] = set()
 
     def update(self, tick: Tick) -> bool:
         """Takes a tick in; returns false where a newer one is there already.
 
         Of two with the same time the one received later counts: it is the correction.
         """
+        self._changed.add(tick.symbol)
         if isinstance(tick, Trade):
             trade = self._trades.get(tick.symbol)
             if trade is not None and trade.ts_event_ns > tick.ts_event_ns:
@@ -31,6 +35,20 @@ class LastValues:
             if bar is not None and bar.ts_event_ns > tick.ts_event_ns:
                 return False
             self._bars[tick.symbol, tick.interval] = tick
+        return True
+
+    def amend(self, amendment: Amendment) -> bool:
+        """Corrects the newest trade, or forgets it where it was cancelled; false where it was another one."""
+        self._changed.add(amendment.symbol)
+        trade = self._trades.get(amendment.symbol)
+        if trade is None or (trade.trade_id, trade.venue) != (amendment.trade_id, amendment.venue):
+            return False
+        if amendment.price > 0:
+            self._trades[amendment.symbol] = msgspec.structs.replace(
+                trade, price=amendment.price, size=amendment.size, trade_id=amendment.new_trade_id
+            )
+        else:
+            del self._trades[amendment.symbol]
         return True
 
     def trade(self, symbol: str) -> Trade | None:
@@ -53,6 +71,11 @@ class LastValues:
             if tick is not None
         ]
         return (now_ns - max(times)) / SECOND_NS if times else None
+
+    def take_changed(self) -> set[str]:
+        """Returns the symbols that something was said of since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
 
     def symbols(self) -> list[str]:
         """Returns every symbol that had a trade or a quote."""

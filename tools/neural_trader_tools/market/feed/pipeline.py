@@ -23,62 +23,24 @@ import msgspec
 
 from neural_trader_governance.errors import NeuralTraderError, StorageError
 from neural_trader_tools.market.feed.bars import BarBuilder
-from neural_trader_tools.market.feed.channels import MARKET_CAPACITY, Channel, ChannelReport, Policy
+from neural_trader_tools.market.feed.channels import MARKET_CAPACITY, Channel, Policy
 from neural_trader_tools.market.feed.journal import Journal
 from neural_trader_tools.market.feed.last import LastValues
+from neural_trader_tools.market.feed.report import FeedReport
 from neural_trader_tools.market.feed.rules import PASS, Rules
 from neural_trader_tools.market.feed.segments import CONTENT_BYTES_MAX, Quarantined, quarantined
-from neural_trader_tools.market.feed.ticks import BarTick, Event, Gap, Quote, Tick, Trade
+from neural_trader_tools.market.feed.subscriptions import EventType, Subscriptions
+from neural_trader_tools.market.feed.ticks import Amendment, BarTick, Event, Gap, Tick, Trade
 
 FRAME_BYTES_MAX = 16 * 2**20
 COMMIT_ROWS = 8_192
 COMMIT_INTERVAL_S = 0.1
 
-Decode = Callable[[bytes, int], Iterable[Event]]
-"""Turns a frame and the time of its receipt into events. What it raises over a bad frame (`DataError`,
-msgspec's errors, any ValueError, KeyError or TypeError) sends the frame to the quarantine."""
-EventType = type[Trade] | type[Quote] | type[BarTick] | type[Gap]
+Decode = Callable[[bytes, int], Iterable[Event | Quarantined]]
+"""Turns a frame and the time of its receipt into events, and what of it cannot be read. What it raises over a
+bad frame (`DataError`, msgspec errors, any ValueError, KeyError or TypeError) sends it to quarantine."""
 
 _UNDECODABLE = (NeuralTraderError, msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError)
-
-
-class FeedReport(msgspec.Struct, frozen=True):
-    """The counts of a pipeline since it was made."""
-
-    frames: int
-    frames_refused: int
-    events: int
-    appended: int
-    acknowledged: int
-    actions: dict[str, int]
-    """Ticks flagged, dropped and quarantined."""
-    reasons: dict[str, int]
-    bars: dict[str, int]
-    """Bars made, revisions included, by interval."""
-    trades_late: int
-    trades_outside: int
-    channels: tuple[ChannelReport, ...]
-    problem: str
-    """Why the journal could not be written the last time, empty where it could."""
-
-
-class _Subscription(msgspec.Struct, frozen=True):
-    channel: Channel[Event]
-    kinds: frozenset[EventType]
-    symbols: frozenset[str]
-
-    def wanted(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Returns the events that were subscribed to; a gap of every symbol concerns everybody."""
-        kinds, symbols = self.kinds, self.symbols
-        if kinds:
-            events = [event for event in events if type(event) in kinds]
-        if symbols:
-            events = [
-                event
-                for event in events
-                if event.symbol in symbols or (not event.symbol and type(event) is Gap)
-            ]
-        return events
 
 
 class Pipeline:
@@ -113,11 +75,12 @@ class Pipeline:
         self._frame_bytes_max = frame_bytes_max
         self._commit_rows = commit_rows
         self._commit_interval_s = commit_interval_s
-        self._subscriptions: list[_Subscription] = []
+        self._subscriptions = Subscriptions()
         self._receiving = anyio.Lock()
         self._committing = anyio.Lock()
         self._full = anyio.Event()
-        self._frames = self._frames_refused = self._events = 0
+        self._frames = self._frames_refused = self._events = self._gaps = self._amendments = 0
+        self._messages_refused = 0
         self._bars_made: Counter[str] = Counter()
         self._problem = ""
 
@@ -165,11 +128,11 @@ class Pipeline:
             InputError: capacity or policy is none.
         """
         channel = Channel[Event](name, capacity, policy, sample_every=sample_every)
-        self._subscriptions.append(_Subscription(channel, frozenset(kinds), frozenset(symbols)))
+        self._subscriptions.add(channel, kinds, symbols)
         return channel
 
     async def receive(self, frame: bytes, decode: Decode) -> int:
-        """Takes in one frame; returns how many events were in it.
+        """Takes in one frame; returns how many events were in it, whatever the rules say of them.
 
         Raises:
             StorageError: too many events wait for a disk that refuses them; the frame was not taken.
@@ -185,10 +148,16 @@ class Pipeline:
         except _UNDECODABLE as error:
             self._refuse(frame, f"undecodable: {error}"[:400], recv_ns)
             return 0
+        refused = self._messages_refused
         await self.take(events)
-        return len(events)
+        return len(events) - (self._messages_refused - refused)
 
-    async def take(self, events: Sequence[Event]) -> None:
+    def refuse(self, reason: str) -> None:
+        """Records that a frame was refused before it was read, such as one that is too long."""
+        self._frames += 1
+        self._refuse(b"", reason, self._now_ns())
+
+    async def take(self, events: Sequence[Event | Quarantined]) -> None:
         """Takes in events that are decoded already, such as those that fill a gap.
 
         Raises:
@@ -199,7 +168,7 @@ class Pipeline:
             accepted = self._accepted(events)
             if self._journal.waiting >= self._commit_rows:
                 self._full.set()
-            await self._publish(accepted)
+            await self._subscriptions.publish(accepted)
 
     async def advance(self, now_ns: int) -> None:
         """Ends the bars whose time is over; `run` does it all the time."""
@@ -208,7 +177,7 @@ class Pipeline:
             async with self._receiving:
                 for bar in over:
                     self._made(bar)
-                await self._publish(over)
+                await self._subscriptions.publish(over)
 
     async def commit(self) -> int:
         """Writes what waits to disk; returns how many events are acknowledged in all.
@@ -240,8 +209,7 @@ class Pipeline:
         Raises:
             StorageError: the disk refused the rest.
         """
-        for subscription in self._subscriptions:
-            subscription.channel.close()
+        self._subscriptions.close()
         async with self._committing:
             await anyio.to_thread.run_sync(self._journal.close)
 
@@ -250,6 +218,7 @@ class Pipeline:
         return FeedReport(
             frames=self._frames,
             frames_refused=self._frames_refused,
+            messages_refused=self._messages_refused,
             events=self._events,
             appended=self._journal.appended,
             acknowledged=sum(self._journal.acknowledged.values()),
@@ -258,7 +227,9 @@ class Pipeline:
             bars=dict(self._bars_made),
             trades_late=sum(builder.late for builder in self._bars),
             trades_outside=sum(builder.outside for builder in self._bars),
-            channels=tuple(subscription.channel.report() for subscription in self._subscriptions),
+            channels=self._subscriptions.reports(),
+            amendments=self._amendments,
+            gaps=self._gaps,
             problem=self._problem,
         )
 
@@ -277,7 +248,7 @@ class Pipeline:
             await anyio.sleep(self._commit_interval_s)
             await self.advance(self._now_ns())
 
-    def _accepted(self, events: Sequence[Event]) -> list[Event]:
+    def _accepted(self, events: Sequence[Event | Quarantined]) -> list[Event]:
         """Judges and records events; returns those for subscribers, the bars that they complete included."""
         accepted: list[Event] = []
         check, update, append = self.rules.check, self.last.update, self._journal.append
@@ -285,8 +256,17 @@ class Pipeline:
         self._events += len(events)
         for event in events:
             if isinstance(event, Gap):
+                self._gaps += 1
                 append(event)
                 accepted.append(event)
+                continue
+            if isinstance(event, Amendment):
+                self._amend(event)
+                accepted.append(event)
+                continue
+            if isinstance(event, Quarantined):
+                self._messages_refused += 1
+                append(event)
                 continue
             verdict = check(event)
             if verdict is PASS:
@@ -307,21 +287,16 @@ class Pipeline:
                         accepted.append(bar)
         return accepted
 
+    def _amend(self, amendment: Amendment) -> None:
+        """Records what a venue says of an earlier trade; bars that were made of it stay as they are."""
+        self._amendments += 1
+        self._journal.append(amendment)
+        self.last.amend(amendment)
+
     def _made(self, bar: BarTick) -> None:
         self._bars_made[bar.interval] += 1
         self._journal.append(bar, "made")
         self.last.update(bar)
-
-    async def _publish(self, events: Sequence[Event]) -> None:
-        closed = False
-        for subscription in self._subscriptions:
-            channel = subscription.channel
-            try:
-                await channel.send_all(subscription.wanted(events))
-            except anyio.ClosedResourceError:
-                closed = True
-        if closed:
-            self._subscriptions = [each for each in self._subscriptions if not each.channel.closed]
 
     def _refuse(self, frame: bytes, reason: str, recv_ns: int) -> None:
         self._frames_refused += 1

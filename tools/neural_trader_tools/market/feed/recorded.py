@@ -8,8 +8,8 @@ import polars as pl
 
 from neural_trader_governance.errors import InputError, StorageError
 from neural_trader_tools.market.feed.compaction import JOURNAL
-from neural_trader_tools.market.feed.journal import sealed, unsealed
 from neural_trader_tools.market.feed.manifest import read_manifest
+from neural_trader_tools.market.feed.segment_files import sealed, unsealed
 from neural_trader_tools.market.feed.segments import KINDS, SCHEMAS, read_segment
 from neural_trader_tools.market.feed.ticks import BarTick, Quote, Tick, Trade
 

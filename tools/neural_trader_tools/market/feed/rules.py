@@ -10,6 +10,7 @@
 A jump is a move of more than 10 % a second since the last accepted price, where less than a second counts as
 one and more than five as five. A single bad print is thereby kept out; a level that three jumps in a row confirm
 is accepted as the new one, flagged. Trades, quotes (by their middle) and each interval's bars are judged apart.
+Where the sessions are known, only silence within one of them is a gap.
 """  # noqa: E501 (a table's row cannot be broken)
 
 import re
@@ -19,6 +20,7 @@ from typing import Literal
 import msgspec
 
 from neural_trader_governance.terms.instruments import SYMBOL_PATTERN
+from neural_trader_tools.market.feed.hours import SessionHours
 from neural_trader_tools.market.feed.ticks import SECOND_NS, BarTick, Gap, Quote, Tick, Trade
 
 Action = Literal["pass", "flag", "drop", "quarantine"]
@@ -75,10 +77,16 @@ class _Series:
 
 
 class Rules:
-    """Judges ticks in the order of their arrival; not for several threads at once."""
+    """Judges ticks in the order of their arrival; not for several threads at once.
 
-    def __init__(self, limits: RuleLimits | None = None) -> None:
+    Args:
+        limits: The bounds.
+        hours: The sessions of the feed's venue; without them it is expected to speak at all hours.
+    """
+
+    def __init__(self, limits: RuleLimits | None = None, hours: SessionHours | None = None) -> None:
         self.limits = limits or RuleLimits()
+        self._hours = hours if hours is not None and hours.opens_ns else None
         self.checked = 0
         self.reasons: Counter[str] = Counter()
         """How often each reason was given."""
@@ -116,11 +124,17 @@ class Rules:
         self.actions.clear()
 
     def silent(self, now_ns: int) -> list[Gap]:
-        """Returns one gap per symbol of which nothing was received for longer than the limit."""
+        """Returns one gap per symbol of which nothing was received for longer than the limit, in session."""
+        opened_ns = 0
+        if self._hours is not None:
+            session = self._hours.around(now_ns)
+            if session is None:
+                return []
+            opened_ns = session[0]
         heard: dict[str, int] = {}
         for every in (self._trades, self._quotes):
             for symbol, series in every.items():
-                heard[symbol] = max(heard.get(symbol, 0), series.recv_ns)
+                heard[symbol] = max(heard.get(symbol, opened_ns), series.recv_ns)
         return [
             Gap(symbol, recv_ns, now_ns, "silent")
             for symbol, recv_ns in heard.items()
@@ -246,7 +260,7 @@ class Rules:
             series.jumps = 0
             if late:
                 reasons += ("out_of_order",)
-            elif live and elapsed > limits.gap_ns:
+            elif live and elapsed > limits.gap_ns and self._is_gap(series.event_ns, event_ns):
                 reasons += ("gap",)
         if live and recv_ns - event_ns > limits.stale_ns:
             reasons += ("stale",)
@@ -269,6 +283,13 @@ class Rules:
             series.price = price
         series.recv_ns = recv_ns
         return Verdict("flag", reasons) if reasons else PASS
+
+    def _is_gap(self, before_ns: int, event_ns: int) -> bool:
+        """Says whether silence between two times means anything: not over night, nor out of hours."""
+        if self._hours is None:
+            return True
+        session = self._hours.around(event_ns)
+        return session is not None and before_ns >= session[0]
 
     def _is_jump(self, before: float, change: float, elapsed_ns: int) -> bool:
         """Says whether a change, above what one second allows, is above what the time elapsed allows."""

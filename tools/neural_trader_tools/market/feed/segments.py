@@ -18,7 +18,7 @@ import msgspec
 import pyarrow as pa  # pyright: ignore[reportMissingTypeStubs]
 from pyarrow import ipc  # pyright: ignore[reportMissingTypeStubs]
 
-from neural_trader_tools.market.feed.ticks import BarTick, Gap, Quote, Trade
+from neural_trader_tools.market.feed.ticks import Amendment, BarTick, Gap, Quote, Trade
 
 _pa: Any = pa
 _ipc: Any = ipc
@@ -36,7 +36,7 @@ class Quarantined(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="
     ts_recv_ns: int
 
 
-Entry = Trade | Quote | BarTick | Gap | Quarantined
+Entry = Trade | Quote | BarTick | Amendment | Gap | Quarantined
 
 _NS = _pa.timestamp("ns", "UTC")
 _TIMES = [("event_time", _NS), ("known_time", _NS)]
@@ -66,6 +66,14 @@ SCHEMAS: dict[str, Any] = {
     "bar": _schema(
         ("symbol", _TEXT), ("interval", _TEXT), *_floats("open", "high", "low", "close", "volume"), *_TIMES
     ),
+    "amendment": _schema(
+        ("symbol", _TEXT),
+        ("trade_id", _TEXT),
+        ("venue", _TEXT),
+        *_floats("price", "size"),
+        *_TIMES,
+        ("new_trade_id", _TEXT),
+    ),
     "gap": _schema(("symbol", _TEXT), *_TIMES, ("reason", _TEXT)),
     "quarantine": _schema(("symbol", _TEXT), ("reason", _TEXT), ("content", _pa.binary()), *_TIMES),
 }
@@ -80,6 +88,7 @@ KINDS: dict[type[Entry], str] = {
     Trade: "trade",
     Quote: "quote",
     BarTick: "bar",
+    Amendment: "amendment",
     Gap: "gap",
     Quarantined: "quarantine",
 }

@@ -60,6 +60,21 @@ class BarTick(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="bar"
     ts_recv_ns: int
 
 
+class Amendment(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="amendment"):
+    """What a venue says afterwards of a trade that it printed: that it was another one, or none."""
+
+    symbol: str
+    trade_id: str
+    venue: str
+    price: float
+    """The corrected one; 0 where the trade is cancelled."""
+    size: float
+    ts_event_ns: int
+    ts_recv_ns: int
+    new_trade_id: str = ""
+    """Under which the corrected trade is known from now on; empty where it is cancelled."""
+
+
 class Gap(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="gap"):
     """A span of which a feed may have missed something, such as the time of a reconnect."""
 
@@ -71,7 +86,7 @@ class Gap(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="gap"):
 
 
 Tick = Trade | Quote | BarTick
-Event = Trade | Quote | BarTick | Gap
+Event = Trade | Quote | BarTick | Amendment | Gap
 
 _SECOND = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d", re.ASCII)
 _REST = re.compile(r"(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII)

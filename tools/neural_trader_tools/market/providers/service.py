@@ -59,6 +59,9 @@ class RestService:
         breaker: Of this provider.
         budget: Of this provider.
         on_change: Called after each answer and failure: what stands may be written down.
+        accept: The media types that are asked for.
+        transport: Where connections are made otherwise than httpx makes them.
+        unreachable_advice: What to do where nothing answers; by default, to look at the address's setting.
     """
 
     def __init__(
@@ -72,6 +75,9 @@ class RestService:
         breaker: CircuitBreaker,
         budget: RateBudget,
         on_change: Callable[[], Awaitable[None]] | None = None,
+        accept: str = "application/json",
+        transport: httpx.AsyncBaseTransport | None = None,
+        unreachable_advice: str = "",
     ) -> None:
         self.breaker = breaker
         self.budget = budget
@@ -81,8 +87,12 @@ class RestService:
         self._key_advice = key_advice
         self._on_change = on_change
         self._host = urlsplit(settings.url).hostname or ""
+        self._unreachable_advice = (
+            unreachable_advice or f"look at this machine's network, and at the setting {name}_url"
+        )
         self._client = httpx.AsyncClient(
-            headers={**headers, "Accept": "application/json"},
+            headers={**headers, "Accept": accept},
+            transport=transport,
             timeout=settings.request_timeout_s,
             follow_redirects=False,  # a key goes where the settings say and nowhere else
             # TLS is not spoken on this machine: a context that trusts nobody saves reading the authorities.
@@ -107,6 +117,18 @@ class RestService:
             NetworkError: it cannot be reached or fails, after every attempt; or its circuit is open.
             DataError: it answers with something else than documented, or refuses the request.
         """
+        return await self.read(path, params, lambda body: self._decoded(body, kind))
+
+    async def read(
+        self, path: str, params: Mapping[str, str] | None, decode: Callable[[bytes], Kind]
+    ) -> Answer[Kind]:
+        """Reads one document of any kind; see `get`.
+
+        Args:
+            path: Below the service's address, already quoted.
+            params: Of the query; None where the path holds it.
+            decode: Makes something of the body; what it raises is the document's fault.
+        """
         settings = self._settings
         try:
             async for attempt in stamina.retry_context(
@@ -118,12 +140,14 @@ class RestService:
                 wait_jitter=settings.retry_wait_s,
             ):
                 with attempt:
-                    return await self._attempt(path, params, kind)
+                    return await self._attempt(path, params, decode)
         except _PassingError as failure:
             raise failure.error from None
         raise AssertionError("stamina ends with a result or an error")
 
-    async def _attempt(self, path: str, params: Mapping[str, str], kind: type[Kind]) -> Answer[Kind]:
+    async def _attempt(
+        self, path: str, params: Mapping[str, str] | None, decode: Callable[[bytes], Kind]
+    ) -> Answer[Kind]:
         self.breaker.admit()
         try:
             await self.budget.take()
@@ -132,7 +156,7 @@ class RestService:
             raise
         try:
             body = await self._body(path, params)
-            answer = self._decoded(body, kind)
+            answer = Answer(decode(body), hashlib.sha256(body).hexdigest())
         except _PassingError as failure:
             if failure.blames_provider:
                 self.breaker.failed(failure.error.code)
@@ -151,7 +175,7 @@ class RestService:
         await self._changed()
         return answer
 
-    async def _body(self, path: str, params: Mapping[str, str]) -> bytes:
+    async def _body(self, path: str, params: Mapping[str, str] | None) -> bytes:
         """Returns the body of a 200, within the deadline and the bound."""
         deadline_s = self._settings.request_timeout_s
         try:
@@ -159,7 +183,7 @@ class RestService:
                 async with self._client.stream("GET", self._settings.url + path, params=params) as response:
                     self.budget.observe(response.status_code, response.headers)
                     if response.status_code != 200:
-                        self._refuse(response.status_code, await self._start_of(response))
+                        self.refuse(response.status_code, await self._start_of(response))
                     return await self._whole(response)
         except (TimeoutError, httpx.TimeoutException):
             self._pass("provider_timeout", f"took longer than {deadline_s:g} s to answer", "try again later")
@@ -167,7 +191,7 @@ class RestService:
             self._pass(
                 "provider_unreachable",
                 f"cannot be reached at {self._host} ({self._said(str(error))})",
-                f"look at this machine's network, and at the setting {self._name}_url",
+                self._unreachable_advice,
             )
         except httpx.HTTPError as error:
             self._pass(
@@ -194,6 +218,8 @@ class RestService:
         return bytes(body)
 
     async def _start_of(self, response: httpx.Response) -> str:
+        if "location" in response.headers:
+            return self._said(f"to {response.headers['location']}")
         body = bytearray()
         async for piece in response.aiter_bytes(4096):
             body += piece
@@ -205,7 +231,7 @@ class RestService:
             return self._said(body.decode("utf-8", "replace"))
         return self._said(str(said.get("message") or said.get("error") or said))
 
-    def _refuse(self, status: int, said: str) -> NoReturn:
+    def refuse(self, status: int, said: str) -> NoReturn:
         """Raises what a status other than 200 means."""
         why = f"{status}{f': {said}' if said else ''}"
         if status == 401:
@@ -230,7 +256,7 @@ class RestService:
         if 300 <= status < 400 or status < 200:
             raise DataError(
                 "provider_redirects",
-                f"{self._name} answered {status}: a key is not sent anywhere else",
+                f"{self._name} answered {why}: a key is not sent anywhere else",
                 f"correct the setting {self._name}_url",
             )
         raise DataError(
@@ -239,9 +265,9 @@ class RestService:
             "check the symbols, the interval and the range",
         )
 
-    def _decoded(self, body: bytes, kind: type[Kind]) -> Answer[Kind]:
+    def _decoded(self, body: bytes, kind: type[Kind]) -> Kind:
         try:
-            value = msgspec.json.decode(body, type=kind)
+            return msgspec.json.decode(body, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             failure = DataError(
                 "provider_answer_malformed",
@@ -250,7 +276,6 @@ class RestService:
                 "try again; if it stays so, look whether a proxy answers in its place",
             )
             raise _PassingError(failure) from None
-        return Answer(value, hashlib.sha256(body).hexdigest())
 
     def _pass(self, code: str, what: str, next_step: str) -> NoReturn:
         raise _PassingError(NetworkError(code, f"{self._name} {what}", next_step)) from None

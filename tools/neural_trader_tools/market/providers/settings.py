@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from neural_trader_governance.addresses import Address
+from neural_trader_governance.addresses import Address, SocketAddress
 
 MEBIBYTE = 1 << 20
 
@@ -31,19 +31,38 @@ class ServiceSettings(BaseModel):
     body_bytes_max: int = Field(default=64 * MEBIBYTE, ge=1024, le=1024 * MEBIBYTE)
 
 
-class AlpacaSettings(ServiceSettings):
+class StreamSettings(ServiceSettings):
+    """How one service is listened to.
+
+    Attributes:
+        stream_url: Of its websockets, or of a mirror's or a test server's.
+        connect_timeout_s: For the connection and each step of signing in and subscribing.
+        ping_interval_s: The connection counts as broken when a ping is not answered for as long again.
+        frame_bytes_max: A longer message ends the connection, unread.
+    """
+
+    stream_url: SocketAddress
+    connect_timeout_s: float = Field(default=10.0, ge=0.05, le=120)
+    ping_interval_s: float = Field(default=10.0, ge=0.05, le=600)
+    frame_bytes_max: int = Field(default=16 * MEBIBYTE, ge=1024, le=1024 * MEBIBYTE)
+
+
+class AlpacaSettings(StreamSettings):
     """Alpaca's market data: https://docs.alpaca.markets/docs/about-market-data-api."""
 
     url: Address = "https://data.alpaca.markets"
+    stream_url: SocketAddress = "wss://stream.data.alpaca.markets"
+    encoding: Literal["msgpack", "json"] = "msgpack"
     requests_per_minute: int = Field(default=200, ge=0, le=1_000_000)
     key_id: SecretStr | None = None
     secret_key: SecretStr | None = None
     feed: Literal["sip", "iex", "otc", "boats"] = "sip"
 
 
-class MassiveSettings(ServiceSettings):
+class MassiveSettings(StreamSettings):
     """Massive, formerly Polygon: https://massive.com/docs/rest."""
 
     url: Address = "https://api.massive.com"
+    stream_url: SocketAddress = "wss://socket.massive.com"
     requests_per_minute: int = Field(default=5, ge=0, le=1_000_000, description="The free plan's")
     api_key: SecretStr | None = None
