@@ -59,9 +59,10 @@ async def test_an_agent_learns_that_trying_more_makes_its_best_less_believable(
         codes = {warning.partition(":")[0] for warning in swept["warnings"]}
         assert {"in_sample", "survivorship"} <= codes
         again = await finished(
-            client, "backtest_start", **ASKED, params=best["params"], seed=best["seed"], commission_bps=5
-        )
-        # the same trial as the sweep's row: it is not counted twice, and comes to the same
+            client, "backtest_start", symbols=["AAPL"], source=f"# the one I believe in\n{RULE}",
+            params={name: float(value) for name, value in best["params"].items()}, commission_bps=5,
+        )  # fmt: skip
+        # the same trial as the sweep's row, in other words: it is not counted twice, and comes to the same
         assert again["metrics"]["trials"] == 26
         for name in ("sharpe_ratio", "return_total", "max_drawdown"):
             assert again["metrics"][name] == pytest.approx(best["metrics"][name], rel=1e-9)
@@ -75,6 +76,12 @@ async def test_an_agent_learns_that_trying_more_makes_its_best_less_believable(
         assert ranked[first["run_id"]]["deflated_sharpe_ratio"] < alone
     verified = json.loads(command("backtest", "verify", again["run_id"], "--json").stdout)
     assert (verified["identical"], verified["digest_recomputed"]) == (True, again["digest"])
+    # another process, a person, a default that is given: the agent's first trial, and the count goes on
+    (tmp_path / "mine.py").write_text(RULE)
+    for param, trials in (("fast=20", 26), ("fast=21", 27)):
+        asked = ("backtest", "run", str(tmp_path / "mine.py"), "--symbol", "AAPL", "--commission-bps", "5")
+        told = json.loads(command(*asked, "--param", param, "--json").stdout)
+        assert told["metrics"]["trials"] == trials
     page = tmp_path / "sheet.html"
     command("backtest", "report", again["run_id"], "--out", str(page), "--json")
     text = page.read_text()

@@ -104,7 +104,7 @@ def _read(backtests: Backtests, record: BacktestRecord, warnings: list[str]) -> 
         warnings.append(f"no_prices: {record.run_id}: {error.code}; it is not compared with buy and hold.")
         prices = []
     times, equity = read_equity(backtests.equity(record))
-    others, violations = backtests.known_of(record.request)
+    others, violations = backtests.known_of(record)
     return Run(record, times, equity, others, violations, prices)
 
 

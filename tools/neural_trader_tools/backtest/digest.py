@@ -18,17 +18,6 @@ from neural_trader_tools.backtest.settings import BacktestRequest
 from neural_trader_tools.engine.orders import ENGINE_VERSION
 
 
-def config_digest(request: BacktestRequest) -> str:
-    """Returns the SHA-256 of what was tried: code, parameters, settings, symbols, period, seed; no prices.
-
-    The trial ledger counts each of these once, whichever engine tried it and in whatever convention it was
-    told; each is named as by the first engine.
-    """
-    settings = request.settings.model_copy(update={"convention": "default"})
-    request = request.model_copy(update={"settings": settings})
-    return _sha256_json({**_inputs(request, "1"), "start": str(request.start), "end": str(request.end)})
-
-
 def run_digest(
     request: BacktestRequest, prices: Sequence[Prices], replay: Replay, engine: str = ENGINE_VERSION
 ) -> str:

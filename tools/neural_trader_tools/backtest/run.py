@@ -17,9 +17,11 @@ from neural_trader_governance.errors import InputError, NeuralTraderError
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_sandbox.port import Sandbox
 from neural_trader_tools.artifacts import Artifacts
-from neural_trader_tools.backtest.ledger import OPEN_STATES, BacktestRecord, Handles, RunLedger, data_key
+from neural_trader_tools.backtest.configuration import data_digest, trial_of
+from neural_trader_tools.backtest.ledger import OPEN_STATES, BacktestRecord, Handles, RunLedger
 from neural_trader_tools.backtest.settings import BacktestRequest
 from neural_trader_tools.backtest.sweeps.service import Sweeps
+from neural_trader_tools.backtest.trials import data_key
 from neural_trader_tools.engine.orders import ENGINE_VERSION
 from neural_trader_tools.strategies.outline import check_parameters
 from neural_trader_tools.strategies.registry import StrategyRegistry, check_source
@@ -256,14 +258,13 @@ class Backtests:
         """Returns the trades of a completed run, one a row; raises as `equity` does."""
         return self._artifacts.get(_handles(record).trades)
 
-    def known_of(self, request: BacktestRequest) -> tuple[list[float | None], int | None]:
-        """Returns the Sharpe ratios of all other trials on some of its data, and what checks of it found."""
-        from neural_trader_tools.backtest.digest import config_digest
-
+    def known_of(self, record: BacktestRecord) -> tuple[list[float | None], int | None]:
+        """Returns the Sharpe ratios of all other trials on some of a run's data, and what checks found."""
+        request = record.request
         key = data_key(request.symbols, request.interval, request.start, request.end)
-        return self._ledger.trial_sharpes(key, config_digest(request)), self._ledger.look_ahead(
-            request.source
-        )
+        run_id = "" if record.trial else record.run_id
+        others = self._ledger.trials.sharpes(key, excluding=record.trial, run_id=run_id)
+        return others, self._ledger.look_ahead(request.source)
 
     def note_check(self, source: str, violations: int) -> None:
         """Remembers that some code was tested for look-ahead; its runs say what was found."""
@@ -338,18 +339,15 @@ class Backtests:
 
     def _conclude(self, record: BacktestRecord, simulation: "Simulation") -> BacktestRecord:
         from neural_trader_tools.backtest.cautions import LOOK_AHEAD, UNCHECKED
-        from neural_trader_tools.backtest.digest import config_digest
         from neural_trader_tools.backtest.records import keep
 
         request = record.request
-        others = self._ledger.add_trial(
-            data_key(request.symbols, request.interval, request.start, request.end),
-            config_digest(request),
-            simulation.sharpe_per_bar,
-            record,
-            self._clock.now(),
-        )
-        metrics, warnings = simulation.metrics(others)
+        key = data_key(request.symbols, request.interval, request.start, request.end)
+        data = data_digest([symbol.prices.digest() for symbol in simulation.replay.symbols])
+        trial = trial_of(request, data, simulation.sharpe_per_bar)
+        # counted before anybody can see what it came to
+        [name] = self._ledger.trials.add(key, [trial], record.run_id, record.agent, self._clock.now())
+        metrics, warnings = simulation.metrics(self._ledger.trials.sharpes(key, excluding=name))
         checked = self._ledger.look_ahead(request.source)
         if checked is None:
             warnings.append(UNCHECKED)
@@ -362,6 +360,7 @@ class Backtests:
                 "progress": 1.0,
                 "bars": len(replay.times),
                 "digest": simulation.digest,
+                "trial": name,
                 "engine": ENGINE_VERSION,
                 "metrics": metrics.model_dump(),
                 "warnings": tuple(warnings),

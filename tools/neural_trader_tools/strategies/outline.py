@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ class Outline:
         suspicions: Lines that may look into the future, the worst first.
         has_on_bars: Whether a class defines `on_bars`, which decides on many symbols, and none `on_bar`.
         kinds: The kind of each parameter that states one: int, float, bool or str.
+        defaults: The default of each parameter that has a literal one.
     """
 
     signals: int | None
@@ -43,6 +45,7 @@ class Outline:
     suspicions: tuple[Suspicion, ...]
     has_on_bars: bool = False
     kinds: Mapping[str, str] = field(default_factory=dict[str, str])
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def read_outline(source: str) -> Outline:
@@ -63,25 +66,27 @@ def read_outline(source: str) -> Outline:
     rules = (find_rules(tree) if assigns_features(tree) else []) or find_events(tree)
     parameters: frozenset[str] | None = None
     kinds: dict[str, str] = {}
+    defaults: dict[str, Any] = {}
     if rules and not functions and not defined:
         parameters = frozenset(argument.arg for argument in rules[-1].args.kwonlyargs)
-        kinds = _kinds(rules[-1].args)
+        kinds, defaults = _kinds(rules[-1].args), _literals(_defaults(rules[-1].args))
     elif functions and not strategies and not rules:
         arguments = functions[-1].args
         if arguments.kwarg is None:
             named = [*arguments.posonlyargs, *arguments.args][1:] + arguments.kwonlyargs
             parameters = frozenset(argument.arg for argument in named)
-            kinds = _kinds(arguments)
+            kinds, defaults = _kinds(arguments), _literals(_defaults(arguments))
     elif len(defined) == 1 and len(strategies) == 1 and len(strategies[0].bases) == 1 and not functions:
         stated = {
-            node.target.id: _name(node.annotation)
+            node.target.id: node
             for node in strategies[0].body
             if isinstance(node, ast.AnnAssign)
             and isinstance(node.target, ast.Name)
             and node.target.id[0] != "_"
         }
         parameters = frozenset(stated)
-        kinds = {name: kind for name, kind in stated.items() if kind in KINDS}
+        kinds = {name: kind for name, node in stated.items() if (kind := _name(node.annotation)) in KINDS}
+        defaults = _literals({name: node.value for name, node in stated.items()})
     imports: list[tuple[str, int]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -105,6 +110,7 @@ def read_outline(source: str) -> Outline:
         suspicions=find_suspicions(tree),
         has_on_bars={node.name for node in methods} & {"on_bar", "on_bars"} == {"on_bars"},
         kinds=kinds,
+        defaults=defaults,
     )
 
 
@@ -154,19 +160,9 @@ def check_parameters(source: str, params: Mapping[str, Any]) -> None:
 
 def _kinds(arguments: ast.arguments) -> dict[str, str]:
     """Returns the kinds that a function states for its arguments, by annotation or else by default."""
-    placed = [*arguments.posonlyargs, *arguments.args]
-    defaults: dict[str, ast.expr | None] = {argument.arg: None for argument in placed}
-    defaults.update(
-        zip(list(defaults)[len(placed) - len(arguments.defaults) :], arguments.defaults, strict=True)
-    )
-    defaults.update(
-        {
-            argument.arg: given
-            for argument, given in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-        }
-    )
+    defaults = _defaults(arguments)
     found: dict[str, str] = {}
-    for argument in (*placed, *arguments.kwonlyargs):
+    for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
         default = defaults[argument.arg]
         if argument.annotation is not None:
             kind = _name(argument.annotation)
@@ -174,6 +170,30 @@ def _kinds(arguments: ast.arguments) -> dict[str, str]:
             kind = type(default.value).__name__ if isinstance(default, ast.Constant) else ""
         if kind in KINDS:
             found[argument.arg] = kind
+    return found
+
+
+def _defaults(arguments: ast.arguments) -> dict[str, ast.expr | None]:
+    """Returns the default of every argument, None where it has none."""
+    placed = [*arguments.posonlyargs, *arguments.args]
+    found: dict[str, ast.expr | None] = {argument.arg: None for argument in placed}
+    found.update(zip(list(found)[len(placed) - len(arguments.defaults) :], arguments.defaults, strict=True))
+    found.update(
+        {
+            argument.arg: given
+            for argument, given in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+        }
+    )
+    return found
+
+
+def _literals(values: Mapping[str, ast.expr | None]) -> dict[str, Any]:
+    """Returns the values that are written out as they are."""
+    found: dict[str, Any] = {}
+    for name, node in values.items():
+        if node is not None:
+            with suppress(ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+                found[name] = ast.literal_eval(node)
     return found
 
 

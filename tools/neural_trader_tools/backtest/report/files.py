@@ -44,7 +44,7 @@ def read_sheet(backtests: Backtests, record: BacktestRecord) -> Sheet:
         prices = backtests.read_prices(record.request, record)
     except (DataError, InputError):
         prices = []
-    others, _ = backtests.known_of(record.request)
+    others, _ = backtests.known_of(record)
     return Sheet.of(record, equity, trades, prices, others)
 
 

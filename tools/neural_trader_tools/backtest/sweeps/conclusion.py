@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from neural_trader_tools.artifacts import Artifacts
 from neural_trader_tools.backtest.cautions import SURVIVORSHIP, is_long
-from neural_trader_tools.backtest.digest import config_digest
-from neural_trader_tools.backtest.ledger import Handles, RunLedger, data_key
+from neural_trader_tools.backtest.configuration import data_digest, trial_of
+from neural_trader_tools.backtest.ledger import Handles, RunLedger
 from neural_trader_tools.backtest.luck.overfitting import pbo
 from neural_trader_tools.backtest.luck.sharpe import Moments, deflated_sharpe
 from neural_trader_tools.backtest.metrics import bar_returns, sharpe_per_bar
@@ -31,6 +31,7 @@ from neural_trader_tools.backtest.sweeps.shards import Shards, only
 from neural_trader_tools.backtest.sweeps.space import Value
 from neural_trader_tools.backtest.sweeps.splits import Split, fold_edges
 from neural_trader_tools.backtest.sweeps.stress import CostShock, Window
+from neural_trader_tools.backtest.trials import data_key
 
 Floats = NDArray[np.float64]
 BLOCKS = 16
@@ -96,12 +97,21 @@ class SweepResult(BaseModel):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """What a sweep is played on: prices and cells, splits, times of the bars and their number a year."""
+    """What a sweep is played on.
+
+    Attributes:
+        ground: Prices and cells.
+        splits: Of its validation.
+        times: Of the bars, microseconds.
+        periods: Bars a year.
+        data: Digest of the prices.
+    """
 
     ground: Ground
     splits: list[Split]
     times: NDArray[np.int64]
     periods: float
+    data: str
 
 
 async def conclude(
@@ -164,9 +174,12 @@ def _judge(
     if best is None:
         raise RuntimeError("there is no best combination")
     base = combination_request(request.base, found.best_params, int(best["seed"]))
-    digest, sharpe = config_digest(base), best["sharpe_per_bar"]
+    sharpe = best["sharpe_per_bar"]
     key = data_key(base.symbols, base.interval, base.start, base.end)
-    others = ledger.trial_sharpes(key, excluding=digest)
+    [name] = ledger.trials.add(
+        key, [trial_of(base, scene.data, sharpe)], record.run_id, record.agent, record.created_time
+    )  # it is counted already: this says under which name
+    others = ledger.trials.sharpes(key, excluding=name)
     moments = None
     if sharpe is not None and best["skewness"] is not None:
         moments = Moments(int(best["returns"]), sharpe, best["skewness"], best["kurtosis"])
@@ -371,7 +384,8 @@ def scene_of(request: SweepRequest, prices: list[Any], threads: int) -> Scene:
     blocks = BLOCKS if len(times) >= 2 * BLOCKS else 1
     edges = np.array(cell_edges(len(times), splits, blocks), dtype=np.int64)
     ground = Ground(prices, request.base.settings, edges, threads)
-    return Scene(ground, splits, times, periods_per_year(request.base.interval, times))
+    data = data_digest([each.digest() for each in prices])
+    return Scene(ground, splits, times, periods_per_year(request.base.interval, times), data)
 
 
 __all__ = ["Best", "Scene", "SweepResult", "combination_request", "conclude", "measure", "scene_of"]

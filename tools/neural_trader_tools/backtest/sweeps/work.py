@@ -10,9 +10,10 @@ import anyio
 import anyio.to_thread
 
 from neural_trader_governance.terms.clocks import Clock
-from neural_trader_tools.backtest.ledger import RunLedger, Trial, data_key
+from neural_trader_tools.backtest.ledger import RunLedger
 from neural_trader_tools.backtest.sweeps.record import SweepRecord, SweepStore
 from neural_trader_tools.backtest.sweeps.space import Value, seed_of
+from neural_trader_tools.backtest.trials import data_key
 
 if TYPE_CHECKING:
     from neural_trader_tools.backtest.sweeps.conclusion import Scene
@@ -139,7 +140,7 @@ class Work:
             self._progress(self._done)
 
     def _keep(self, first: int, tried: Sequence[dict[str, Value]], outcomes: "Outcomes") -> None:
-        from neural_trader_tools.backtest.digest import config_digest
+        from neural_trader_tools.backtest.configuration import trial_of
         from neural_trader_tools.backtest.sweeps.conclusion import combination_request
         from neural_trader_tools.backtest.sweeps.parts import part_frame
 
@@ -147,14 +148,14 @@ class Work:
         seeds = [seed_of(base.seed, {**base.params, **each}) for each in tried]
         frame = part_frame(first, tried, seeds, outcomes, self._scene.ground, self._scene.periods)
         trials = [
-            Trial(config_digest(combination_request(base, each, seed)), sharpe)
+            trial_of(combination_request(base, each, seed), self._scene.data, sharpe)
             for each, seed, sharpe, fault in zip(
                 tried, seeds, frame["sharpe_per_bar"], outcomes.faults, strict=True
             )
             if fault is None
         ]
         key = data_key(base.symbols, base.interval, base.start, base.end)
-        self._ledger.add_trials(key, trials, run_id, self._record.agent, self._clock.now())
+        self._ledger.trials.add(key, trials, run_id, self._record.agent, self._clock.now())
         self._store.write_part(run_id, first, first + len(tried), frame)
 
     def _objectives(self, first: int, last: int) -> list[float | None]:
