@@ -153,7 +153,7 @@ def _fetch_history(
 
 @app.command("import")
 def import_prices(
-    file: Annotated[Path, typer.Argument(help="CSV or Parquet: time, open, high, low, close, volume.")],
+    file: Annotated[Path, typer.Argument(help="CSV, Parquet or Arrow: time, open, high, low, close, volume.")],
     symbol: Annotated[str, typer.Option(help="Ticker, such as AAPL.")],
     interval: Annotated[str, typer.Option(help="Bar length.")] = "1d",
     name: Annotated[str, typer.Option(help="The instrument's name, if it is new.")] = "",

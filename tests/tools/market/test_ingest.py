@@ -3,17 +3,25 @@
 import csv
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import pyarrow  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import ipc as arrow_ipc  # pyright: ignore[reportMissingTypeStubs]
 
 from neural_trader_governance.errors import InputError, StorageError
 from neural_trader_governance.terms.clocks import SimulatedClock
 from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.market.files import read_price_table
 from neural_trader_tools.market.ingest import import_file
+
+pa: Any = pyarrow
+ipc: Any = arrow_ipc
 
 HEADER = "Date,Open,High,Low,Close,Volume\n"
 GOOD = "2019-01-02,10,11,9,10.5,1000\n2019-01-03,10.5,12,10,11,2000\n2019-01-04,11,11.5,10.5,11,1500\n"
@@ -234,7 +242,86 @@ def test_parquet_with_typed_columns_is_read(archive: Archive, clock: SimulatedCl
     assert archive.bars("ABC")["close"].to_list() == [10.1]
 
 
+ARROW_ROWS = pl.DataFrame(
+    {
+        "time": ["2019-01-02T14:30:00Z", "2019-01-03T14:30:00Z"],
+        **{name: [10.1, 10.3] for name in ("open", "high", "low", "close")},
+        "volume": [5, 7],
+    }
+)
+
+
+def arrow_bytes(frame: pl.DataFrame, how: str = "file") -> bytes:
+    target = BytesIO()
+    (frame.write_ipc if how == "file" else frame.write_ipc_stream)(target)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("how", ["file", "stream"])
+def test_arrow_is_read_as_a_file_and_as_a_stream(
+    archive: Archive, write: Write, clock: SimulatedClock, how: str
+) -> None:
+    report = import_file(archive, write(arrow_bytes(ARROW_ROWS, how), "a.arrow"), "ABC", clock=clock)
+    assert (report.rows_accepted, report.rows_quarantined) == (2, 0)
+    assert archive.bars("ABC")["close"].to_list() == [10.1, 10.3]
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "+05:30", "UTC"])
+def test_arrow_times_keep_their_instant_in_any_zone(
+    archive: Archive, write: Write, clock: SimulatedClock, zone: str
+) -> None:
+    """The night in which New York's clocks go back: 05:30Z and 06:30Z are both 01:30 there."""
+    moments = [datetime(2019, 11, 3, hour, 30, tzinfo=UTC) for hour in (5, 6)]
+    prices = {name: pa.array([10.0, 11.0]) for name in ("open", "high", "low", "close", "volume")}
+    table = pa.table({"Timestamp": pa.array(moments, pa.timestamp("ns", zone)), **prices})
+    target = BytesIO()
+    with ipc.new_file(target, table.schema) as out:
+        out.write_table(table)
+    path = write(target.getvalue(), "prices.feather")
+    import_file(archive, path, "ABC", "1m", time_zone="America/New_York", clock=clock)
+    assert archive.bars("ABC", "1m")["event_time"].to_list() == moments
+
+
+def test_arrow_times_without_a_zone_that_happen_twice_or_never_are_quarantined(
+    archive: Archive, write: Write, clock: SimulatedClock
+) -> None:
+    local = [datetime(2019, 11, 3, 1, 30), datetime(2019, 3, 10, 2, 30), datetime(2019, 3, 10, 3, 30)]  # noqa: DTZ001
+    rows = {"time": local, **dict.fromkeys(("open", "high", "low", "close", "volume"), [1.0] * 3)}
+    path = write(arrow_bytes(pl.DataFrame(rows)), "prices.ipc")
+    report = import_file(archive, path, "ABC", "1m", time_zone="America/New_York", clock=clock)
+    assert [one.line for one in report.quarantined] == [1, 2]
+    assert archive.bars("ABC", "1m")["event_time"].to_list() == [datetime(2019, 3, 10, 7, 30, tzinfo=UTC)]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(how=st.sampled_from(["file", "stream"]), at=st.integers(0, 3000), byte=st.integers(-1, 255))
+def test_an_arrow_file_that_is_cut_or_changed_anywhere_is_refused_or_read_whole(
+    tmp_path_factory: pytest.TempPathFactory, how: str, at: int, byte: int
+) -> None:
+    content = bytearray(arrow_bytes(ARROW_ROWS, how))
+    at %= len(content)
+    if byte < 0:
+        del content[at:]
+    else:
+        content[at] = byte
+    folder = tmp_path_factory.mktemp("arrow")
+    (folder / "a.arrow").write_bytes(content)
+    try:
+        table = read_price_table(folder / "a.arrow")
+    except InputError as error:
+        assert error.code in {"file_malformed", "file_empty", "columns_missing", "columns_ambiguous"}  # noqa: PT017
+        return
+    assert table.cells.height <= 2
+
+
 MALFORMED = {
+    "cut.arrow": (arrow_bytes(ARROW_ROWS)[:-50], "file_malformed"),
+    "cut.arrows": (arrow_bytes(ARROW_ROWS, "stream")[:200], "file_malformed"),
+    "magic.arrow": (b"ARROW1", "file_malformed"),
+    "text.feather": (b"not arrow at all", "file_malformed"),
+    "norows.arrow": (arrow_bytes(ARROW_ROWS.clear()), "file_empty"),
+    "columns.arrow": (arrow_bytes(ARROW_ROWS.rename({"close": "\u6536\u76d8"})), "columns_missing"),
+    "nested.arrow": (arrow_bytes(ARROW_ROWS.with_columns(close=pl.concat_list("close"))), "no_good_rows"),
     "empty.csv": (b"", "file_empty"),
     "header.csv": (HEADER.encode(), "file_empty"),
     "columns.csv": (b"a,b\n1,2\n", "columns_missing"),
@@ -277,7 +364,22 @@ def test_a_missing_file_and_a_folder_are_refused(archive: Archive, tmp_path: Pat
             import_file(archive, path, "ABC")
 
 
-@pytest.mark.parametrize("symbol", ["", "abc", "ÄBC", "A B", "../../X", "A" * 17, "ABC\n", ".."])
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "",
+        "abc",
+        "ÄBC",
+        "\u0410BC",
+        "\uff21\uff22\uff23",
+        "A\u200bB",
+        "A B",
+        "../../X",
+        "A" * 17,
+        "ABC\n",
+        "..",
+    ],
+)
 def test_a_symbol_that_is_none_is_refused(archive: Archive, write: Write, symbol: str) -> None:
     with pytest.raises(InputError, match="invalid_symbol"):
         import_file(archive, write(HEADER + GOOD), symbol)

@@ -206,6 +206,14 @@ def test_a_bar_whose_end_nobody_saw_waits_for_the_next_one(archive: Archive) -> 
     assert window.height == 1
 
 
+def test_a_bar_that_a_source_says_it_knew_early_is_not_shown_before_it_is_over(archive: Archive) -> None:
+    opens = [OPEN + i * MINUTE for i in range(5)]
+    archive.write([minutes("ABC", bars_at(opens, [100.0] * 5, opens))])
+    (bar,) = archive.bars("ABC", "5m").iter_rows(named=True)
+    assert bar["known_time"] == OPEN + 5 * MINUTE
+    assert archive.bars("ABC", "5m", as_of=OPEN + timedelta(seconds=299)).is_empty()
+
+
 @pytest.mark.parametrize("length", ["7m", "5h"])
 def test_odd_intervals_start_anew_at_midnight_where_there_are_no_sessions(
     archive: Archive, length: str

@@ -37,7 +37,7 @@ SHOWN_MAX = 20
 class QuarantinedRow(Term):
     """A row that was not imported."""
 
-    line: int = Field(description="Line in a CSV file, row number from 1 in Parquet")
+    line: int = Field(description="Line in a CSV file, else row number from 1")
     reason: str
 
 
@@ -80,7 +80,7 @@ def import_file(
     licence: str = "unknown: the importer's own file",
     clock: Clock | None = None,
 ) -> ImportReport:
-    """Imports a CSV or Parquet file of bars under one symbol.
+    """Imports a CSV, Parquet or Arrow file of bars under one symbol.
 
     Args:
         archive: Where the bars go.
