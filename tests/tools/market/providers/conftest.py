@@ -9,10 +9,14 @@ from pydantic import SecretStr
 from tests.tools.market.loopback import alpaca as alpaca_service
 from tests.tools.market.loopback import massive as massive_service
 from tests.tools.market.loopback.alpaca import AlpacaLoopback
+from tests.tools.market.loopback.alpaca_stream import AlpacaStreamLoopback
 from tests.tools.market.loopback.massive import MassiveLoopback
+from tests.tools.market.loopback.massive_stream import MassiveStreamLoopback
 
 from neural_trader_tools.market.providers.alpaca import Alpaca
+from neural_trader_tools.market.providers.alpaca_stream import AlpacaStream
 from neural_trader_tools.market.providers.massive import Massive
+from neural_trader_tools.market.providers.massive_stream import MassiveStream
 from neural_trader_tools.market.providers.settings import AlpacaSettings, MassiveSettings
 from neural_trader_tools.market.providers.standing import Standing
 
@@ -104,5 +108,63 @@ def make_massive(massive_api: MassiveLoopback, tmp_path: Path, hand: Hand) -> Ca
             root or tmp_path / "archive", "massive", chosen.requests_per_minute, clock=hand, sleep=hand.sleep
         )
         return Massive(chosen, breaker=standing.breaker, budget=standing.budget, on_change=standing.changed)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def alpaca_stream_server() -> Generator[AlpacaStreamLoopback]:
+    server = AlpacaStreamLoopback()
+    with server.serve():
+        yield server
+
+
+@pytest.fixture(scope="session")
+def massive_stream_server() -> Generator[MassiveStreamLoopback]:
+    server = MassiveStreamLoopback()
+    with server.serve():
+        yield server
+
+
+@pytest.fixture
+def alpaca_live(alpaca_stream_server: AlpacaStreamLoopback) -> AlpacaStreamLoopback:
+    alpaca_stream_server.wait_until(lambda: not alpaca_stream_server.sessions)
+    alpaca_stream_server.reset()
+    return alpaca_stream_server
+
+
+@pytest.fixture
+def massive_live(massive_stream_server: MassiveStreamLoopback) -> MassiveStreamLoopback:
+    massive_stream_server.wait_until(lambda: not massive_stream_server.sessions)
+    massive_stream_server.reset()
+    return massive_stream_server
+
+
+@pytest.fixture
+def make_alpaca_stream(alpaca_live: AlpacaStreamLoopback) -> Callable[..., AlpacaStream]:
+    """Makes an adapter; settings may be said otherwise."""
+
+    def make(**settings: Any) -> AlpacaStream:
+        given: dict[str, Any] = {
+            "stream_url": alpaca_live.url,
+            "key_id": SecretStr(alpaca_service.KEY),
+            "secret_key": SecretStr(alpaca_service.SECRET),
+            "feed": "iex",
+        }
+        return AlpacaStream(AlpacaSettings(**(given | settings)))
+
+    return make
+
+
+@pytest.fixture
+def make_massive_stream(massive_live: MassiveStreamLoopback) -> Callable[..., MassiveStream]:
+    """Makes an adapter; settings may be said otherwise."""
+
+    def make(**settings: Any) -> MassiveStream:
+        given: dict[str, Any] = {
+            "stream_url": massive_live.url,
+            "api_key": SecretStr(massive_service.KEY),
+        }
+        return MassiveStream(MassiveSettings(**(given | settings)))
 
     return make

@@ -73,14 +73,19 @@ def recorded(
     )
 
 
-def recorded_ticks(root: Path, start_ns: int) -> list[Tick]:
+def recorded_ticks(
+    root: Path, start_ns: int, end_ns: int | None = None, symbols: Sequence[str] | None = None
+) -> list[Tick]:
     """Returns the recorded trades, quotes and bars from a time on, in the order of their arrival.
 
-    For `Pipeline.recall` after a restart: some minutes, and as long as the longest bar that is made.
+    For `Pipeline.recall` after a restart: some minutes, and as long as the longest bar that is made. With an
+    end it is for a replay, which makes its own bars: those made here before are left out.
 
     Args:
         root: The folder that `open_journal` and `compact` were given.
         start_ns: First event_time wanted, inclusive.
+        end_ns: End of the event_times wanted, exclusive.
+        symbols: Only these; None means all.
 
     Raises:
         StorageError: files are replaced faster than they can be read.
@@ -88,10 +93,36 @@ def recorded_ticks(root: Path, start_ns: int) -> list[Tick]:
     """
     ticks: list[Tick] = []
     for made in (Trade, Quote, BarTick):
-        rows = recorded(root, KINDS[made], start_ns=start_ns).drop("flags")
+        rows = recorded(root, KINDS[made], start_ns=start_ns, end_ns=end_ns, symbols=symbols)
+        if end_ns is not None and made is BarTick:
+            rows = rows.filter(pl.col("flags").ne_missing("made"))
+        rows = rows.drop("flags")
         rows = rows.with_columns(pl.col("event_time", "known_time").to_physical())
         ticks += [_tick(made, row) for row in rows.iter_rows()]
     return sorted(ticks, key=lambda tick: tick.ts_recv_ns)
+
+
+def recorded_span(root: Path, start_ns: int | None, end_ns: int | None) -> tuple[int, int] | None:
+    """Returns the first and the last event_time of the recorded ticks in a span, None where there are none.
+
+    Args:
+        root: The folder that `open_journal` and `compact` were given.
+        start_ns: First event_time wanted, inclusive; None is the first there is.
+        end_ns: Exclusive; None is after the last.
+
+    Raises:
+        IntegrityError: the manifest does not parse.
+    """
+    time = pl.col("event_time").to_physical()
+    found: list[tuple[int, int]] = []
+    for made in (Trade, Quote, BarTick):
+        for frame in _frames(root, KINDS[made], start_ns, end_ns):
+            wanted = [time >= start_ns] if start_ns is not None else []
+            wanted += [time < end_ns] if end_ns is not None else []
+            row = frame.filter(*wanted).select(time.min().alias("first"), time.max().alias("last")).collect()
+            if row.item(0, "first") is not None:
+                found.append((row.item(0, "first"), row.item(0, "last")))
+    return (min(first for first, _ in found), max(last for _, last in found)) if found else None
 
 
 def _tick(made: type[Trade] | type[Quote] | type[BarTick], row: tuple[Any, ...]) -> Tick:
