@@ -75,6 +75,16 @@ def test_a_trial_that_never_traded_has_the_ratio_zero_and_equal_trials_share_the
     assert overfitting(same, 4).logits == pytest.approx(0.0)  # the middle rank of four equals
 
 
+def test_what_gains_in_one_half_only_what_it_loses_in_the_other_is_overfitting_for_sure() -> None:
+    """Two trials, each the other's opposite, that end where they began: the best seen is the worst unseen."""
+    returns = np.random.default_rng(3).normal(0, 0.01, 160)
+    returns -= returns.mean()
+    found = overfitting(np.column_stack([returns, -returns]))
+    assert (found.splits, found.probability, found.loss_probability) == (12_870, 1.0, 1.0)
+    assert -1.1 < (found.slope or 0.0) < -0.9
+    assert found.logits == pytest.approx(np.log(1 / 2))  # rank 1 of 2: 1/3 against 2/3
+
+
 @pytest.mark.parametrize(
     ("returns", "blocks", "code"),
     [

@@ -41,6 +41,35 @@ def test_the_draws_of_a_seed_are_those_of_arch() -> None:
     np.testing.assert_array_equal(ours, np.array(expected))
 
 
+def test_the_interval_is_the_percentile_interval_of_arch_draw_by_draw() -> None:
+    returns = autoregressive(2, 300, 0.2)
+
+    def ratio(drawn: Any) -> Any:
+        return drawn.mean() / drawn.std(ddof=1) * math.sqrt(252)
+
+    ours = intervals(returns, 252.0, seed=5, draws=300)
+    assert ours is not None
+    theirs: Any = StationaryBootstrap(cast(Any, ours.block_bars), returns, seed=5)
+    np.testing.assert_allclose(
+        ours.sharpe, theirs.conf_int(ratio, 300, method="percentile").ravel(), rtol=1e-9
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("memory", "least"), [(-0.2, 0.92), (0.0, 0.91), (0.3, 0.89), (0.6, 0.85)])
+def test_returns_that_remember_are_within_their_interval_about_as_often_as_it_says(
+    memory: float, least: float
+) -> None:
+    """AR(1): mean m / (1 - a), deviation s / sqrt(1 - a^2). What is missing to 95 % shrinks with the bars."""
+    true = 0.0005 / (1 - memory) / (0.01 / math.sqrt(1 - memory**2)) * math.sqrt(252)
+    hits = 0
+    for seed in range(500):
+        found = intervals(autoregressive(seed, 1500, memory)[500:], 252.0, seed=seed, draws=500)
+        assert found is not None
+        hits += found.sharpe[0] <= true <= found.sharpe[1]
+    assert least <= hits / 500 <= 0.98
+
+
 def test_an_interval_is_the_same_for_the_same_seed_and_surrounds_the_estimate() -> None:
     returns = autoregressive(1, 750, 0.1)
     first, again, other = (intervals(returns, 252.0, seed=seed) for seed in (1, 1, 2))

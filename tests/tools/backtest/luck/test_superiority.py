@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from arch.bootstrap import SPA, StepM
+from arch.bootstrap import SPA, StationaryBootstrap, StepM
 
 from neural_trader_governance.errors import InputError
 from neural_trader_tools.backtest.luck.superiority import long_run_variance, superiority
@@ -43,6 +43,50 @@ def test_the_long_run_variance_is_that_of_arch() -> None:
     theirs: Any = SPA(np.zeros(len(excess)), -excess, block_size=6, reps=100, seed=1)
     theirs.compute()
     np.testing.assert_allclose(long_run_variance(excess, 6.0), theirs._loss_diff_var, rtol=1e-10)
+
+
+def by_hand(excess: Any, block: float, draws: int, seed: int) -> dict[str, float]:
+    """Hansen (2005) and White (2000) as they are written, one resample and one strategy after the other."""
+    count, strategies_ = excess.shape
+    means = [sum(column) / count for column in excess.T.tolist()]
+    stays, deviations = 1 - 1 / block, list[float]()
+    for column in range(
+        strategies_
+    ):  # Hansen's w^2: autocovariances by the chance that a block spans the lag
+        moved = excess[:, column] - means[column]
+        variance = float(moved @ moved) / count
+        for lag in range(1, count):
+            weight = (count - lag) / count * stays**lag + lag / count * stays ** (count - lag)
+            variance += 2 * weight * float(moved[lag:] @ moved[:-lag]) / count
+        deviations.append(variance**0.5)
+    observed = max(0.0, *(count**0.5 * mean / w for mean, w in zip(means, deviations, strict=True)))
+    bound = (2 * np.log(np.log(count))) ** 0.5
+    centres = {
+        "spa_lower": [max(mean, 0.0) for mean in means],
+        "spa": [m if count**0.5 * m / w >= -bound else 0.0 for m, w in zip(means, deviations, strict=True)],
+        "spa_upper": means,
+    }
+    reached = dict.fromkeys([*centres, "reality_check"], 0)
+    resamples = StationaryBootstrap(block, np.arange(count), seed=seed).bootstrap(draws)
+    for (places,), _ in cast(Any, resamples):
+        drawn = [float(excess[places, column].mean()) for column in range(strategies_)]
+        for name, centre in centres.items():
+            scaled = [count**0.5 * (d - c) / w for d, c, w in zip(drawn, centre, deviations, strict=True)]
+            reached[name] += observed <= 0 or max(0.0, *scaled) >= observed
+        gains = [d - m for d, m in zip(drawn, means, strict=True)]
+        reached["reality_check"] += max(means) <= 0 or max(0.0, *gains) >= max(means)
+    return {name: (1 + found) / (1 + draws) for name, found in reached.items()}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_studentised_p_values_are_those_of_the_papers_by_hand(seed: int) -> None:
+    """arch does not divide by the standard errors, so its figures cannot say this."""
+    excess = strategies(seed, 0.0006, 0.0011, -0.004, -0.0003, bars=150) * np.array([1.0, 1.0, 1.0, 6.0])
+    ours = superiority(excess, seed=seed, draws=200, block_bars=4.0)
+    assert ours is not None
+    expected = by_hand(excess, 4.0, 200, seed)
+    assert {name: getattr(ours, name) for name in expected} == pytest.approx(expected, rel=1e-12)
+    assert 0.01 < ours.spa < 0.9
 
 
 def test_studentising_keeps_a_wild_strategy_from_hiding_a_good_one() -> None:
