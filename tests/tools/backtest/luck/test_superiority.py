@@ -67,8 +67,8 @@ def by_hand(excess: Any, block: float, draws: int, seed: int) -> dict[str, float
         "spa_upper": means,
     }
     reached = dict.fromkeys([*centres, "reality_check"], 0)
-    resamples = StationaryBootstrap(block, np.arange(count), seed=seed).bootstrap(draws)
-    for (places,), _ in cast(Any, resamples):
+    resamples: Any = StationaryBootstrap(cast(Any, block), np.arange(count), seed=seed)
+    for (places,), _ in resamples.bootstrap(draws):
         drawn = [float(excess[places, column].mean()) for column in range(strategies_)]
         for name, centre in centres.items():
             scaled = [count**0.5 * (d - c) / w for d, c, w in zip(drawn, centre, deviations, strict=True)]
