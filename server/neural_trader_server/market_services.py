@@ -12,7 +12,9 @@ from neural_trader_governance.redaction import remember
 if TYPE_CHECKING:
     from neural_trader_server.settings import Settings
     from neural_trader_tools.market.providers.port import HistoryProvider
+    from neural_trader_tools.market.providers.settings import AlpacaSettings, MassiveSettings
     from neural_trader_tools.market.providers.standing import Standing
+    from neural_trader_tools.market.providers.stream import StreamProvider
 
 SERVICES = ("alpaca", "massive")
 KEYRING_SERVICE = "neural-trader"
@@ -35,23 +37,71 @@ def open_provider(
     """
     from neural_trader_tools.market.providers.alpaca import Alpaca
     from neural_trader_tools.market.providers.massive import Massive
-    from neural_trader_tools.market.providers.settings import AlpacaSettings, MassiveSettings
+    from neural_trader_tools.market.providers.settings import AlpacaSettings
     from neural_trader_tools.market.providers.standing import Standing
+
+    chosen = service_settings(name, settings, config)
+    standing = Standing(archive_root, name, chosen.requests_per_minute)
+    breaker, budget, changed = standing.breaker, standing.budget, standing.changed
+    if isinstance(chosen, AlpacaSettings):
+        return Alpaca(chosen, breaker=breaker, budget=budget, on_change=changed), standing
+    return Massive(chosen, breaker=breaker, budget=budget, on_change=changed), standing
+
+
+def open_stream(
+    name: str, settings: "Settings", config: Path, archive_root: Path
+) -> "tuple[StreamProvider, Standing]":
+    """Returns a provider's live stream, and how it stands: apart from its history, which another host serves.
+
+    Args:
+        name: One of `SERVICES`.
+        settings: Of the home.
+        config: The home's config.toml, for messages.
+        archive_root: The archive's folder.
+
+    Raises:
+        InputError: there is no such service.
+        ConfigurationError: a setting is not valid.
+    """
+    from neural_trader_tools.market.providers.alpaca_stream import AlpacaStream
+    from neural_trader_tools.market.providers.massive_stream import MassiveStream
+    from neural_trader_tools.market.providers.settings import AlpacaSettings
+    from neural_trader_tools.market.providers.standing import Standing
+
+    chosen = service_settings(name, settings, config)
+    standing = Standing(archive_root, f"{name}-stream", 0)
+    if isinstance(chosen, AlpacaSettings):
+        return AlpacaStream(chosen), standing
+    return MassiveStream(chosen), standing
+
+
+def service_settings(name: str, settings: "Settings", config: Path) -> "AlpacaSettings | MassiveSettings":
+    """Returns what the adapters of a service must know, its key included where there is one.
+
+    Args:
+        name: One of `SERVICES`.
+        settings: Of the home.
+        config: The home's config.toml, for messages.
+
+    Raises:
+        InputError: there is no such service.
+        ConfigurationError: a setting is not valid.
+    """
+    from neural_trader_tools.market.providers.settings import AlpacaSettings, MassiveSettings
 
     if name not in SERVICES:
         raise InputError(
             "unknown_provider", f"{name!r:.40} is no provider", f"use one of {', '.join(SERVICES)}"
         )
-    names = ("url", "requests_per_minute", *(("feed",) if name == "alpaca" else ()))
+    names = ("url", "stream_url", "requests_per_minute", *(("feed",) if name == "alpaca" else ()))
     given: dict[str, Any] = {each: getattr(settings, f"{name}_{each}") for each in names}
     try:
         if name == "alpaca":
             key = _key(settings.alpaca_key_id, "APCA_API_KEY_ID", "alpaca-key-id")
             secret = _key(settings.alpaca_secret_key, "APCA_API_SECRET_KEY", "alpaca-secret-key")
-            chosen = AlpacaSettings(key_id=key, secret_key=secret, **given)
-        else:
-            key = _key(settings.massive_api_key, "MASSIVE_API_KEY", "massive")
-            chosen = MassiveSettings(api_key=key, **given)
+            return AlpacaSettings(key_id=key, secret_key=secret, **given)
+        key = _key(settings.massive_api_key, "MASSIVE_API_KEY", "massive")
+        return MassiveSettings(api_key=key, **given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         setting = f"{name}_{'.'.join(str(part) for part in first['loc'])}"
@@ -60,11 +110,6 @@ def open_provider(
             f"{setting}: {first['msg']}",
             f"fix NEURAL_TRADER_{setting.upper()} or the line `{setting} = …` in {config}",
         ) from None
-    standing = Standing(archive_root, name, chosen.requests_per_minute)
-    breaker, budget, changed = standing.breaker, standing.budget, standing.changed
-    if isinstance(chosen, AlpacaSettings):
-        return Alpaca(chosen, breaker=breaker, budget=budget, on_change=changed), standing
-    return Massive(chosen, breaker=breaker, budget=budget, on_change=changed), standing
 
 
 def _key(setting: SecretStr | None, variable: str, keyring_name: str) -> SecretStr | None:

@@ -70,7 +70,8 @@ async def examine(services: "Services") -> list[Check]:
         Check("home", True, str(services.home.path)),
     ]
     checks += await _sandbox(services)
-    checks += [_guarded("data", _data, services), _guarded("broker", _broker, services), *_assets()]
+    checks += [_guarded("data", _data, services), *_feeds(services)]
+    checks += [_guarded("broker", _broker, services), *_assets()]
     checks += [_guarded("policy", _policy, services), _guarded("audit", _audit, services)]
     checks.append(_alerts(services))
     checks += [_guarded("people", _people, services), *separation(services.home)]
@@ -99,6 +100,23 @@ def _data(services: "Services") -> Check:
         return Check("data", False, "the archive is empty", "run: neural-trader data fetch sample")
     newest = services.archive.newest_known_time(tradable_only=False)
     return Check("data", True, f"{len(instruments)} instruments, newest known at {newest:%Y-%m-%d %H:%M} UTC")
+
+
+def _feeds(services: "Services") -> list[Check]:
+    """Returns how each feed stands; one that failed, or was killed, is advice: nothing is lost by it."""
+    from neural_trader_tools.market.feed.board import feed_standings
+
+    now = services.clock.now()
+    checks: list[Check] = []
+    for one in feed_standings(services.archive.root):
+        well = one.state == "ended" or (one.is_running(now) and not one.problem)
+        advice = (
+            ""
+            if well
+            else f"see docs/data.md, Live data; start it: neural-trader feed run {one.feed.partition('-')[0]}"
+        )
+        checks.append(Check(f"feed {one.feed}", True, one.said(now), advice))
+    return checks
 
 
 def _broker(services: "Services") -> Check:

@@ -17,6 +17,7 @@ from neural_trader_server.cli import (
     demo,
     doctor,
     features,
+    feed,
     halt,
     identity,
     install,
@@ -67,6 +68,7 @@ app.command()(serve.serve)
 app.command()(install.install)
 app.command()(doctor.doctor)
 app.add_typer(data.app)
+app.add_typer(feed.app)
 app.add_typer(features.app)
 app.add_typer(backtest.app)
 app.add_typer(sandbox.app)

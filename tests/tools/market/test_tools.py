@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neural_trader_governance.errors import DataError, InputError
+from neural_trader_governance.terms.clocks import WallClock
 from neural_trader_tools.artifacts import Artifacts
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.get_bars import market_get_bars
@@ -112,18 +113,18 @@ async def test_wrong_arguments_end_in_an_error_that_says_what_to_do(
         await market_get_bars(sample, artifacts, replay, **arguments)
 
 
-async def test_quotes_carry_their_age_on_the_desks_clock(replay: ReplayClock) -> None:
+async def test_quotes_carry_their_age_on_the_desks_clock(sample: Archive, replay: ReplayClock) -> None:
     replay.set(datetime(2012, 5, 21, 12, tzinfo=UTC))
-    result = await market_get_quotes(replay, symbols=["FB", "AAPL", "FB"])
+    result = await market_get_quotes(replay, sample, WallClock(), symbols=["FB", "AAPL", "FB"])
     assert [quote.symbol for quote in result.quotes] == ["FB", "AAPL"]
     assert result.quotes[0].age_s == 64 * 3600  # from Friday's close to Monday noon
     assert '"last":"38.23"' in result.model_dump_json()
     assert result.quotes[0].bid is None
     with pytest.raises(DataError, match="unknown_symbol"):
-        await market_get_quotes(replay, symbols=["AAPL", "NOPE"])
+        await market_get_quotes(replay, sample, WallClock(), symbols=["AAPL", "NOPE"])
     for symbols in ([], ["AAPL"] * 51):
         with pytest.raises(InputError, match="invalid_symbols"):
-            await market_get_quotes(replay, symbols=symbols)
+            await market_get_quotes(replay, sample, WallClock(), symbols=symbols)
 
 
 @pytest.mark.parametrize(

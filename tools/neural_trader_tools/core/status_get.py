@@ -13,13 +13,14 @@ from neural_trader_governance.meters import Meter
 from neural_trader_governance.policy.activation import ClosedPolicy
 from neural_trader_governance.policy.source import PolicySource
 from neural_trader_governance.store import Store
-from neural_trader_governance.terms.clocks import format_time
+from neural_trader_governance.terms.clocks import Clock, format_time
 from neural_trader_governance.untrusted.readings import Source, expose
 from neural_trader_governance.usage import usd_text
 from neural_trader_memory.memory import Memory
 from neural_trader_tools.brokers.port import Broker
 from neural_trader_tools.core.sandbox_health import SandboxHealth
 from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.market.feed.board import feed_standings
 from neural_trader_tools.market.providers.standing import standings
 from neural_trader_tools.market.replay import ReplayClock
 
@@ -109,6 +110,7 @@ async def status_get(
     memory: Memory,
     caller: Caller,
     meter: Meter,
+    clock: Clock,
 ) -> StatusResult:
     """Show mode (paper or live), market clock, halt, policy, audit head, sandbox layers, memory and data."""
     report = await sandbox.report()
@@ -124,6 +126,7 @@ async def status_get(
                 expose(Source.AGENT, each.reason)
         standing = next((each for each in halts if each.scope == EVERYTHING), None)
         newest = archive.newest_known_time(tradable_only=False)
+        now = clock.now()
         return StatusResult(
             mode=broker.mode,
             broker=broker.name,
@@ -146,7 +149,8 @@ async def status_get(
             data=DataStatus(
                 symbols=len(archive.instruments()),
                 newest=format_time(newest) if newest else None,
-                providers={one.provider: one.said() for one in standings(archive.root)},
+                providers={one.provider: one.said() for one in standings(archive.root)}
+                | {f"feed {one.feed}": one.said(now) for one in feed_standings(archive.root)},
             ),
             usage=_usage(meter, caller),
         )

@@ -1,14 +1,21 @@
-"""The tool `market_get_quotes`."""
+"""The tool `market_get_quotes`: from a live feed where one has a newer price, else from the archive.
 
+A replay clock that was set is the desk's present: no live price is shown then, which would be of its future.
+"""
+
+from datetime import datetime
+from decimal import Decimal
 from typing import Annotated
 
 import anyio.to_thread
 from pydantic import Field
 
-from neural_trader_governance.errors import InputError
-from neural_trader_governance.terms.clocks import UtcTime
-from neural_trader_governance.terms.money import DecimalText
+from neural_trader_governance.errors import DataError, InputError
+from neural_trader_governance.terms.clocks import Clock, UtcTime
+from neural_trader_governance.terms.money import DecimalText, price_tick, round_to_tick
 from neural_trader_governance.terms.term import Term
+from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.market.feed.board import FeedStanding, LastPrice, last_prices, moment_of
 from neural_trader_tools.market.replay import ReplayClock
 
 SYMBOLS_MAX = 50
@@ -35,6 +42,8 @@ class QuotesResult(Term):
 
 async def market_get_quotes(
     clock: ReplayClock,
+    archive: Archive,
+    machine: Clock,
     *,
     symbols: Annotated[list[str], Field(description="1-50 tickers, such as AAPL")],
 ) -> QuotesResult:
@@ -45,12 +54,47 @@ async def market_get_quotes(
         )
 
     def read() -> QuotesResult:
-        now = clock.now()
-        return QuotesResult(clock_time=now, quotes=[_aged(symbol) for symbol in dict.fromkeys(symbols)])
-
-    def _aged(symbol: str) -> AgedQuote:
-        quote = clock.quote(symbol)
-        age_s = (clock.now() - quote.event_time).total_seconds()
-        return AgedQuote(**quote.model_dump(exclude={"known_time"}), age_s=age_s)
+        wanted = list(dict.fromkeys(symbols))
+        live = last_prices(archive.root, wanted) if clock.horizon() is None else {}
+        now = machine.now()
+        quotes = [_newest(clock, now, symbol, live.get(symbol)) for symbol in wanted]
+        return QuotesResult(clock_time=now if live else clock.now(), quotes=quotes)
 
     return await anyio.to_thread.run_sync(read)
+
+
+def _newest(
+    clock: ReplayClock, now: datetime, symbol: str, live: tuple[LastPrice, FeedStanding] | None
+) -> AgedQuote:
+    """Returns the archive's price on the desk's clock, or a live one that is newer, on the machine's.
+
+    Raises:
+        DataError: neither has one.
+    """
+    try:
+        quote = clock.quote(symbol)
+    except DataError:
+        if live is None:
+            raise
+    else:
+        if live is None or quote.event_time >= moment_of(live[0].price_ns):
+            age_s = (clock.now() - quote.event_time).total_seconds()
+            return AgedQuote(**quote.model_dump(exclude={"known_time"}), age_s=age_s)
+    price, standing = live
+    made = moment_of(price.price_ns)
+    return AgedQuote(
+        symbol=symbol,
+        bid=_on_tick(price.bid),
+        ask=_on_tick(price.ask),
+        last=_on_tick(price.price) or Decimal(repr(price.price)),
+        event_time=made,
+        age_s=round((now - made).total_seconds(), 3),
+        source=f"feed {standing.feed}{'' if standing.is_running(now) else ', which is not running'}",
+    )
+
+
+def _on_tick(price: float | None) -> Decimal | None:
+    if price is None:
+        return None
+    exact = Decimal(repr(price))
+    return round_to_tick(exact, price_tick(exact), "nearest")

@@ -74,7 +74,7 @@ class Link:
         """When market data last came."""
         self.connections = 0
         self.problem = ""
-        """Why the last connection ended; empty while one is heard."""
+        """Why the last connection ended; empty while one stands."""
         self._provider = provider
         self._request = request
         self._pipeline = pipeline
@@ -140,7 +140,7 @@ class Link:
                 opened_ns = self._now_ns()
                 self._breaker.succeeded()
                 self.connections += 1
-                self.state = "live"
+                self.state, self.problem = "live", ""
                 self._mute.opened(opened_ns)
                 await self._changed()
                 _log.info("feed_live", provider=self._provider.name, connections=self.connections)
