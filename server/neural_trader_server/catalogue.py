@@ -89,6 +89,7 @@ CATALOGUE = (
     ToolSpec("market_search", "market.search", "market", "Find instruments"),
     ToolSpec("market_get_bars", "market.get_bars", "market", "Price bars"),
     ToolSpec("market_get_quotes", "market.get_quotes", "market", "Latest prices"),
+    ToolSpec("market_get_calendar", "market.get_calendar", "market", "Sessions and actions"),
     ToolSpec("features_search", "features.search", "features", "Find features"),
     ToolSpec("features_compute", "features.compute", "features", "Compute features"),
     ToolSpec("strategy_get_api", "strategies.get_api", "strategy", "Strategy API"),

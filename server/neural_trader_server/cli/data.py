@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 app = group("data", "The market archive: prices with the times at which they could be known.")
 replay = group("replay", "The market's time on the paper desk: it stands until you move it, never backwards.")
 app.add_typer(replay)
+actions = group("actions", "Splits, dividends and symbol changes, each with the time at which it was known.")
+app.add_typer(actions)
 
 
 class AssetClass(StrEnum):
@@ -153,7 +155,9 @@ def _fetch_history(
 
 @app.command("import")
 def import_prices(
-    file: Annotated[Path, typer.Argument(help="CSV, Parquet or Arrow: time, open, high, low, close, volume.")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV, Parquet or Arrow: time, open, high, low, close, volume.")
+    ],
     symbol: Annotated[str, typer.Option(help="Ticker, such as AAPL.")],
     interval: Annotated[str, typer.Option(help="Bar length.")] = "1d",
     name: Annotated[str, typer.Option(help="The instrument's name, if it is new.")] = "",
@@ -263,6 +267,87 @@ def list_data(json_output: Json = False) -> None:
         "Data sets",
         ("id", "source", "licence"),
         ((row["dataset_id"], row["source"], row["licence"]) for row in result["datasets"]),
+    )
+
+
+@actions.command("import")
+def import_corporate_actions(
+    file: Annotated[
+        Path, typer.Argument(help="CSV, Parquet or Arrow: symbol, date, kind, value and perhaps known_time.")
+    ],
+    time_zone: Annotated[str, typer.Option(help="Zone in which a date starts.")] = "America/New_York",
+    source: Annotated[str, typer.Option(help="Where the file came from.")] = "",
+    licence: Annotated[str, typer.Option(help="Its terms.")] = "unknown: the importer's own file",
+    json_output: Json = False,
+) -> None:
+    """Import corporate actions: split (2 for 2:1), dividend (cash per share), rename (value: the new symbol).
+
+    Example line: FB,2022-06-09,rename,META
+    """
+    from neural_trader_tools.market.actions import import_actions
+
+    async def run(services: "Services") -> dict[str, Any]:
+        def work() -> dict[str, Any]:
+            report = import_actions(
+                services.archive,
+                file,
+                time_zone=time_zone,
+                source=source,
+                licence=licence,
+                clock=services.clock,
+            )
+            document = report.model_dump(mode="json")
+            kept = ("symbols", "file_name", "rows_new", "rows_revised", "rows_quarantined")
+            _on_record(services, {name: document[name] for name in kept}, None)
+            return document
+
+        return await anyio.to_thread.run_sync(work)
+
+    report = with_desk(run)
+    if json_output:
+        emit(report)
+        return
+    names = ("rows_read", "rows_new", "rows_revised", "rows_unchanged", "rows_quarantined", "duplicates")
+    show_table(
+        f"{report['file_name']}: {', '.join(report['symbols'])}",
+        ("read", "new", "revised", "unchanged", "refused", "duplicates"),
+        [tuple(report[name] for name in names)],
+    )
+    if report["quarantined"]:
+        show_table(
+            f"Refused rows, all of them in the archive's {report['quarantine_file']}",
+            ("line", "reason"),
+            ((row["line"], row["reason"]) for row in report["quarantined"]),
+        )
+
+
+@actions.command("list")
+def list_actions(
+    symbol: Annotated[str, typer.Argument(help="Ticker, old or new.")],
+    as_of: Annotated[str, typer.Option(help="What was known then; everything where it is left out.")] = "",
+    json_output: Json = False,
+) -> None:
+    """Show the splits, dividends and symbol changes of one symbol, upcoming ones too."""
+
+    async def run(services: "Services") -> dict[str, Any]:
+        def read() -> dict[str, Any]:
+            from neural_trader_tools.market.get_calendar import corporate_actions
+
+            found = corporate_actions(services.archive, symbol, parse_time(as_of) if as_of else None)
+            return {"symbol": symbol, "actions": [one.model_dump(mode="json") for one in found]}
+
+        from neural_trader_governance.terms.clocks import parse_time
+
+        return await anyio.to_thread.run_sync(read)
+
+    result = with_desk(run)
+    if json_output:
+        emit(result)
+        return
+    show_table(
+        symbol,
+        ("date from", "kind", "value", "known"),
+        ((row["event_time"], row["kind"], row["value"], row["known_time"]) for row in result["actions"]),
     )
 
 

@@ -13,7 +13,7 @@ a process killed in between leaves the archive as it was, and the next import sw
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,8 +29,8 @@ from neural_trader_tools.market.batches import Batch, Written, merged_listing
 from neural_trader_tools.market.durable import exclusive
 from neural_trader_tools.market.manifest import DataSet, Listing, ManifestFile
 from neural_trader_tools.market.parquet import ParquetFolder
-from neural_trader_tools.market.renames import Rename
-from neural_trader_tools.market.resampling import derivable
+from neural_trader_tools.market.renames import ActionCounts, Rename, in_force, merged_renames
+from neural_trader_tools.market.resampling import Span, derivable
 from neural_trader_tools.market.sessions import SessionBook
 from neural_trader_tools.market.views import View
 
@@ -38,10 +38,10 @@ from neural_trader_tools.market.views import View
 class ListedInstrument(Instrument):
     """An instrument of the archive, with the span and the intervals of its bars."""
 
-    first: UtcTime | None = Field(default=None, description="event_time of its oldest bar")
-    last: UtcTime | None = Field(default=None, description="event_time of its newest bar")
-    intervals: tuple[str, ...] = Field(default=(), description="Stored")
-    derived: tuple[str, ...] = Field(default=(), description="Made of them when read; other multiples too")
+    first: UtcTime | None = Field(default=None, description="Oldest bar")
+    last: UtcTime | None = Field(default=None, description="Newest bar")
+    intervals: tuple[str, ...] = ()
+    derived: tuple[str, ...] = Field(default=(), description="Made of those when read")
 
 
 class Archive:
@@ -92,22 +92,29 @@ class Archive:
         start, end, as_of = (to_utc(moment) if moment else None for moment in (start, end, as_of))
         return _retried(lambda: self._view(symbol, as_of).bars(interval, start, end, adjust))
 
-    def actions(self, symbol: str, as_of: datetime | None = None) -> pl.DataFrame:
+    def actions(self, symbol: str, as_of: datetime | None = None, *, upcoming: bool = False) -> pl.DataFrame:
         """Returns the splits and dividends known at `as_of`: `event_time, known_time, kind, value`.
 
-        `event_time` is the start of the ex-date in the exchange's time zone.
+        `event_time` is the start of the ex-date in the exchange's time zone. Those whose ex-date is still to
+        come at `as_of` (at the archive's clock where it is None) are left out unless `upcoming`.
 
         Raises:
             DataError: unknown symbol.
         """
         as_of = to_utc(as_of) if as_of else None
-        return _retried(lambda: self._view(symbol, as_of).actions())
+        return _retried(lambda: self._view(symbol, as_of).actions(upcoming=upcoming))
 
-    def renames(self, symbol: str, as_of: datetime | None = None) -> list[Rename]:
-        """Returns the symbol changes in force at `as_of` that lead to a symbol or away from it, by time."""
-        as_of = to_utc(as_of) if as_of else None
-        found = [one for one in self._manifest.read().renames_of(symbol) if one.in_force(as_of)]
-        return sorted(found, key=lambda one: one.event_time)
+    def renames(self, symbol: str, as_of: datetime | None = None, *, upcoming: bool = False) -> list[Rename]:
+        """Returns the symbol changes known at `as_of` that lead to a symbol or away from it, by time.
+
+        Those still to come are left out unless `upcoming`.
+        """
+        as_of = to_utc(as_of) if as_of else self._clock.now()
+        return in_force(self._manifest.read().renames_of(symbol), as_of, upcoming=upcoming)
+
+    def sessions(self, calendar: str, first: date, last: date) -> pl.DataFrame:
+        """Returns an exchange's sessions; see `SessionBook.sessions`."""
+        return self._book.sessions(calendar, first, last)
 
     def last_bar(self, symbol: str, as_of: datetime, interval: str = "1d") -> Bar | None:
         """Returns the newest raw (unadjusted) bar known at `as_of`, or None where none was known.
@@ -145,6 +152,14 @@ class Archive:
             DataError: unknown symbol or interval.
         """
         return _retried(lambda: self._view(symbol, None).dataset(interval))
+
+    def spans(self, symbol: str) -> list[Span]:
+        """Returns how far each stored interval of a symbol's series reaches.
+
+        Raises:
+            DataError: unknown symbol.
+        """
+        return list(_retried(lambda: self._view(symbol, None).intervals()).values())
 
     def source(self, symbol: str, interval: str) -> str:
         """Returns the stored interval that `interval` is read from: itself, or what it is made of.
@@ -186,6 +201,39 @@ class Archive:
             StorageError: the disk refused; the archive is unchanged.
             IntegrityError: the archive's own files do not parse.
         """
+        written, _ = self._commit(batches, ())
+        return written
+
+    def write_actions(
+        self,
+        batches: Sequence[Batch],
+        renames: Sequence[Rename],
+        dataset: DataSet,
+        *,
+        known_time_given: bool = False,
+    ) -> ActionCounts:
+        """Adds splits, dividends and symbol changes in one commit; otherwise as `write`.
+
+        Args:
+            batches: Of the splits and dividends, without bars.
+            renames: The symbol changes.
+            dataset: That all of them belong to.
+            known_time_given: The source says when each was known, so a revision keeps that time.
+        """
+        written, counts = self._commit(batches, renames, dataset, known_time_given)
+        return ActionCounts(
+            counts.rows_new + sum(one.actions_new for one in written),
+            counts.rows_revised + sum(one.actions_revised for one in written),
+            counts.rows_unchanged + sum(one.actions_unchanged for one in written),
+        )
+
+    def _commit(
+        self,
+        batches: Sequence[Batch],
+        renames: Sequence[Rename],
+        dataset: DataSet | None = None,
+        known_time_given: bool = False,
+    ) -> tuple[list[Written], ActionCounts]:
         with exclusive(self.root / ".lock"):
             before = self._manifest.read()
             self._files.sweep(before.files())
@@ -199,13 +247,20 @@ class Archive:
                 listings[listing.instrument.symbol] = listing
                 written.append(result)
                 name = batch.dataset.dataset_id
-                added[name] = added.get(name, 0) + result.rows_new + result.rows_revised
+                more = result.actions_new + result.actions_revised if dataset is not None else 0
+                added[name] = added.get(name, 0) + result.rows_new + result.rows_revised + more
                 if added[name] or name not in before.datasets:  # an import that adds nothing leaves no trace
                     datasets[name] = batch.dataset.model_copy(update={"rows_added": added[name]})
-            after = before.model_copy(update={"listings": listings, "datasets": datasets})
+            revised_at = None if known_time_given else self._clock.now()
+            changes, counts = merged_renames(before.renames, renames, revised_at)
+            if dataset is not None and (changed := counts.rows_new + counts.rows_revised):
+                name = dataset.dataset_id
+                datasets[name] = dataset.model_copy(update={"rows_added": added.get(name, 0) + changed})
+            update = {"listings": listings, "datasets": datasets, "renames": changes}
+            after = before.model_copy(update=update)
             if after != before:
                 self._manifest.replace(after)
-            return written
+            return written, counts
 
     def _listing(self, symbol: str) -> Listing:
         listings = self._manifest.read().listings
@@ -227,7 +282,7 @@ class Archive:
         manifest = self._manifest.read()
         if symbol not in manifest.listings and not manifest.renames_of(symbol):
             self._listing(symbol)  # says what is near
-        return View(manifest, self._files, self._book, symbol, as_of)
+        return View(manifest, self._files, self._book, symbol, as_of, self._clock.now())
 
 
 Result = TypeVar("Result")

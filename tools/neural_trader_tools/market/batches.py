@@ -37,6 +37,9 @@ class Written:
     rows_new: int
     rows_revised: int
     rows_unchanged: int
+    actions_new: int = 0
+    actions_revised: int = 0
+    actions_unchanged: int = 0
 
 
 def merged_listing(
@@ -68,14 +71,17 @@ def merged_listing(
     if merged.changed:
         file, digest = files.store(f"bars/{batch.interval}", batch.instrument.symbol, merged.frame)
         series[batch.interval] = _series(file, digest, merged.frame, name)
-    actions = listing.actions
+    actions, facts = listing.actions, None
     if batch.actions is not None and not batch.actions.is_empty():
         stored = files.whole(actions.file) if actions else frames.empty(frames.ACTION_SCHEMA)
         facts = frames.merge(stored, batch.actions, frames.ACTION_KEY, revised_at)
         if facts.changed:
             file, digest = files.store("actions", batch.instrument.symbol, facts.frame)
             actions = Actions(file=file, digest=digest, rows=facts.frame.height, dataset_id=name)
-    written = Written(batch.instrument.symbol, merged.rows_new, merged.rows_revised, merged.rows_unchanged)
+    counts = (facts.rows_new, facts.rows_revised, facts.rows_unchanged) if facts else (0, 0, 0)
+    written = Written(
+        batch.instrument.symbol, merged.rows_new, merged.rows_revised, merged.rows_unchanged, *counts
+    )
     return Listing(instrument=batch.instrument, series=series, actions=actions), written
 
 

@@ -30,12 +30,12 @@ class BarsResult(Term):
     symbol: str
     interval: str
     adjust: str
-    as_of: UtcTime | None = Field(description="Only what was known then is here; null: everything")
+    as_of: UtcTime | None = Field(description="Null: everything")
     columns: dict[str, list[str | float | None]] = Field(description="time (the bar's open) and its values")
-    row_count: int = Field(description="Bars asked for; the handle holds all of them")
-    handle: str | None = Field(description="For artifact_read; null where no bar matched")
-    data_version: str | None = Field(default=None, description="Digest of the series (detailed)")
-    dataset: str | None = Field(default=None, description="Data set of the series (detailed)")
+    row_count: int = Field(description="The handle holds all of them")
+    handle: str | None = Field(description="null: no bar matched")
+    data_version: str | None = Field(default=None, description="Detailed only")
+    dataset: str | None = Field(default=None, description="Detailed only")
     note: str | None = None
 
 
@@ -44,20 +44,18 @@ async def market_get_bars(
     artifacts: Artifacts,
     clock: ReplayClock,
     *,
-    symbol: Annotated[str, Field(description="Ticker as market_search spells it, such as AAPL")],
+    symbol: Annotated[str, Field(description="As market_search spells it, such as AAPL")],
     interval: Annotated[str, Field(description="1d, 1h, …: stored, or made of a finer one")] = "1d",
-    start: Annotated[
-        str | None, Field(description="First bar's open, inclusive (ISO date or RFC 3339)")
-    ] = None,
+    start: Annotated[str | None, Field(description="First bar's open (ISO date or RFC 3339)")] = None,
     end: Annotated[str | None, Field(description="Exclusive")] = None,
     as_of: Annotated[str | None, Field(description="Only what was known at this time")] = None,
     adjust: Annotated[str, Field(description="none, splits, or total (with dividends)")] = "splits",
-    limit: Annotated[int, Field(description="Newest rows to show inline, 1-1000")] = LIMIT_DEFAULT,
+    limit: Annotated[int, Field(description="Newest rows to show, 1-1000")] = LIMIT_DEFAULT,
     columns: Annotated[
         list[str] | None, Field(description="Of open, high, low, close, volume; default all")
     ] = None,
     format: Annotated[  # noqa: A002 (the contract's name)
-        str, Field(description="concise, or detailed: adds known_time and data version")
+        str, Field(description="or detailed: adds known_time, version")
     ] = "concise",
 ) -> BarsResult:
     """Historical price bars, point-in-time. Shows the newest rows; the whole range is behind `handle`."""
@@ -117,17 +115,20 @@ def _note(
             " or read the handle with artifact_read"
         )
     if not rows:
-        listed = archive.instrument(symbol)
+        spans = archive.spans(symbol)
         known = f", known at {format_time(window.as_of)}" if window.as_of else ""
-        reach = (
-            f"{listed.first:%Y-%m-%d} to {listed.last:%Y-%m-%d}"
-            if listed.first and listed.last
-            else "nothing"
+        first, last = (
+            (min(one.first for one in spans), max(one.last for one in spans)) if spans else (None, None)
         )
+        reach = f"{first:%Y-%m-%d} to {last:%Y-%m-%d}" if first and last else "nothing"
         notes.append(f"no bar in that range{known}; the archive holds {reach}")
     source = archive.source(symbol, interval)
     if interval_duration(source) != interval_duration(interval):
         notes.append(f"made of the stored {source} bars")
+    notes += [
+        f"{one.old} became {one.new} on {one.event_time:%Y-%m-%d}: one series"
+        for one in archive.renames(symbol, window.as_of)
+    ]
     return "; ".join(notes) or None
 
 

@@ -10,11 +10,11 @@ on, raw prices unchanged. Who asks as of an earlier moment sees neither the chan
 - Rows that the old symbol has after the change belong to its next holder, and then that is who it stands for.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from neural_trader_governance.terms.clocks import UtcTime
 from neural_trader_governance.terms.instruments import Symbol
@@ -22,7 +22,7 @@ from neural_trader_governance.terms.term import Term
 
 
 class Rename(Term):
-    """One symbol change."""
+    """One version of a symbol change; a change of a symbol to itself withdraws an earlier version."""
 
     old: Symbol
     new: Symbol
@@ -30,15 +30,48 @@ class Rename(Term):
     known_time: UtcTime = Field(description="When that could be known")
     dataset_id: str = ""
 
-    @model_validator(mode="after")
-    def _changes_something(self) -> "Rename":
-        if self.old == self.new:
-            raise ValueError("the old and the new symbol are the same")
-        return self
 
-    def in_force(self, as_of: datetime | None) -> bool:
-        """Says whether it has happened and is known at `as_of`; None sees everything."""
-        return as_of is None or max(self.event_time, self.known_time) <= as_of
+@dataclass(frozen=True, slots=True)
+class ActionCounts:
+    """What an import of actions changed."""
+
+    rows_new: int
+    rows_revised: int
+    rows_unchanged: int
+
+
+def merged_renames(
+    stored: Sequence[Rename], incoming: Iterable[Rename], revised_at: datetime | None
+) -> tuple[tuple[Rename, ...], ActionCounts]:
+    """Adds incoming symbol changes to stored ones as bitemporal facts, by the rule of `frames.merge`."""
+    merged = list(stored)
+    new = revised = unchanged = 0
+    for one in incoming:
+        versions = [each for each in merged if (each.old, each.event_time) == (one.old, one.event_time)]
+        if not versions:
+            new += 1
+            merged.append(one)
+            continue
+        newest = max(versions, key=lambda each: each.known_time)
+        if newest.new == one.new:
+            unchanged += 1
+            continue
+        revised += 1
+        known = max(revised_at or one.known_time, newest.known_time + timedelta(microseconds=1))
+        merged.append(one.model_copy(update={"known_time": known}))
+    return tuple(merged), ActionCounts(new, revised, unchanged)
+
+
+def in_force(renames: Iterable[Rename], as_of: datetime, *, upcoming: bool = False) -> list[Rename]:
+    """Returns the symbol changes known at `as_of`, in their newest version, by time.
+
+    Those that have not happened by then are left out unless `upcoming`.
+    """
+    newest: dict[tuple[str, datetime], Rename] = {}
+    for one in sorted(renames, key=lambda each: each.known_time):
+        if one.known_time <= as_of and (upcoming or one.event_time <= as_of):
+            newest[one.old, one.event_time] = one
+    return sorted((one for one in newest.values() if one.new != one.old), key=lambda one: one.event_time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,58 +83,42 @@ class Piece:
     end: datetime | None = None
 
 
-def holder(
-    symbol: str, renames: Iterable[Rename], has_rows_from: Callable[[str, datetime], bool]
-) -> tuple[str, datetime | None]:
-    """Returns the symbol under which the holder of `symbol` is found last, and since when it holds `symbol`.
+def holder(symbol: str, renames: Sequence[Rename], has_rows_from: Callable[[str, datetime], bool]) -> str:
+    """Returns the symbol under which the holder of `symbol` is found last.
 
     Args:
         symbol: As asked for.
-        renames: Those in force.
+        renames: Those in force, by time.
         has_rows_from: Says whether a stored symbol has rows from a moment on: a next holder's.
-
-    Returns:
-        The symbol to read, and the moment before which its rows are a former holder's, None for none.
     """
-    changes = sorted(renames, key=lambda one: one.event_time)
-    since: datetime | None = None
-    after: datetime | None = None
-    while True:
-        later = [one for one in changes if one.old == symbol and (after is None or one.event_time > after)]
-        if not later:
-            return symbol, since
-        if after is None and has_rows_from(symbol, later[-1].event_time):
-            return symbol, later[-1].event_time
-        step = later[-1] if after is None else later[0]
-        symbol, after = step.new, step.event_time
+    given_up = [one for one in renames if one.old == symbol]
+    if not given_up or has_rows_from(symbol, given_up[-1].event_time):
+        return symbol
+    step: Rename | None = given_up[-1]
+    while step is not None:
+        symbol, since = step.new, step.event_time
+        step = next((one for one in renames if one.old == symbol and one.event_time > since), None)
+    return symbol
 
 
 def pieces(
-    symbol: str,
-    since: datetime | None,
-    renames: Iterable[Rename],
-    has_rows_before: Callable[[str, datetime], bool],
+    symbol: str, renames: Sequence[Rename], has_rows_before: Callable[[str, datetime], bool]
 ) -> list[Piece]:
     """Returns what makes up a holder's series, oldest first.
 
     Args:
         symbol: As `holder` returns it.
-        since: The same.
-        renames: Those in force.
+        renames: Those in force, by time.
         has_rows_before: Says whether a stored symbol has rows before a moment.
     """
-    changes = sorted(renames, key=lambda one: one.event_time, reverse=True)
     found: list[Piece] = []
     end: datetime | None = None
     while True:
-        earlier = [
-            one
-            for one in changes
-            if one.new == symbol
-            and (end is None or one.event_time < end)
-            and (since is None or one.event_time >= since)
-        ]
-        source = next((one for one in earlier if has_rows_before(one.old, one.event_time)), None)
+        past = [one for one in renames if end is None or one.event_time < end]
+        # Rows from before a holder gave the symbol up are that one's.
+        since = max((one.event_time for one in past if one.old == symbol), default=None)
+        taken = [one for one in past if one.new == symbol and (since is None or one.event_time >= since)]
+        source = next((one for one in taken[::-1] if has_rows_before(one.old, one.event_time)), None)
         if source is None:
             found.append(Piece(symbol, since, end))
             return found[::-1]

@@ -22,7 +22,7 @@ class SearchResult(Term):
     """Instruments, best match first."""
 
     instruments: list[ListedInstrument]
-    matched: int = Field(description="How many match, shown or not")
+    matched: int = Field(description="Shown or not")
     note: str | None = None
 
 
@@ -32,7 +32,7 @@ async def market_search(
     query: Annotated[str, Field(description="Symbol or name, typos allowed; empty lists everything")] = "",
     limit: Annotated[int, Field(description="1-100")] = 10,
 ) -> SearchResult:
-    """Finds instruments in the archive by symbol or name, with the span and intervals of their data."""
+    """Finds instruments by symbol or name, with the span and intervals of their bars."""
     checked_limit(limit, LIMIT_MAX)
     if len(query) > QUERY_LENGTH_MAX:
         raise InputError("query_too_long", f"the query has {len(query)} characters", "give at most 100")

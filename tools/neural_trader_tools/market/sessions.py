@@ -174,7 +174,7 @@ def _within_bounds(calendar: str, first_year: int, last_year: int) -> tuple[int,
         return first_year, last_year  # `_sessions` says so
     low, high = exchange.bound_min(), exchange.bound_max()
     if low is not None:
-        first_year = max(first_year, low.year + (low.dayofyear > 1))
+        first_year = max(first_year, low.year + ((low.month, low.day) > (1, 1)))
     if high is not None:
         last_year = min(last_year, high.year - ((high.month, high.day) < (12, 31)))
     return first_year, last_year

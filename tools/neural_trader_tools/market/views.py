@@ -6,7 +6,7 @@ for splits and dividends, so that a derived bar is adjusted as a stored one woul
 a split may fall inside one, so they are made of daily bars that are adjusted already.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import polars as pl
@@ -17,7 +17,7 @@ from neural_trader_tools.market import frames
 from neural_trader_tools.market.adjustment import Adjust, adjusted
 from neural_trader_tools.market.manifest import Listing, Manifest, Series
 from neural_trader_tools.market.parquet import ParquetFolder
-from neural_trader_tools.market.renames import Piece, Rename, holder, pieces
+from neural_trader_tools.market.renames import Piece, Rename, holder, in_force, pieces
 from neural_trader_tools.market.resampling import DAY, WEEK, Span, derivable, resampled, source_of
 from neural_trader_tools.market.sessions import CONTINUOUS, SessionBook, calendar_of
 
@@ -34,26 +34,35 @@ class View:
         book: Sessions of exchange calendars.
         symbol: A stored one, or the old or new name in a symbol change.
         as_of: Rows, actions and symbol changes known later are invisible; None sees everything.
+        now: Where `as_of` is None: splits and dividends of later dates change no price yet.
     """
 
     def __init__(
-        self, manifest: Manifest, files: ParquetFolder, book: SessionBook, symbol: str, as_of: datetime | None
+        self,
+        manifest: Manifest,
+        files: ParquetFolder,
+        book: SessionBook,
+        symbol: str,
+        as_of: datetime | None,
+        now: datetime,
     ) -> None:
+        self._effective = as_of or now
         self._listings, self._files, self._book = manifest.listings, files, book
         self._symbol, self._as_of = symbol, as_of
         self._renames = manifest.renames_of(symbol)
-        self._in_force = [one for one in self._renames if one.in_force(as_of)]
-        self.holder, self._since = symbol, None
+        self._in_force = in_force(self._renames, self._effective)
+        self.holder = symbol
         if self._in_force:
-            self.holder, self._since = holder(symbol, self._in_force, self._has_rows_from)
+            self.holder = holder(symbol, self._in_force, self._has_rows_from)
         elif symbol not in self._listings and self._renames:
             # Nobody stored the old symbol: its rows came under the new one.
-            self.holder, self._since = holder(symbol, self._renames, _nobody)
+            told = in_force(self._renames, datetime.max.replace(tzinfo=UTC))
+            self.holder = holder(symbol, told, _nobody)
 
     @property
     def changes(self) -> list[Rename]:
         """The symbol changes that this view follows, by time."""
-        return sorted(self._in_force, key=lambda one: one.event_time)
+        return list(self._in_force)
 
     def intervals(self) -> dict[str, Span]:
         """Returns the stored intervals of the joined series, with how far they reach."""
@@ -100,15 +109,16 @@ class View:
             frame = adjusted(self._derived(source, whole, *window), self.actions(), adjust)
         return _cut(frame, start, end)
 
-    def actions(self) -> pl.DataFrame:
-        """Returns the splits and dividends of the joined series, by ex-date."""
+    def actions(self, *, upcoming: bool = False) -> pl.DataFrame:
+        """Returns the splits and dividends of the joined series, by ex-date, and upcoming ones if wanted."""
         found: list[pl.DataFrame] = []
         for piece in self._pieces(None):
             stored = self._listings[piece.symbol].actions if piece.symbol in self._listings else None
             if stored is not None:
                 rows = self._files.rows(stored.file, stored.rows, self._visible)
                 found.append(_cut(frames.known_at(rows, None, frames.ACTION_KEY), piece.start, piece.end))
-        return pl.concat(found) if found else frames.empty(frames.ACTION_SCHEMA)
+        joined = pl.concat(found) if found else frames.empty(frames.ACTION_SCHEMA)
+        return joined if upcoming else joined.filter(pl.col("event_time") <= self._effective)
 
     def calendar(self, source: str) -> str:
         """Returns the calendar by which bars of a stored interval are cut."""
@@ -230,7 +240,7 @@ class View:
             series = listing.series.values() if interval is None else [listing.series.get(interval)]
             return any(one is not None and one.first < moment for one in series)
 
-        found = pieces(self.holder, self._since, self._in_force, has_rows_before)
+        found = pieces(self.holder, self._in_force, has_rows_before)
         if interval is None:
             return found
         return [one for one in found if self._has(one.symbol, interval)]
