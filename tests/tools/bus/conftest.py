@@ -26,7 +26,8 @@ OpenBus = Callable[..., Awaitable[Bus]]
 class NatsServer:
     """A nats-server of Debian's on a loopback port, with its files in a folder of its own."""
 
-    def __init__(self, program: str, folder: Path) -> None:
+    def __init__(self, program: str, folder: Path, *options: str) -> None:
+        self.options = options
         self.program = program
         self.folder = folder
         with socket.socket() as free:
@@ -39,7 +40,7 @@ class NatsServer:
         """Starts it; clients find out when it listens."""
         options = ["-js", "-a", "127.0.0.1", "-p", str(self.port), "-sd", str(self.folder)]
         self.process = subprocess.Popen(
-            [self.program, *options], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            [self.program, *options, *self.options], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
 
     def kill(self) -> None:
