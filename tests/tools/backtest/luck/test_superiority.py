@@ -47,7 +47,7 @@ def test_the_long_run_variance_is_that_of_arch() -> None:
 
 def by_hand(excess: Any, block: float, draws: int, seed: int) -> dict[str, float]:
     """Hansen (2005) and White (2000) as they are written, one resample and one strategy after the other."""
-    count, strategies_ = excess.shape
+    count, strategies_ = int(excess.shape[0]), int(excess.shape[1])
     means = [sum(column) / count for column in excess.T.tolist()]
     stays, deviations = 1 - 1 / block, list[float]()
     for column in range(
