@@ -1,7 +1,7 @@
 """What the exchange refuses, in Alpaca's words and numbers; nothing changes by a refusal."""
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
@@ -81,7 +81,7 @@ def test_what_makes_no_sense(terms: dict[str, Any], why: str) -> None:
     venue = Venue()
     venue.quote(4, 5)
     with pytest.raises(ValidationError, match=why):
-        venue.order(**({"side": "buy", "qty": 1} | terms))
+        venue.order(**cast("dict[str, Any]", {"side": "buy", "qty": 1} | terms))
 
 
 def test_a_client_order_id_is_used_once_even_by_an_order_that_ended() -> None:

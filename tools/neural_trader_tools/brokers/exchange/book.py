@@ -125,7 +125,7 @@ class Book:
 
 
 def _priority(order: VenueOrder, offer: Offer) -> tuple[int, int, int]:
-    """Who takes goes first, so a stop before the limit of its group; then the better price, then the older."""
+    """Who takes goes first (a stop before the limit of its group), then better prices, then older orders."""
     if offer.takes or order.limit is None:
         return (0, 0, order.sequence)
     return (1, -order.limit if order.is_buy else order.limit, order.sequence)

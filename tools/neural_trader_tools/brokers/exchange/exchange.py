@@ -65,6 +65,25 @@ class Exchange:
         """Returns what changed since the last call, and forgets it."""
         return self.registry.drain()
 
+    def restore(
+        self, now_ns: int, accounts: Iterable[Account], orders: Iterable[VenueOrder], counts: dict[str, int]
+    ) -> None:
+        """Goes on where an exchange with the same seed stopped: what was on its way arrives now."""
+        registry = self.registry
+        registry.now_ns = max(now_ns, self.now_ns)
+        registry.accounts.update({account.name: account for account in accounts})
+        for name in registry.counts:
+            registry.counts[name] = counts[name]
+        self._due.clear()
+        self._schedule_session()
+        for order in orders:
+            registry.restore(order)
+            if order.status == "pending_new":
+                what: _What = "replace" if order.replaces else "arrive"
+                self._later(max(order.arrives_ns, self.now_ns), what, order.id)
+            elif order.status == "pending_cancel":
+                self._later(self.now_ns, "cancel", order.id)
+
     # Requests
 
     def submit(self, account_name: str, request: OrderRequest) -> VenueOrder:

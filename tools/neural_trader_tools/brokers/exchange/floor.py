@@ -141,6 +141,8 @@ class Floor:
             price=price,
             quantity=quantity,
             fee=fee,
+            filled=order.filled,
+            left=order.open_quantity,
             position=account.held(order.symbol),
             rule=rule,
         )

@@ -39,6 +39,7 @@ class Hours:
     def __init__(self, sessions: Sequence[Session]) -> None:
         self._sessions = tuple(sessions)
         self._closes = [session.close_ns for session in self._sessions]
+        self._by_day = {session.day: session for session in self._sessions}
 
     def current_or_next(self, time_ns: int) -> Session:
         """Returns the session that is on, or the next one.
@@ -69,6 +70,10 @@ class Hours:
         """Returns the newest session that is over at that instant, or None."""
         index = bisect_right(self._closes, time_ns)
         return self._sessions[index - 1] if index else None
+
+    def of_day(self, day: int) -> Session:
+        """Returns the session of a day that is one, counted from 1970-01-01."""
+        return self._by_day[day]
 
     def between(self, first: date, last: date) -> list[Session]:
         """Returns the sessions of those dates, both included."""

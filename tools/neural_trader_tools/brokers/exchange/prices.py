@@ -90,7 +90,7 @@ class Tape:
     """What is known of one symbol's market.
 
     Attributes:
-        last: Price of the newest print or close; 0 before there is one.
+        last: Price of the newest print or close; before there is one the middle of the quote, or 0.
         last_ns: When that was.
         is_halted: Nothing trades.
     """
@@ -100,18 +100,20 @@ class Tape:
     last_ns: int = 0
     quote: QuoteSeen | None = None
     is_halted: bool = False
+    is_printed: bool = False
 
     def see(self, seen: Seen) -> None:
-        """Remembers the newest."""
+        """Remembers the newest; while nothing was printed, the middle of a quote is the last price."""
         if isinstance(seen, QuoteSeen):
             self.quote = seen
-            if self.last == 0:
+            if not self.is_printed:
                 both = seen.bid and seen.ask
                 self.last = (seen.bid + seen.ask) // 2 if both else seen.bid or seen.ask
                 self.last_ns = seen.time_ns
         else:
             self.last = seen.close if isinstance(seen, BarSeen) else seen.price
             self.last_ns = seen.time_ns
+            self.is_printed = True
 
     def reference(self, *, buying: bool) -> int:
         """Returns the price that a market order would roughly meet; 0 where nothing is known."""

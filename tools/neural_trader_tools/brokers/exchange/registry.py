@@ -115,10 +115,15 @@ class Registry:
         closing = "sell" if held > 0 else "buy"
         bound: dict[str, int] = {}
         for order in self.open_orders(account, symbol):
-            if order is without or order.side != closing or order.status == "held":
+            if order is without or order.side != closing:
                 continue
             key = order.group or order.id  # members of a group share what they close
-            bound[key] = max(bound.get(key, 0), order.open_quantity)
+            closes = order.open_quantity
+            if (
+                order.status == "held"
+            ):  # it will close what its entry has bought so far, and what that buys yet
+                closes = sum(each.filled for each in self.group(order) if each.role == "entry")
+            bound[key] = max(bound.get(key, 0), closes)
         return max(abs(held) - sum(bound.values()), 0) * (1 if held > 0 else -1)
 
     # Changing

@@ -99,15 +99,7 @@ def require_no_wash_trade(order: VenueOrder, working: list[VenueOrder]) -> None:
 
 
 def _could_cross(one: VenueOrder, other: VenueOrder) -> bool:
+    if one.waits_for_trigger or other.waits_for_trigger:
+        return False  # a stop is no order in the market until that comes to it
     buy, sell = (one, other) if one.is_buy else (other, one)
-    if buy.limit is None or sell.limit is None:
-        # A stop waits on its own side of the market; a market order takes whatever there is.
-        return not (one.waits_for_trigger or other.waits_for_trigger) or _stop_meets_limit(one, other)
-    return buy.limit >= sell.limit
-
-
-def _stop_meets_limit(one: VenueOrder, other: VenueOrder) -> bool:
-    stop, limit = (one, other) if one.waits_for_trigger else (other, one)
-    if stop.stop is None or limit.limit is None:
-        return False
-    return limit.limit >= stop.stop if stop.side == "sell" else limit.limit <= stop.stop
+    return buy.limit is None or sell.limit is None or buy.limit >= sell.limit

@@ -31,6 +31,8 @@ class Execution:
         price: In price units.
         quantity: Nano-units.
         fee: Micros.
+        filled: Nano-units of the order filled with this one.
+        left: Nano-units of it still open.
         position: Signed nano-units held afterwards.
         rule: Why at this price.
     """
@@ -44,6 +46,8 @@ class Execution:
     price: int
     quantity: int
     fee: int
+    filled: int
+    left: int
     position: int
     rule: str
 
