@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # what a service costs to import is paid when it is first use
     from neural_trader_server.cosigning import Cosigner
     from neural_trader_server.endpoint import Endpoint
     from neural_trader_server.leasing import Leasing
+    from neural_trader_server.publishing import Publishing
     from neural_trader_server.readings import ReadingMarks
     from neural_trader_tools.backtest.ledger import BacktestRecord
     from neural_trader_tools.backtest.run import Backtests
@@ -264,6 +265,19 @@ class Services:
         from neural_trader_server.alerting import Alerting, targets_of
 
         return Alerting(self.store, targets_of(self.settings, serving=self.serving))
+
+    @functools.cached_property
+    def publishing(self) -> "Publishing":
+        """What tells the bus of what was committed."""
+        from neural_trader_server.bus_services import make_bus
+        from neural_trader_server.publishing import Publishing
+
+        return Publishing(
+            self.store,
+            functools.partial(make_bus, self.home, self.settings),
+            self.backtests.open_runs,
+            self.backtests.get,
+        )
 
     @functools.cached_property
     def reading_marks(self) -> "ReadingMarks":

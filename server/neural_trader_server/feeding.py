@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
+import structlog
 
 from neural_trader_governance.audit.entries import EntryType
 from neural_trader_governance.errors import DataError, InputError, StorageError
@@ -18,6 +19,7 @@ from neural_trader_tools.market.feed.board import FEEDS, FeedStanding, feed_stan
 
 if TYPE_CHECKING:
     from neural_trader_server.app import Services
+    from neural_trader_tools.bus.port import Bus
     from neural_trader_tools.market.feed.process import Feed, Source
     from neural_trader_tools.market.providers.stream import Channel
 
@@ -26,6 +28,8 @@ CALENDAR = "XNYS"
 CALENDAR_DAYS = 800
 """Sessions are known so far ahead: how long a feed may run."""
 SYMBOLS_ON_RECORD = 50
+
+_log = structlog.get_logger(__name__)
 
 Tell = Callable[[FeedStanding], object]
 
@@ -176,12 +180,17 @@ async def _recorded(
     for_s: float | None,
     tell: Tell,
 ) -> FeedStanding:
-    """Runs a feed, with its beginning and its end on the record."""
+    """Runs a feed, with its beginning and its end on the record, and its events on the bus."""
+    from neural_trader_tools.bus.feed import FeedPublisher
+
+    bus = await _bus_of(services, feed)
+    what = services.settings.bus_market
+    publish = None if bus is None or what == "none" else FeedPublisher(bus, what)
     named: dict[str, object] = {"feed": feed.about.name, "kind": feed.about.kind}
     await anyio.to_thread.run_sync(_on_record, services, {**named, **facts})
 
     async def run() -> None:
-        await feed.run(source, tell=tell)
+        await feed.run(source, tell=tell, publish=publish)
 
     try:
         with anyio.move_on_after(for_s):
@@ -189,10 +198,29 @@ async def _recorded(
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(_end_on_record, services, named, feed.root)
+            if bus is not None:
+                await bus.aclose()
     last = standing_of(feed.root)
     if last is None:
         raise StorageError("feed_board_unwritable", "the feed left no standing", "check the archive's disk")
     return last
+
+
+async def _bus_of(services: "Services", feed: "Feed") -> "Bus | None":
+    """Returns where a feed's events are published; a replay's are not: somebody might take them for live.
+
+    Raises:
+        ConfigurationError: the settings name a bus that cannot be.
+    """
+    from neural_trader_server.bus_services import make_bus
+
+    if feed.about.kind == "replay" or services.settings.bus_market == "none":
+        return None
+    try:
+        return await anyio.to_thread.run_sync(make_bus, services.home, services.settings)
+    except StorageError as error:  # the feed's own record is what counts
+        _log.warning("bus_left_out", error=str(error))
+        return None
 
 
 async def _until_signal(run: Callable[[], Awaitable[None]]) -> None:

@@ -60,6 +60,11 @@ class Home:
         return self.path / "paper.db"
 
     @property
+    def bus_db(self) -> Path:
+        """What the event bus keeps for replay: copies only."""
+        return self.path / "bus.db"
+
+    @property
     def keys(self) -> Path:
         """The folder of the signing keys."""
         return self.path / "keys"

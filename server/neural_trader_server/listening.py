@@ -84,6 +84,8 @@ async def running(services: "Services", *, ends_process: bool = False) -> AsyncG
         else:
             tasks.start_soon(keep_reconciled)
         tasks.start_soon(services.cosigner.keep_cosigned)
+        if services.settings.bus != "off":
+            tasks.start_soon(services.publishing.keep_publishing)
         yield tasks
         tasks.cancel_scope.cancel()
 

@@ -2,6 +2,7 @@
 
 import ipaddress
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -148,6 +149,26 @@ class Settings(BaseSettings):
         default=5, ge=0, le=1_000_000, description="By your plan (the free one's is 5); 0 is no limit"
     )
 
+    bus: Literal["local", "nats", "off"] = Field(
+        default="local", description="Where events go; nats is an extra and needs a broker (docs/bus.md)"
+    )
+    bus_url: str = Field(default="nats://127.0.0.1:4222", max_length=500, description="tls:// elsewhere")
+    bus_prefix: str = Field(
+        default="", pattern=r"^[A-Za-z0-9_-]{0,32}$", description="Keeps desks on one broker apart"
+    )
+    bus_credentials: Path | None = Field(default=None, description="A .creds file (JWT and key)")
+    bus_authority: Path | None = Field(default=None, description="PEM of a private broker's authority")
+    bus_user: str | None = Field(default=None, max_length=200)
+    bus_password: SecretStr | None = Field(
+        default=None, description="Else the keyring's (neural-trader, nats-password)"
+    )
+    bus_token: SecretStr | None = Field(
+        default=None, description="Else the keyring's (neural-trader, nats-token)"
+    )
+    bus_market: Literal["bars", "all", "none"] = Field(
+        default="bars", description="What of a feed is published; all has trades and quotes too"
+    )
+
     def secrets(self) -> list[str]:
         """Returns every secret value, for redaction."""
         held = [
@@ -157,6 +178,8 @@ class Settings(BaseSettings):
             self.alpaca_key_id,
             self.alpaca_secret_key,
             self.massive_api_key,
+            self.bus_password,
+            self.bus_token,
         ]
         return [secret.get_secret_value() for secret in held if secret is not None]
 

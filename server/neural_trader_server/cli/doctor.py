@@ -73,7 +73,7 @@ async def examine(services: "Services") -> list[Check]:
     checks += [_guarded("data", _data, services), *_feeds(services)]
     checks += [_guarded("broker", _broker, services), *_assets()]
     checks += [_guarded("policy", _policy, services), _guarded("audit", _audit, services)]
-    checks.append(_alerts(services))
+    checks += [_alerts(services), await _bus(services)]
     checks += [_guarded("people", _people, services), *separation(services.home)]
     checks.append(_guarded("witness", _witness, services))
     return checks
@@ -217,6 +217,24 @@ def _witness(services: "Services") -> Check:
         return Check("witness", True, detail, "neural-trader witness --help")
     done = services.cosigner.round()
     return Check("witness", True, f"cosigned {0 if done is None else done.size} entries just now")
+
+
+async def _bus(services: "Services") -> Check:
+    from neural_trader_server.bus_services import open_bus
+
+    kind = services.settings.bus
+    if kind == "off":
+        return Check("bus", True, "off: nobody hears events as they happen")
+    try:
+        bus = await open_bus(services.home, services.settings)
+        try:
+            span = await bus.span("audit")
+        finally:
+            await bus.aclose()
+    except NeuralTraderError as error:
+        return Check("bus", False, f"{kind}: {error.what}", error.next_step)
+    where = services.settings.bus_url if kind == "nats" else services.home.bus_db.name
+    return Check("bus", True, f"{kind} ({where}), {span.last - span.first + 1} audit events to replay")
 
 
 def _alerts(services: "Services") -> Check:

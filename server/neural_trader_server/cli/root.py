@@ -13,6 +13,7 @@ from neural_trader_server.cli import (
     alerts,
     audit,
     backtest,
+    bus,
     data,
     demo,
     doctor,
@@ -69,6 +70,7 @@ app.command()(install.install)
 app.command()(doctor.doctor)
 app.add_typer(data.app)
 app.add_typer(feed.app)
+app.add_typer(bus.app)
 app.add_typer(features.app)
 app.add_typer(backtest.app)
 app.add_typer(sandbox.app)

@@ -167,6 +167,10 @@ class Backtests:
         tasks.start_soon(self._run, record.run_id, prices)
         return record.run_id
 
+    def open_runs(self) -> list[BacktestRecord]:
+        """Returns the runs of this process that have not ended, as they stand."""
+        return list(self._open.values())
+
     async def get(self, run_id: str, wait_s: float = 0.0) -> BacktestRecord:
         """Returns a run, after waiting for its end for at most `wait_s` seconds (60 at most).
 

@@ -12,7 +12,7 @@ import msgspec
 
 from neural_trader_governance.errors import DataError, InputError
 from neural_trader_tools.bus import subjects
-from neural_trader_tools.market.feed.ticks import BarTick, Gap, Quote, Trade
+from neural_trader_tools.market.feed.ticks import Amendment, BarTick, Gap, Quote, Trade
 
 EVENT_BYTES_MAX = 262_144
 """Four times the largest audit entry, whose text is escaped once more inside JSON."""
@@ -69,7 +69,7 @@ class BacktestEvent(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag
     ts_event_ns: int
 
 
-BusEvent = Trade | Quote | BarTick | Gap | SignalEvent | OrderEvent | AuditEvent | BacktestEvent
+BusEvent = Trade | Quote | BarTick | Amendment | Gap | SignalEvent | OrderEvent | AuditEvent | BacktestEvent
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[BusEvent] = msgspec.json.Decoder(BusEvent)
@@ -77,6 +77,7 @@ _BEGINNINGS: dict[type[BusEvent], str] = {
     Trade: "market.trade.",
     Quote: "market.quote.",
     BarTick: "market.bar.",
+    Amendment: "market.amendment.",
     Gap: "market.gap.",
     SignalEvent: "signal.",
     OrderEvent: "order.",
@@ -116,6 +117,8 @@ def subject_of(event: BusEvent) -> str:
             return subjects.market_tick("trade", event.symbol)
         case Quote():
             return subjects.market_tick("quote", event.symbol)
+        case Amendment():
+            return subjects.market_tick("amendment", event.symbol)
         case Gap():
             return subjects.market_tick("gap", event.symbol)
         case SignalEvent():

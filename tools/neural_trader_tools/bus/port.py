@@ -165,7 +165,7 @@ class Subscription(Protocol):
 
 
 class Bus(Protocol):
-    """Publishes and subscribes. A bus belongs to one event loop; other threads use an `Outbox`."""
+    """Publishes and subscribes. A bus belongs to one event loop; threads use `anyio.from_thread.run`."""
 
     async def publish(self, subject: str, event: BusEvent, message_id: str) -> Published:
         """Stores one event and hands it to every subscription whose filter passes it.

@@ -1,6 +1,6 @@
 """Subjects: what an event on the bus is about, as words with dots between, and filters over them.
 
-    market.bar.SYMBOL.INTERVAL   market.trade.SYMBOL   market.quote.SYMBOL   market.gap.SYMBOL
+    market.bar.SYMBOL.INTERVAL   market.trade|quote|amendment|gap.SYMBOL
     signal.STRATEGY.SYMBOL       order.SYMBOL.CLIENT_ORDER_ID
     audit.entry                  backtest.progress.RUN
 
@@ -133,7 +133,7 @@ def market_bar(symbol: str, interval: str) -> str:
 
 @functools.lru_cache(_KEPT)
 def market_tick(kind: str, symbol: str) -> str:
-    """Returns where trades, quotes or gaps of a symbol are published; a gap of the whole feed has no name."""
+    """Returns where trades, quotes, amendments or gaps of a symbol go; a gap of all symbols has no name."""
     return f"market.{kind}.{escape(symbol)}"
 
 
