@@ -70,7 +70,7 @@ async def examine(services: "Services") -> list[Check]:
         Check("home", True, str(services.home.path)),
     ]
     checks += await _sandbox(services)
-    checks += [_guarded("data", _data, services), *_feeds(services)]
+    checks += [_guarded("data", _data, services), *feeds(services)]
     checks += [_guarded("broker", _broker, services), *_assets()]
     checks += [_guarded("policy", _policy, services), _guarded("audit", _audit, services)]
     checks += [_alerts(services), await _bus(services)]
@@ -102,7 +102,7 @@ def _data(services: "Services") -> Check:
     return Check("data", True, f"{len(instruments)} instruments, newest known at {newest:%Y-%m-%d %H:%M} UTC")
 
 
-def _feeds(services: "Services") -> list[Check]:
+def feeds(services: "Services") -> list[Check]:
     """Returns how each feed stands; one that failed, or was killed, is advice: nothing is lost by it."""
     from neural_trader_tools.market.feed.board import feed_standings
 

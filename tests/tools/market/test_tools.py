@@ -1,6 +1,7 @@
 """The market's tools as an agent calls them: search, bars, quotes."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from neural_trader_governance.errors import DataError, InputError
-from neural_trader_governance.terms.clocks import WallClock
+from neural_trader_governance.terms.clocks import SimulatedClock, WallClock
 from neural_trader_tools.artifacts import Artifacts
 from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.market.feed.board import FEEDS, Board, FeedStanding, FeedState, LastPrice
 from neural_trader_tools.market.get_bars import market_get_bars
 from neural_trader_tools.market.get_quotes import market_get_quotes
 from neural_trader_tools.market.replay import ReplayClock
@@ -111,6 +113,48 @@ async def test_wrong_arguments_end_in_an_error_that_says_what_to_do(
 ) -> None:
     with pytest.raises(error, match=message):
         await market_get_bars(sample, artifacts, replay, **arguments)
+
+
+def live_price(archive: Archive, symbol: str, price: float, made: datetime, *, state: FeedState) -> None:
+    """Shows a price on the board of a feed that wrote two seconds after it was made."""
+    board = Board(archive.root / FEEDS / "test-iex")
+    written = made + timedelta(seconds=2)
+    ns = round(made.timestamp()) * 1_000_000_000
+    board.write(
+        FeedStanding(feed="test-iex", kind="live", state=state, started_time=made, written_time=written),
+        [LastPrice(symbol, price, ns, price - 0.01, None, ns, ns)],
+    )
+    board.close()
+
+
+async def test_a_live_feed_answers_where_it_has_a_newer_price_and_says_its_age(sample_copy: Archive) -> None:
+    made = datetime(2026, 11, 20, 15, 30, tzinfo=UTC)
+    machine = SimulatedClock(made + timedelta(seconds=3.5))
+    replay = ReplayClock(sample_copy)
+    live_price(sample_copy, "AAPL", 190.254, made, state="live")
+    result = await market_get_quotes(replay, sample_copy, machine, symbols=["AAPL", "MSFT"])
+    aapl, msft = result.quotes
+    assert result.clock_time == machine.now()
+    assert (aapl.last, aapl.bid, aapl.ask) == (Decimal("190.25"), Decimal("190.24"), None)
+    assert (aapl.age_s, aapl.source, aapl.event_time) == (3.5, "feed test-iex", made)
+    assert msft.source.startswith("archive bokeh-stocks")
+    live_price(sample_copy, "TSLA", 400.0, made, state="ended")  # what the archive has never heard of
+    [tsla] = (await market_get_quotes(replay, sample_copy, machine, symbols=["TSLA"])).quotes
+    assert (tsla.last, tsla.source) == (Decimal("400.0"), "feed test-iex, which is not running")
+
+
+async def test_no_live_price_is_shown_where_it_is_older_or_of_a_replay_clocks_future(
+    sample_copy: Archive,
+) -> None:
+    replay, machine = ReplayClock(sample_copy), SimulatedClock(datetime(2026, 11, 20, 16, tzinfo=UTC))
+    live_price(sample_copy, "AAPL", 1.0, datetime(2000, 1, 3, 15, tzinfo=UTC), state="live")
+    [older] = (await market_get_quotes(replay, sample_copy, machine, symbols=["AAPL"])).quotes
+    assert older.source.startswith("archive")
+    live_price(sample_copy, "AAPL", 190.0, datetime(2026, 11, 20, 15, tzinfo=UTC), state="live")
+    replay.set(datetime(2012, 6, 1, tzinfo=UTC))
+    result = await market_get_quotes(replay, sample_copy, machine, symbols=["AAPL"])
+    assert result.quotes[0].source.startswith("archive")
+    assert result.clock_time == replay.now()
 
 
 async def test_quotes_carry_their_age_on_the_desks_clock(sample: Archive, replay: ReplayClock) -> None:

@@ -3,9 +3,27 @@
 from collections.abc import Callable
 
 import pytest
+from tests.tools.market.providers.conftest import (
+    alpaca_api,
+    alpaca_live,
+    alpaca_server,
+    alpaca_stream_server,
+    hand,
+    make_alpaca,
+    make_alpaca_stream,
+)
 
 from neural_trader_tools.market.feed.ticks import SECOND_NS, Quote, Trade, parse_ns
 
+__all__ = [  # fixtures of the providers' tests
+    "alpaca_api",
+    "alpaca_live",
+    "alpaca_server",
+    "alpaca_stream_server",
+    "hand",
+    "make_alpaca",
+    "make_alpaca_stream",
+]
 START_NS = parse_ns("2026-11-20T15:30:00.000000001Z")
 
 

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neural_trader_tools.market.feed.hours import session_hours
 from neural_trader_tools.market.feed.rules import RuleLimits, Rules, Verdict
 from neural_trader_tools.market.feed.ticks import SECOND_NS, BarTick, Gap, Quote, Tick, Trade, parse_ns
 
@@ -244,3 +246,25 @@ def test_any_stream_gets_verdicts_whose_counts_add_up_and_accepted_prices_are_pr
             assert 0 < price < math.inf
             assert 0 <= size < math.inf
     assert passed + rules.actions.total() == rules.checked == len(made)
+
+
+def test_only_silence_within_a_session_is_a_gap(trade: MakeTrade) -> None:
+    hours = session_hours("XNYS", datetime(2026, 11, 20, tzinfo=UTC), 4)
+    rules = Rules(hours=hours)
+
+    def judged(at: str) -> tuple[str, ...]:
+        event_ns = parse_ns(at)
+        return rules.check(Trade("AAPL", 100.0, 1.0, event_ns, event_ns, at, "V")).reasons
+
+    assert judged("2026-11-20T13:00:00Z") == ()
+    assert judged("2026-11-20T14:00:00Z") == ()  # before the open nobody has to speak
+    assert judged("2026-11-20T14:30:00Z") == ()
+    assert judged("2026-11-20T14:30:06Z") == ("gap",)
+    assert judged("2026-11-20T22:00:00Z") == ()
+    assert judged("2026-11-23T14:30:01Z") == ()  # over the weekend
+    assert judged("2026-11-23T14:31:00Z") == ("gap",)
+    assert rules.silent(parse_ns("2026-11-23T14:31:05Z")) == []
+    assert [gap.symbol for gap in rules.silent(parse_ns("2026-11-23T14:31:06Z"))] == ["AAPL"]
+    assert rules.silent(parse_ns("2026-11-23T22:00:00Z")) == []
+    [gap] = rules.silent(parse_ns("2026-11-23T20:59:59Z"))
+    assert gap.from_ns == parse_ns("2026-11-23T14:31:00Z")

@@ -32,7 +32,7 @@ LinkState = Literal["connecting", "live", "waiting"]
 PAUSE_S = 1.0
 PAUSE_S_MAX = 60.0
 CHECK_S = 1.0
-DISK_WAIT_S = 1.0
+DISK_WAIT_S = 0.5
 
 _log = structlog.get_logger("neural_trader.market.feed")
 
