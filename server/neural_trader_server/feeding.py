@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -28,6 +29,8 @@ CALENDAR = "XNYS"
 CALENDAR_DAYS = 800
 """Sessions are known so far ahead: how long a feed may run."""
 SYMBOLS_ON_RECORD = 50
+SWITCH_S = 0.001
+"""The journal's thread may hold a tick up for so long, not for Python's five milliseconds."""
 
 _log = structlog.get_logger(__name__)
 
@@ -196,6 +199,7 @@ async def _recorded(
         with anyio.move_on_after(for_s):
             await _until_signal(run)
     finally:
+        sys.setswitchinterval(before_s)
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(_end_on_record, services, named, feed.root)
             if bus is not None:
