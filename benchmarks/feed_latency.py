@@ -1,9 +1,10 @@
 """How long a tick takes from a service's socket to a subscriber, at 2,000 and at 20,000 messages a second.
 
 A server in a process of its own speaks Alpaca's stream (MessagePack) over a loopback websocket and stamps
-every trade when it sends it; frames go out every two milliseconds. Ours is the whole live path: socket, decode,
-rules, last values, bars, journal (synced every 0.1 s), a subscriber's channel. Alpaca's own client (alpaca-py),
-which decodes and calls a handler, is measured over the same server where it is installed, by the same clock.
+every trade when it sends it; frames go out every two milliseconds. Ours is the whole live path: socket,
+decode, rules, last values, bars, journal (synced every 0.1 s), a subscriber's channel. Alpaca's own client
+(alpaca-py), which decodes and calls a handler, is measured over the same server where it is installed, by
+the same clock.
 """
 
 import asyncio

@@ -195,6 +195,8 @@ async def _recorded(
     async def run() -> None:
         await feed.run(source, tell=tell, publish=publish)
 
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
     try:
         with anyio.move_on_after(for_s):
             await _until_signal(run)
