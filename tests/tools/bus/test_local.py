@@ -254,3 +254,27 @@ async def test_a_position_on_disk_outlives_the_process(tmp_path: Path) -> None:
     async with await again.subscribe("backtest.>", durable="books") as subscription:
         assert [one.seq for one in await take(subscription, 2)] == [5, 6]
     await again.aclose()
+
+
+def test_only_its_owner_reads_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "bus.db"
+    DiskLog(path, "audit", Bounds(10, 10_000)).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.anyio
+async def test_other_threads_publish_through_the_loop() -> None:
+    bus = LocalBus()
+
+    def work(number: int) -> None:
+        for each in range(20):
+            message_id = f"{number}-{each}"
+            anyio.from_thread.run(bus.publish, "market.quote.AAPL", quote(each), message_id)
+
+    async with (
+        anyio.create_task_group() as tasks,
+        await bus.subscribe("market.>", pending_max=3) as subscription,
+    ):
+        for number in range(4):
+            tasks.start_soon(anyio.to_thread.run_sync, work, number)
+        assert [one.seq for one in await take(subscription, 80)] == list(range(1, 81))

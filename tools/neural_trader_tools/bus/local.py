@@ -20,7 +20,7 @@ from neural_trader_governance.errors import InputError
 from neural_trader_tools.bus import events, port
 from neural_trader_tools.bus.events import BusEvent
 from neural_trader_tools.bus.local_subscription import LocalSubscription
-from neural_trader_tools.bus.logs import DiskLog, Entry, Log, MemoryLog
+from neural_trader_tools.bus.logs import DiskLog, Entry, Log, MemoryLog, event_of
 from neural_trader_tools.bus.port import Bounds, Delivery, Message, Published, Span, Start, Subscription
 from neural_trader_tools.bus.subjects import FAMILIES, matcher
 from neural_trader_tools.market.feed.channels import Policy
@@ -151,7 +151,9 @@ class LocalBus:
         """Returns the newest stored event of a subject; see `Bus.newest`."""
         log = self._logs[events.subjects.family_of(subject)]
         entry = await self._off_loop(log, partial(log.newest, subject))
-        return None if entry is None else self.delivery(entry)
+        return (
+            None if entry is None else Delivery(entry.subject, event_of(entry), entry.seq, entry.message_id)
+        )
 
     async def aclose(self) -> None:
         """Ends every subscription and closes the file."""
@@ -196,26 +198,19 @@ class LocalBus:
         if subscription in every:
             every.remove(subscription)
 
-    @staticmethod
-    def delivery(entry: Entry) -> Delivery:
-        """Returns a stored entry as a delivery with nothing to acknowledge.
-
-        Raises:
-            DataError: what a file holds is no event.
-        """
-        event = entry.event if entry.event is not None else events.decode(entry.data)
-        return Delivery(entry.subject, event, entry.seq, entry.message_id)
-
     async def _room(self, family: str, entries: Sequence[Entry]) -> int:
         """Returns how many of these entries every blocking subscription can take now, waiting for one."""
         room = len(entries)
         for subscription in list(self._subscriptions[family]):
             if subscription.presses and any(subscription.passes(entry.subject) for entry in entries):
-                with anyio.move_on_after(self._publish_timeout_s):
-                    await subscription.wait_for_room()
-                if not subscription.room:
-                    raise port.full(family, self._publish_timeout_s)
-                room = min(room, subscription.room)
+                free = subscription.room
+                if not free:
+                    with anyio.move_on_after(self._publish_timeout_s):
+                        await subscription.wait_for_room()
+                    free = subscription.room
+                    if not free:
+                        raise port.full(family, self._publish_timeout_s)
+                room = min(room, free)
         return room
 
     async def _store(self, family: str, entries: Sequence[Entry]) -> list[Published]:

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from neural_trader_governance.errors import DataError
-from neural_trader_tools.bus.logs import Entry
+from neural_trader_tools.bus.logs import Entry, event_of
 from neural_trader_tools.bus.port import Delivery, SubscriptionReport
 from neural_trader_tools.market.feed.channels import Channel, Policy
 
@@ -44,10 +44,6 @@ class Source(Protocol):
 
     def forget(self, subscription: "LocalSubscription") -> None:
         """Hands nothing on to this subscription any more."""
-        ...
-
-    def delivery(self, entry: Entry) -> Delivery:
-        """Returns a stored entry as a delivery with nothing to acknowledge."""
         ...
 
 
@@ -95,7 +91,8 @@ class LocalSubscription:
         """Delivered and not acknowledged, with the number of the last attempt."""
         self._due: list[tuple[float, int, int]] = []
         """When a delivery comes again: moment, sequence, attempt. Those that are settled are skipped."""
-        self._made_room = anyio.Event()
+        self._made_room = anyio.Event()  # set where no publisher waits, who is one at a time
+        self._made_room.set()
         self._stir = anyio.Event()
         self._idle = False
         self._since_yield = 0
@@ -118,6 +115,7 @@ class LocalSubscription:
     async def wait_for_room(self) -> None:
         """Returns when there is room, or nobody needs it any more."""
         while not self.room:
+            self._made_room = anyio.Event()
             await self._made_room.wait()
 
     def take(self, entries: Sequence[Entry]) -> None:
@@ -235,17 +233,17 @@ class LocalSubscription:
         if attempt == 1:
             self._taken = entry.seq
         try:
-            plain = self._source.delivery(entry)
+            event = event_of(entry)
         except DataError:
             self._refused += 1
             self._settled()
             return None
         self._delivered += 1
         if not self._keeps:
-            return plain
+            return Delivery(entry.subject, event, entry.seq, entry.message_id)
         self._unsettled[entry.seq] = (entry, attempt)
         heapq.heappush(self._due, (self._now_s() + self._ack_wait_s, entry.seq, attempt))
-        return Delivery(plain.subject, plain.event, entry.seq, entry.message_id, attempt, self._settle)
+        return Delivery(entry.subject, event, entry.seq, entry.message_id, attempt, self._settle)
 
     async def _settle(self, seq: int, done: bool) -> None:
         unsettled = self._unsettled.get(seq)
@@ -265,7 +263,6 @@ class LocalSubscription:
         self._wake()
         if not self._made_room.is_set():
             self._made_room.set()
-            self._made_room = anyio.Event()
 
     async def _keep_position(self) -> None:
         if not self.durable:

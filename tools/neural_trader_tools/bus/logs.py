@@ -5,17 +5,18 @@ others wrote. As with JetStream's files, what was acknowledged outlives the proc
 power cut may take the last moments, unless `synced`.
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from neural_trader_governance.errors import StorageError
-from neural_trader_tools.bus.events import BusEvent
+from neural_trader_tools.bus.events import BusEvent, decode
 from neural_trader_tools.bus.port import Bounds, Published, Span
 
 _TRIMMED_AT_ONCE = 1_000
@@ -41,6 +42,17 @@ class Entry(msgspec.Struct, gc=False):
     event: BusEvent | None = None
     """None where it was read from a file and nobody asked for it yet."""
     seq: int = 0
+
+
+def event_of(entry: Entry) -> BusEvent:
+    """Returns what an entry holds.
+
+    Raises:
+        DataError: what a file holds is no event.
+    """
+    if entry.event is None:
+        entry.event = decode(entry.data)
+    return entry.event
 
 
 _GONE = Entry("", "", b"")
@@ -182,6 +194,8 @@ class DiskLog:
         self._path, self._family, self._bounds = path, family, bounds
         self._turn = threading.Lock()  # one connection, and transactions of several threads
         with self._telling():
+            with suppress(FileExistsError):  # readable by its owner only, from the first moment
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             self._connection = sqlite3.connect(
                 path, timeout=30.0, isolation_level=None, check_same_thread=False
             )
@@ -189,7 +203,6 @@ class DiskLog:
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
             self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             self._connection.executescript(SCHEMA)
-            path.chmod(0o600)
             self._connection.execute("INSERT OR IGNORE INTO heads VALUES (?, 0, 0, 0)", (family,))
 
     def append(self, entries: Sequence[Entry]) -> list[Published]:
