@@ -1,12 +1,19 @@
 """The bus over a broker that dies, is missing, or does not know us."""
 
+import ipaddress
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import anyio
 import pytest
-from tests.tools.bus.conftest import NatsServer, nats_settings
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from tests.tools.bus.conftest import NatsServer, find_server, nats_settings
 from tests.tools.bus.test_contract import batch, publish, quote, take
 
 from neural_trader_governance.errors import ConfigurationError, NetworkError
@@ -173,11 +180,9 @@ async def test_a_missing_package_is_named_with_what_to_do(monkeypatch: pytest.Mo
 
 
 async def test_a_broker_that_wants_a_password_is_given_it_and_refuses_others(
-    tmp_path: Path, lacking: Callable[[str], object]
+    tmp_path: Path, lacking: Callable[[str], NoReturn]
 ) -> None:
-    from tests.tools.bus.conftest import find_server
-
-    server = NatsServer(find_server(lacking), tmp_path, "--user", "desk", "--pass", "secret-word")  # type: ignore[arg-type]
+    server = NatsServer(find_server(lacking), tmp_path, "--user", "desk", "--pass", "secret-word")
     server.start()
     try:
         known = await JetStreamBus.open(nats_settings(server, user="desk", password="secret-word"))
@@ -197,3 +202,51 @@ def test_a_broker_elsewhere_is_reached_encrypted_only(url: str) -> None:
     with pytest.raises(ValueError, match="a broker"):
         NatsSettings(url=url)
     assert NatsSettings(url="tls://broker.example:4222").url
+
+
+def certified(folder: Path) -> list[str]:
+    """Writes a certificate for 127.0.0.1 and its key; returns nats-server's options for them."""
+    now = datetime.now(UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a broker of this test")])
+    own = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(own, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    )
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    return ["--tls", "--tlscert", str(folder / "certificate.pem"), "--tlskey", str(folder / "key.pem")]
+
+
+async def test_an_encrypted_broker_is_believed_only_with_its_authority(
+    tmp_path: Path, lacking: Callable[[str], NoReturn]
+) -> None:
+    server = NatsServer(find_server(lacking), tmp_path / "nats", *certified(tmp_path))
+    server.start()
+    url = server.url.replace("nats://", "tls://")
+    try:
+        known = await JetStreamBus.open(
+            nats_settings(server, url=url, authority=tmp_path / "certificate.pem")
+        )
+        assert await publish(known, quote(1), "one") == 1
+        await known.aclose()
+        with pytest.raises(NetworkError, match="CERTIFICATE_VERIFY_FAILED"):
+            await JetStreamBus.open(nats_settings(server, url=url, connect_timeout_s=0.5))
+        with pytest.raises(ConfigurationError, match="no_authority"):
+            await JetStreamBus.open(nats_settings(server, url=url, authority=tmp_path / "absent.pem"))
+        with pytest.raises(ConfigurationError, match="no_credentials"):
+            await JetStreamBus.open(nats_settings(server, credentials=tmp_path / "absent.creds"))
+    finally:
+        server.kill()

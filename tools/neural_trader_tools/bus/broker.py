@@ -147,6 +147,7 @@ class Broker:
         async def note(error: Exception) -> None:
             self._problem = str(error) or type(error).__name__
 
+        identity = self._identity()
         client: Any = Connection()
         try:
             await client.connect(
@@ -159,11 +160,12 @@ class Broker:
                 ping_interval=5,
                 max_outstanding_pings=2,
                 pending_size=0,  # nothing is buffered for a connection that is not there
-                **self._identity(),
+                **identity,
             )
         except BaseException as error:
-            with anyio.CancelScope(shield=True):
-                await client.close()  # an attempt that failed leaves its socket open
+            # An attempt that failed leaves its socket open; after a failed handshake asyncio waits for ever.
+            with anyio.move_on_after(RETRY_S_MIN, shield=True):
+                await client.close()
             if "uthorization" in str(error):
                 raise self._refused(str(error)) from error
             if isinstance(error, nats.errors.Error | TimeoutError | OSError):  # SSLError is an OSError
