@@ -95,9 +95,25 @@ def add_leg(
 
 @compiled_within
 def _move(row: int, to: int, book: Floats) -> None:
+    """Moves a row, cell by cell: a vector would wait until what was just written in cells has settled."""
     if to != row:
-        for column in range(BOOK_SIZE):
-            book[to, column] = book[row, column]
+        book[to, ID] = book[row, ID]
+        book[to, KIND] = book[row, KIND]
+        book[to, SIDE] = book[row, SIDE]
+        book[to, SIZE] = book[row, SIZE]
+        book[to, SIZED_BY] = book[row, SIZED_BY]
+        book[to, LIMIT] = book[row, LIMIT]
+        book[to, STOP] = book[row, STOP]
+        book[to, TRAIL] = book[row, TRAIL]
+        book[to, TAKE_PROFIT] = book[row, TAKE_PROFIT]
+        book[to, STOP_LOSS] = book[row, STOP_LOSS]
+        book[to, LAST_DAY] = book[row, LAST_DAY]
+        book[to, LEG] = book[row, LEG]
+        book[to, BORN] = book[row, BORN]
+        book[to, ORIGIN] = book[row, ORIGIN]
+        book[to, GROUP] = book[row, GROUP]
+        book[to, TRAIL_LOSS] = book[row, TRAIL_LOSS]
+        book[to, TRAIL_BY] = book[row, TRAIL_BY]
 
 
 @compiled_within

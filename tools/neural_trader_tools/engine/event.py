@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from neural_trader_tools.engine import desk, kernel, step
 from neural_trader_tools.engine import orders as o
-from neural_trader_tools.engine.account import FILL_AT_CLOSE, MAINTENANCE
+from neural_trader_tools.engine.account import FILL_AT_CLOSE, FILLS, MAINTENANCE
 from neural_trader_tools.engine.faults import StrategyFault, did_you_mean
 from neural_trader_tools.engine.feature import COLUMNS, Evaluate, feature_values
 from neural_trader_tools.engine.parameters import Parameter, bind, convert, function_parameters
@@ -77,10 +77,10 @@ class Event:
         named = dict(zip(self.parameters, values, strict=True))
         features = [feature_values(evaluate, text.format(**named), bars) for text in self.features.values()]
         columns = {name: _seen(bars[name]) for name in COLUMNS}
-        times = np.array(bars["time"].dt.cast_time_unit("us").to_physical().to_numpy(), dtype=np.int64)
+        times = _seen(bars["time"].dt.cast_time_unit("us").to_physical(), np.int64)
         paid = bars["dividend"].to_numpy().astype(np.float64) if "dividend" in bars.columns else np.empty(0)
         cells = step.Cells(columns, times, paid, rules, cash)
-        step.enter(0, 0, cells.at)  # so that the account is told before the first bar
+        step.enter(0, 0, 0, cells.address)  # so that the account is told before the first bar
         cursor, memory = np.zeros(desk.CURSOR_SIZE, dtype=np.int64), np.zeros(desk.MEMORY_SIZE)
         memory[desk.EXPOSURE_MAX] = kernel.exposure_max(rules)
         kinds = [(name, "i8" if isinstance(value, int) else "f8") for name, value in self.state.items()]
@@ -90,11 +90,11 @@ class Event:
         begins, at_close = kernel.needs_begin(rules, paid), bool(rules[FILL_AT_CLOSE] != 0.0)
         bar = 0
         while True:
-            cells.grow(int(cursor[desk.ROWS]) + o.ORDERS_PER_BAR_MAX, int(cells.told[step.FILL_COUNT]))
+            cells.grow(int(cursor[desk.ROWS]) + o.ORDERS_PER_BAR_MAX, 0)  # fills are told and forgotten
             bar = self._play(
                 bar, *columns.values(), times, tuple(features), tuple(values), state, begins, at_close,
                 float(rules[MAINTENANCE]), cells.commands, cells.states, cells.fills, cells.told, cursor,
-                memory, cells.at.ctypes.data, *step.pointers(),
+                memory, cells.account, cells.address, *step.pointers(),
             )  # fmt: skip
             if cursor[desk.ERROR]:
                 code, what, next_step = desk.ERRORS[int(cursor[desk.ERROR])]
@@ -134,30 +134,40 @@ _SCOPE: Final = {
     "Bars": desk.Bars, "Desk": desk.Desk, "CASH": step.CASH, "POSITION": step.POSITION,
     "BOOKED": step.BOOKED, "FILLS": step.FILL_COUNT, "STATE": step.STATE, "WATCHED": step.WATCHED,
     "OVERFLOW": step.OVERFLOW, "FALL": step.FALL, "RISE": step.RISE, "EXPIRY": step.EXPIRY,
-    "ROWS": desk.ROWS, "FIRST_ROW": desk.FIRST_ROW, "ERROR": desk.ERROR, "ENTERED": desk.ENTERED,
-    "TOLD": desk.TOLD, "MOST": o.ORDERS_PER_BAR_MAX, "FILLS_A_BAR": 2 * o.WORKING_MAX + 2,
+    "LEDGER_FILLS": FILLS, "ROWS": desk.ROWS, "FIRST_ROW": desk.FIRST_ROW, "ERROR": desk.ERROR, "ENTERED": desk.ENTERED,
+    "TOLD": desk.TOLD, "MOST": o.ORDERS_PER_BAR_MAX, "FILLS_A_BAR": step.FILLS_A_BAR, "INFINITE": np.inf,
 }  # fmt: skip
 
 _LOOP: Final = """\
 def loop(
     bar, open_, high, low, close, volume, times, features, values, state, begins, at_close, maintenance,
-    rows, states, fills, account, cursor, memory, at, before, after, enter,
+    rows, states, fills, account, cursor, memory, ledger, at, before, after, enter,
 ):
     record = state[0]
     entered, told = cursor[ENTERED], cursor[TOLD]
     cash, position, filled = account[CASH], account[POSITION], int(account[FILLS])
     fall, rise, expiry, waiting = account[FALL], account[RISE], account[EXPIRY], account[BOOKED] > 0.0
-    while bar < close.size:
-        if cursor[ROWS] + MOST > rows.shape[0] or filled + FILLS_A_BAR > fills.shape[0]:
-            break
-        if begins or (waiting and not (low[bar] > fall and high[bar] < rise and times[bar] < expiry)):
+    watched, stays = account[STATE] == WATCHED, expiry == INFINITE
+    cursor[FIRST_ROW] = entered
+    rows_most, fills_most = rows.shape[0] - MOST, fills.shape[0] - FILLS_A_BAR
+    while bar < close.size and entered <= rows_most:
+        if filled > fills_most:  # what was told is forgotten
+            filled -= told
+            for number in range(filled):
+                for column in range(fills.shape[1]):
+                    fills[number, column] = fills[told + number, column]
+            ledger[LEDGER_FILLS] = account[FILLS] = filled
+            told = 0
+        if begins or (
+            waiting and not (low[bar] > fall and high[bar] < rise and (stays or times[bar] < expiry))
+        ):
             before(bar, entered, entered, at)
             cash, position, filled = account[CASH], account[POSITION], int(account[FILLS])
             fall, rise, expiry, waiting = account[FALL], account[RISE], account[EXPIRY], account[BOOKED] > 0.0
+            watched, stays = account[STATE] == WATCHED, expiry == INFINITE
             if account[STATE] == OVERFLOW:
                 return bar
         count, last = bar + 1, close[bar]
-        cursor[FIRST_ROW] = entered
         on_bar(
             Bars(times[:count], open_[:count], high[:count], low[:count], close[:count], volume[:count]),
             {features},
@@ -172,15 +182,18 @@ def loop(
         if cursor[ROWS] > entered:
             enter(bar, entered, cursor[ROWS], at)
             entered = cursor[ROWS]
+            cursor[FIRST_ROW] = entered
             fall, rise, expiry, waiting = account[FALL], account[RISE], account[EXPIRY], account[BOOKED] > 0.0
+            watched, stays = account[STATE] == WATCHED, expiry == INFINITE
             if account[STATE] == OVERFLOW:
                 return bar
         if (at_close and waiting) or (
-            account[STATE] == WATCHED and cash + position * last <= maintenance * abs(position) * last
+            watched and cash + position * last <= maintenance * abs(position) * last
         ):
             after(bar, entered, entered, at)
             cash, position, filled = account[CASH], account[POSITION], int(account[FILLS])
             fall, rise, expiry, waiting = account[FALL], account[RISE], account[EXPIRY], account[BOOKED] > 0.0
+            watched, stays = account[STATE] == WATCHED, expiry == INFINITE
             if account[STATE] == OVERFLOW:
                 return bar
         bar += 1
@@ -189,9 +202,9 @@ def loop(
 """
 
 
-def _seen(column: pl.Series) -> Floats:
+def _seen(column: pl.Series, kind: Any = np.float64) -> NDArray[Any]:
     """Returns a column that nobody can write to, and copies it only where it has to."""
-    values = np.ascontiguousarray(column.to_numpy(), dtype=np.float64).view()
+    values = np.ascontiguousarray(column.to_numpy(), dtype=kind).view()
     values.flags.writeable = False
     return values
 

@@ -130,7 +130,7 @@ def _order_size(
 
 
 @compiled_within
-def _rounded(held: float, wanted: float, traded: float) -> tuple[float, float]:
+def rounded(held: float, wanted: float, traded: float) -> tuple[float, float]:
     """Returns the position after a fill and what is traded, both without what only rounding left of them."""
     if abs(wanted) <= 1e-12 * max(abs(held), abs(traded)):
         wanted = 0.0
@@ -141,7 +141,7 @@ def _rounded(held: float, wanted: float, traded: float) -> tuple[float, float]:
 
 
 @compiled_within
-def _is_too_much(
+def is_too_much(
     held: float, wanted: float, price: float, cost: float, funds: float, gross: float, rules: Floats
 ) -> bool:
     """Returns whether a position grows beyond what equity covers."""
@@ -164,12 +164,12 @@ def fill_target(
     """Fills the only order that waits, a target, as `fill` does where volume and settlement know no bound."""
     funds, held, gross = account[CASH] + account[ELSEWHERE], account[POSITION], account[ELSEWHERE_GROSS]
     wanted, price = target_position(target, funds, held, market, rules, gross)
-    wanted, traded = _rounded(held, wanted, wanted - held)
+    wanted, traded = rounded(held, wanted, wanted - held)
     if traded == 0.0:
         states[row] = int(_DONE)
         return
     cost = fee(traded, price, rules)
-    if _is_too_much(held, wanted, price, cost, funds, gross, rules):
+    if is_too_much(held, wanted, price, cost, funds, gross, rules):
         account[REJECTIONS] += 1.0
         states[row] = int(_REJECTED)
         return
@@ -177,7 +177,7 @@ def fill_target(
     states[row] = int(_FILLED)
 
 
-@compiled_bare
+@compiled_within
 def fill(
     bar: int,
     row: int,
@@ -214,7 +214,7 @@ def fill(
         size = _order_size(row, price, funds, gross, held, rules, book)
         traded = side * size
         wanted = held + traded
-    wanted, traded = _rounded(held, wanted, traded)
+    wanted, traded = rounded(held, wanted, traded)
     if traded == 0.0:
         if kind == _BY_TARGET or is_leg:
             kill(book, row, _DONE, states)
@@ -250,7 +250,7 @@ def fill(
             wanted = held + traded
             is_rest_left = kind == _BY_TARGET
     cost = fee(traded, price, rules)
-    if _is_too_much(held, wanted, price, cost, funds, gross, rules):
+    if is_too_much(held, wanted, price, cost, funds, gross, rules):
         account[REJECTIONS] += 1.0
         kill(book, row, _REJECTED, states)
         return

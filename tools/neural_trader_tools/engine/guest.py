@@ -272,9 +272,8 @@ def warm_up() -> None:
     kernel.match(1, 1.0, 1.0, 1.0, times, limits, account, book, fills, states)
     columns: dict[str, Floats] = dict.fromkeys(COLUMNS, np.ones(3))
     cells = step.Cells(columns, times, np.empty(0), limits, 1.0)
-    for play in (step.before, step.after):
-        play(0, 0, 0, cells.at)
-    step.enter(0, 0, cells.at)
+    for play in (step.before, step.after, step.enter):
+        play(0, 0, 0, cells.address)
     prepare()
 
 

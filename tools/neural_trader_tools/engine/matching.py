@@ -25,6 +25,7 @@ from neural_trader_tools.engine.book import (
     close_up,
     kill,
 )
+from neural_trader_tools.engine.bracket import match_bracket
 from neural_trader_tools.engine.compiled import compiled_bare, compiled_within
 from neural_trader_tools.engine.filling import fill
 
@@ -74,7 +75,7 @@ def _level(
     return np.nan
 
 
-@compiled_bare
+@compiled_within
 def match(
     bar: int,
     open_: float,
@@ -93,6 +94,8 @@ def match(
     """
     first = int(account[BOOKED])
     if first == 0:
+        return
+    if match_bracket(bar, open_, high, low, rules, account, book, fills, states):
         return
     at_close = rules[FILL_AT_CLOSE] != 0.0
     for row in range(first):

@@ -53,7 +53,7 @@ from neural_trader_tools.engine.account import (
     fee,
     settled_cash,
 )
-from neural_trader_tools.engine.compiled import compiled
+from neural_trader_tools.engine.compiled import compiled, compiled_bare, compiled_within
 from neural_trader_tools.engine.sizing import TOLERANCE, target_position
 
 FILL_COLUMNS: Final = ("event", "quantity", "price", "commission", "reason", "row")
@@ -65,7 +65,7 @@ _DUST = 1e-12
 _STEPS = 64
 
 
-@compiled
+@compiled_within
 def _trade(
     event: int, traded: float, price: float, reason: int, s: int, count: int, rules: Floats, purse: Floats,
     positions: Floats, fills: Floats,
@@ -87,7 +87,7 @@ def _trade(
     return count + 1
 
 
-@compiled
+@compiled_within
 def _increase(traded: float, held: float) -> float:
     """Returns the part of a trade that makes the position larger, signed: all of it but what closes."""
     if traded * held >= 0.0:
@@ -95,7 +95,7 @@ def _increase(traded: float, held: float) -> float:
     return 0.0 if abs(traded) <= abs(held) else traded + held
 
 
-@compiled
+@compiled_bare
 def _costs(
     factor: float, first: int, last: int, symbols: Ints, marks: Floats, positions: Floats, wanted: Floats,
     at: Floats, rules: Floats,
@@ -128,7 +128,33 @@ def _costs(
     return fixed, free, fixed_bought, free_bought
 
 
-@compiled
+@compiled_bare
+def _least(
+    factor: float, settled: float, spare: float, more: float, bought: float, available: float, first: int,
+    last: int, symbols: Ints, marks: Floats, positions: Floats, wanted: Floats, at: Floats, rules: Floats,
+) -> tuple[float, float]:  # fmt: skip
+    """Returns both factors of `rebalance` where there is a least commission, which a cut does not cut.
+
+    What is needed is convex in a factor: from above this ends at the root.
+    """
+    for _ in range(_STEPS):
+        fixed, free, _, _ = _costs(factor, first, last, symbols, marks, positions, wanted, at, rules)
+        before = factor
+        factor = min(factor, (spare - fixed) / (rules[MARGIN] * more + free))
+        if factor == before or factor <= 0.0:
+            break
+    for _ in range(_STEPS):
+        if bought == 0.0 or settled <= 0.0:
+            break
+        _, _, fixed, free = _costs(settled, first, last, symbols, marks, positions, wanted, at, rules)
+        before = settled
+        settled = min(settled, (available - fixed) / free)
+        if settled == before:
+            break
+    return factor, settled
+
+
+@compiled_bare
 def rebalance(
     first: int, last: int, symbols: Ints, prices: Floats, volumes: Floats, pending: Floats, marks: Floats,
     positions: Floats, used: Floats, rules: Floats, purse: Floats, wanted: Floats, at: Floats, rest: Floats,
@@ -203,22 +229,10 @@ def rebalance(
         if bought > 0.0:
             settled = available / bought
         if min(factor, settled) < 1.0 - TOLERANCE and rules[COMMISSION_MIN] > 0.0:
-            for _ in range(
-                _STEPS
-            ):  # what is needed is convex in the factor: from above this ends at the root
-                fixed, free, _, _ = _costs(factor, first, last, symbols, marks, positions, wanted, at, rules)
-                before = factor
-                factor = min(factor, (spare - fixed) / (rules[MARGIN] * more + free))
-                if factor == before or factor <= 0.0:
-                    break
-            for _ in range(_STEPS):
-                if bought == 0.0 or settled <= 0.0:
-                    break
-                _, _, fixed, free = _costs(settled, first, last, symbols, marks, positions, wanted, at, rules)
-                before = settled
-                settled = min(settled, (available - fixed) / free)
-                if settled == before:
-                    break
+            factor, settled = _least(
+                factor, settled, spare, more, bought, available, first, last, symbols, marks, positions,
+                wanted, at, rules,
+            )  # fmt: skip
         factor, settled = max(factor, 0.0), max(settled, 0.0)
     waits = settled < factor * (1.0 - TOLERANCE) and unsettled > 0.0
     factor = min(factor, settled)

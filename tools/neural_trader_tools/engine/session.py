@@ -31,8 +31,10 @@ REPORT_BARS: Final = 2048
 CHUNK: Final = 8 * REPORT_BARS
 """Bars that are Python numbers at once."""
 _ROW: Final = struct.Struct(f"{len(o.COLUMNS)}d")
-_ACTION, _SIDE, _SIZE, _LIMIT, _STOP = o.ACTION, o.SIDE, o.SIZE, o.LIMIT, o.STOP
-_TRAIL, _FORCE, _OCO = o.TRAIL, o.TIME_IN_FORCE, o.OCO
+_ACTION, _SIZE, _OCO = o.ACTION, o.SIZE, o.OCO
+_ORDER, _TARGET, _DAY = o.ORDER, o.TARGET, o.DAY
+_MOST, _MOST_WAITING = o.ORDERS_PER_BAR_MAX, o.WORKING_MAX - 2
+_write, _ROW_BYTES = _ROW.pack_into, _ROW.size
 
 
 class Session:
@@ -45,6 +47,14 @@ class Session:
         evaluate: Computes a feature over all bars; causal by its own tests and by the look-ahead check.
     """
 
+    __slots__ = (
+        "_address", "_at_close", "_begins", "_booked", "_cells", "_chunk", "_closes", "_columns", "_entered",
+        "_evaluate", "_expiry", "_fall", "_features", "_first_row", "_frame", "_has_orders", "_is_ruined",
+        "_is_watched", "_maintenance", "_marks", "_ordered_bar", "_rise", "_room", "_room_of_fills", "_rows",
+        "_times", "_told", "_view", "_waiting", "bars", "cash", "exposure_max", "fill_count", "position",
+    )  # fmt: skip
+    """More names than Python finds fast without."""
+
     def __init__(
         self, frame: pl.DataFrame, cash: float, rules: Floats, evaluate: Callable[[str, pl.DataFrame], Floats]
     ) -> None:
@@ -56,7 +66,8 @@ class Session:
         self._features: dict[str, Floats] = {}
         paid = frame["dividend"].to_numpy().astype(np.float64) if "dividend" in frame.columns else np.empty(0)
         self._cells = step.Cells(self._columns, self._times, paid, rules, cash)
-        self._told = self._cells.told[: step.WAITING + 1]
+        self._address = self._cells.address
+        self._told = self._cells.told[: step.FIRST + 1].data  # a view: its list is made twice as fast
         self._view = self._cells.commands.data.cast("B")
         self._room, self._room_of_fills = len(self._cells.commands), _room_of_fills(self._cells)
         self._begins = kernel.needs_begin(rules, paid)
@@ -140,12 +151,12 @@ class Session:
 
     def submit(self, command: Command) -> int:
         """Puts a row into the stream; it enters the book when something may happen to it."""
-        bar, row = command[o.BAR], self._rows
+        bar, row = command[0], self._rows
         if bar != self._ordered_bar:
             self._ordered_bar, self._first_row = bar, row
             if bar < 0:
                 raise StrategyFault("no_bar_yet", "on_start cannot trade: no bar was seen", "trade in on_bar")
-        if row - self._first_row >= o.ORDERS_PER_BAR_MAX:
+        if row - self._first_row >= _MOST:
             raise StrategyFault(
                 "too_many_orders",
                 f"more than {o.ORDERS_PER_BAR_MAX} orders on bar {bar}",
@@ -153,22 +164,22 @@ class Session:
             )
         if row == self._room:
             self._grow()
-        _ROW.pack_into(self._view, row * _ROW.size, *command)
+        _write(self._view, row * _ROW_BYTES, *command)
         self._rows = row + 1
         self._has_orders = True
         if self._at_close:
             self._is_watched = True
         action = command[_ACTION]
-        if action == o.ORDER:
+        if action == _ORDER:
             self._waiting.append(row)
             self._narrow(command)
             if command[_OCO] == command[_OCO]:  # not NaN: it may be too late for its group
                 self._enter()
-        elif action == o.TARGET:
+        elif action == _TARGET:
             self._fall = math.inf
         elif command[_SIZE] in self._waiting:
             self._waiting.remove(int(command[_SIZE]))
-        if self._is_ruined or self._booked + self._rows - self._entered >= o.WORKING_MAX - 2:
+        if self._is_ruined or self._booked + self._rows - self._entered >= _MOST_WAITING:
             self._enter()
         return row
 
@@ -203,48 +214,51 @@ class Session:
 
     def _narrow(self, command: Command) -> None:
         """Narrows the quiet range by an order that has not entered the book; x == x: it is not NaN."""
-        limit, stop = command[_LIMIT], command[_STOP]
-        if command[_TRAIL] == command[_TRAIL] or command[_FORCE] == o.DAY:
+        _, _, side, _, _, limit, stop, trail, _, _, force, _, _, _ = command
+        if trail == trail or force == _DAY:
             self._fall = math.inf  # the kernel knows how far it follows, and when it ends
         elif stop == stop:
-            if command[_SIDE] > 0.0:
+            if side > 0.0:
                 self._rise = min(self._rise, stop)
             else:
                 self._fall = max(self._fall, stop)
         elif limit != limit:
             self._fall = math.inf
-        elif command[_SIDE] > 0.0:
-            self._fall = max(self._fall, limit)
-        else:
-            self._rise = min(self._rise, limit)
+        elif side > 0.0:
+            if limit > self._fall:
+                self._fall = limit
+        elif limit < self._rise:
+            self._rise = limit
 
     def _enter(self) -> None:
-        step.enter(self._entered, self._rows, self._cells.at)
-        self._entered = self._rows
-        self._mirror(self.bars.count - 1)
+        self._step(step.enter, self.bars.count - 1)
 
-    def _step(self, play: Callable[[int, int, int, Any], None], bar: int) -> None:
+    def _step(self, play: Callable[[int, int, int, int], None], bar: int) -> None:
+        """Steps the kernel, and reads what that left."""
         if self.fill_count > self._room_of_fills:
             self._grow()
-        play(bar, self._entered, self._rows, self._cells.at)
-        self._entered = self._rows
-        self._mirror(bar)
-
-    def _mirror(self, bar: int) -> None:
-        """Reads what a step left."""
-        told: list[float] = self._told.tolist()
-        cash, held, booked, fills, state, self._fall, self._rise, self._expiry, waiting = told
+        rows = self._rows
+        play(bar, self._entered, rows, self._address)
+        self._entered = rows
+        told: Any = self._told.tolist()
+        cash, held, booked, fills, state, self._fall, self._rise, self._expiry, waiting, first = told
         if cash != self.cash or held != self.position[0]:
-            self.cash, self.position = cash, Position(held)
+            self.cash = cash
+            self.position = new_tuple(Position, (held,))
             self._marks.append((bar, cash, held))
         self.fill_count, self._booked, self._has_orders = int(fills), booked, booked > 0.0
-        if state == step.OVERFLOW:
-            raise too_many_working()
-        self._is_ruined = state == step.RUINED
-        self._is_watched = state == step.WATCHED or (self._at_close and booked > 0.0)
-        if waiting:
-            rows: list[float] = self._cells.told[step.FIRST : step.FIRST + int(waiting)].tolist()
-            self._waiting = [int(row) for row in rows]
+        if state:
+            if state == step.OVERFLOW:
+                raise too_many_working()
+            self._is_ruined = state == step.RUINED
+            self._is_watched = state == step.WATCHED or (self._at_close and booked > 0.0)
+        else:
+            self._is_ruined, self._is_watched = False, self._at_close and booked > 0.0
+        if waiting > 1.0:
+            rows_told: list[float] = self._cells.told[step.FIRST : step.FIRST + int(waiting)].tolist()
+            self._waiting = [int(row) for row in rows_told]
+        elif waiting:
+            self._waiting = [int(first)]
         elif self._waiting:
             self._waiting = []
 
@@ -260,7 +274,7 @@ class Session:
 
 def _room_of_fills(cells: step.Cells) -> int:
     """Returns up to how many fills there is room for those of one more bar."""
-    return len(cells.fills) - 2 * o.WORKING_MAX - 2
+    return len(cells.fills) - step.FILLS_A_BAR
 
 
 def too_many_working() -> StrategyFault:

@@ -1,22 +1,21 @@
 """A step: what the kernel does before and after a strategy's decision on one bar, each in one cheap call.
 
-Handing ten arrays to compiled code costs more than a quiet bar takes. So their addresses are handed over, in
-one array of integers; `Cells` keeps the arrays alive and the addresses current.
+What it works on is handed over as one array of addresses (`engine/addresses.py`); `Cells` keeps the arrays
+alive and the addresses current.
 """
 
 import functools
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import numba
 import numpy as np
-from numba import extending, types
 from numpy.typing import NDArray
 
 from neural_trader_tools.engine import kernel
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.account import MAINTENANCE
+from neural_trader_tools.engine.addresses import floats_at, ints_at, pointer_to, table_at
 from neural_trader_tools.engine.book import DEAD, NEVER, quiet_range
-from neural_trader_tools.engine.compiled import compiled
+from neural_trader_tools.engine.compiled import compiled_bare, compiled_within
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -41,25 +40,9 @@ TOLD_SIZE: Final = FIRST + o.WORKING_MAX
 _WIDTH, _FILL_WIDTH = len(o.COLUMNS), len(o.FILL_COLUMNS)
 _ACCOUNT_SIZE, _RULES_SIZE, _BOOK_SIZE = kernel.ACCOUNT_SIZE, kernel.RULES_SIZE, kernel.BOOK_SIZE
 _WORKING_MAX, _BY_TARGET = o.WORKING_MAX, o.BY_TARGET
-
-
-def _pointer_to(element: Any) -> Any:
-    """Returns the compiled function that makes a pointer of an address."""
-
-    def pointer(context: Any, address: Any) -> Any:  # numba calls it with types, not with values
-        def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            return builder.inttoptr(arguments[0], target.get_value_type(signature.return_type))
-
-        return cast("Any", types).CPointer(element)(types.int64), generate
-
-    return cast("Any", extending).intrinsic(pointer)
-
-
-_floats_at, _ints_at = _pointer_to(types.float64), _pointer_to(types.int64)
-_carray: Any = cast("Any", numba).carray
-
-
-_brief = functools.partial(compiled, nogil=False)
+FILLS_A_BAR: Final = 2 * o.WORKING_MAX + 2
+_FEW, _MANY = 1_024, 1_000_000
+"""Rows and fills that there is room for at first, an eighth of the bars: what is not used costs nothing."""
 
 
 class Cells:
@@ -89,11 +72,13 @@ class Cells:
         self.put(BOOK, np.empty((o.WORKING_MAX, kernel.BOOK_SIZE)))
         self.told: Floats = np.zeros(TOLD_SIZE)
         self.put(TOLD, self.told)
+        self.address = int(self.at.ctypes.data)
         self.at[BARS], self.at[HAS_DIVIDENDS] = len(times), len(dividends) > 0
         self.at[HAS_BEGIN] = kernel.needs_begin(rules, dividends)
-        self.commands: Floats = np.empty((64, _WIDTH))
-        self.states: Ints = np.zeros(64, dtype=np.int64)
-        self.fills: Floats = np.empty((4 * o.WORKING_MAX, _FILL_WIDTH))
+        room = min(max(len(times) // 8, _FEW), _MANY)
+        self.commands: Floats = np.empty((room, _WIDTH))
+        self.states: Ints = np.zeros(room, dtype=np.int64)
+        self.fills: Floats = np.empty((room, _FILL_WIDTH))
         self.grow(0, 0)
 
     def put(self, place: int, values: NDArray[Any]) -> None:
@@ -103,42 +88,48 @@ class Cells:
 
     def grow(self, rows: int, fills: int) -> None:
         """Makes room for another row, and for the fills of one more bar."""
-        while rows >= len(self.commands):
-            self.commands = np.concatenate([self.commands, np.empty_like(self.commands)])
-            self.states = np.concatenate([self.states, np.zeros_like(self.states)])
-        while fills + 2 * o.WORKING_MAX + 2 > len(self.fills):
-            self.fills = np.concatenate([self.fills, np.empty_like(self.fills)])
+        if rows >= len(self.commands):
+            room = 2 * rows
+            self.commands = _larger(self.commands, np.empty((room, _WIDTH)))
+            self.states = _larger(self.states, np.zeros(room, dtype=np.int64))
+        needed = fills + FILLS_A_BAR
+        if needed > len(self.fills):
+            self.fills = _larger(self.fills, np.empty((2 * needed, _FILL_WIDTH)))
         self.put(COMMANDS, self.commands)
         self.put(STATES, self.states)
         self.put(FILLS, self.fills)
         self.at[ROWS], self.at[FILLS_MAX] = len(self.commands), len(self.fills)
 
 
-@compiled
+def _larger(values: NDArray[Any], larger: NDArray[Any]) -> NDArray[Any]:
+    larger[: len(values)] = values
+    return larger
+
+
+@compiled_within
 def _submit(first: int, last: int, at: Ints) -> None:
     """Puts rows of the stream into the book, each as of the bar on which it was decided."""
     bars = at[BARS]
-    close, times = _carray(_floats_at(at[CLOSE]), bars), _carray(_ints_at(at[TIMES]), bars)
-    commands = _carray(_floats_at(at[COMMANDS]), (at[ROWS], _WIDTH))
-    rules = _carray(_floats_at(at[RULES]), _RULES_SIZE)
-    account = _carray(_floats_at(at[ACCOUNT]), _ACCOUNT_SIZE)
-    book = _carray(_floats_at(at[BOOK]), (_WORKING_MAX, _BOOK_SIZE))
-    states = _carray(_ints_at(at[STATES]), at[ROWS])
+    close, times = floats_at(at[CLOSE], bars), ints_at(at[TIMES], bars)
+    commands = table_at(at[COMMANDS], at[ROWS], _WIDTH)
+    rules = floats_at(at[RULES], _RULES_SIZE)
+    account = floats_at(at[ACCOUNT], _ACCOUNT_SIZE)
+    book = table_at(at[BOOK], _WORKING_MAX, _BOOK_SIZE)
+    states = ints_at(at[STATES], at[ROWS])
     for row in range(first, last):
         bar = int(commands[row, 0])
         kernel.submit(bar, row, commands[row], close[bar], times, rules, account, book, states)
 
 
-@compiled
+@compiled_within
 def _tell(at: Ints) -> None:
     """Writes what the session mirrors."""
-    rules = _carray(_floats_at(at[RULES]), _RULES_SIZE)
-    account = _carray(_floats_at(at[ACCOUNT]), _ACCOUNT_SIZE)
-    book = _carray(_floats_at(at[BOOK]), (_WORKING_MAX, _BOOK_SIZE))
-    told = _carray(_floats_at(at[TOLD]), TOLD_SIZE)
-    told[CASH], told[POSITION] = account[kernel.CASH], account[kernel.POSITION]
-    told[BOOKED], told[FILL_COUNT] = account[kernel.BOOKED], account[kernel.FILLS]
+    rules = floats_at(at[RULES], _RULES_SIZE)
+    account = floats_at(at[ACCOUNT], _ACCOUNT_SIZE)
+    book = table_at(at[BOOK], _WORKING_MAX, _BOOK_SIZE)
+    told = floats_at(at[TOLD], TOLD_SIZE)
     cash, position = account[kernel.CASH], account[kernel.POSITION]
+    told[CASH], told[POSITION], told[FILL_COUNT] = cash, position, account[kernel.FILLS]
     state = 0.0
     if not (cash >= 0.0 and position >= 0.0 and cash + position > 0.0 and rules[MAINTENANCE] < 1.0):
         state = WATCHED
@@ -150,8 +141,9 @@ def _tell(at: Ints) -> None:
     fall, rise, expiry = quiet_range(account, book)
     told[FALL], told[RISE] = fall, rise
     told[EXPIRY] = np.inf if expiry == NEVER else float(expiry)
-    count = 0
-    for row in range(int(account[kernel.BOOKED])):
+    booked, count = int(account[kernel.BOOKED]), 0
+    told[BOOKED] = booked  # a copy beside that of the fills would wait for what was just written to settle
+    for row in range(booked):
         is_order = book[row, kernel.LEG] == 0.0 and book[row, kernel.KIND] != _BY_TARGET
         if is_order and book[row, kernel.ID] != DEAD:
             told[FIRST + count] = book[row, kernel.ID]
@@ -159,75 +151,57 @@ def _tell(at: Ints) -> None:
     told[WAITING] = count
 
 
-@_brief
-def before(bar: int, first: int, last: int, at: Ints) -> None:
-    """Plays a bar up to its decision: rows `first` … `last` enter the book, then `begin` and `match`."""
+@compiled_bare
+def before(bar: int, first: int, last: int, address: int) -> None:
+    """Plays a bar up to its decision: rows `first` … `last` enter the book, then `begin` and `match`.
+
+    `address` is that of `Cells.at`.
+    """
+    at = ints_at(address, ADDRESSES)
     bars = at[BARS]
-    open_ = _carray(_floats_at(at[OPEN]), bars)
-    high, low = _carray(_floats_at(at[HIGH]), bars), _carray(_floats_at(at[LOW]), bars)
-    times = _carray(_ints_at(at[TIMES]), bars)
-    rules = _carray(_floats_at(at[RULES]), _RULES_SIZE)
-    account = _carray(_floats_at(at[ACCOUNT]), _ACCOUNT_SIZE)
-    book = _carray(_floats_at(at[BOOK]), (_WORKING_MAX, _BOOK_SIZE))
-    fills = _carray(_floats_at(at[FILLS]), (at[FILLS_MAX], _FILL_WIDTH))
-    states = _carray(_ints_at(at[STATES]), at[ROWS])
+    open_ = floats_at(at[OPEN], bars)
+    high, low = floats_at(at[HIGH], bars), floats_at(at[LOW], bars)
+    times = ints_at(at[TIMES], bars)
+    rules = floats_at(at[RULES], _RULES_SIZE)
+    account = floats_at(at[ACCOUNT], _ACCOUNT_SIZE)
+    book = table_at(at[BOOK], _WORKING_MAX, _BOOK_SIZE)
+    fills = table_at(at[FILLS], at[FILLS_MAX], _FILL_WIDTH)
+    states = ints_at(at[STATES], at[ROWS])
     _submit(first, last, at)
     if at[HAS_BEGIN] != 0:
         earlier = max(bar - 1, 0)
-        close, volume = _carray(_floats_at(at[CLOSE]), bars), _carray(_floats_at(at[VOLUME]), bars)
-        dividend = _carray(_floats_at(at[DIVIDENDS]), bars)[bar] if at[HAS_DIVIDENDS] != 0 else 0.0
+        close, volume = floats_at(at[CLOSE], bars), floats_at(at[VOLUME], bars)
+        dividend = floats_at(at[DIVIDENDS], bars)[bar] if at[HAS_DIVIDENDS] != 0 else 0.0
         kernel.begin(times[bar], times[earlier], close[earlier], dividend, volume[bar], rules, account)
     if account[kernel.BOOKED] > 0.0:
         kernel.match(bar, open_[bar], high[bar], low[bar], times, rules, account, book, fills, states)
     _tell(at)
 
 
-@_brief
-def after(bar: int, first: int, last: int, at: Ints) -> None:
+@compiled_bare
+def after(bar: int, first: int, last: int, address: int) -> None:
     """Ends a bar after its decision: rows `first` … `last` enter the book, then `finish`."""
-    close = _carray(_floats_at(at[CLOSE]), at[BARS])
-    rules = _carray(_floats_at(at[RULES]), _RULES_SIZE)
-    account = _carray(_floats_at(at[ACCOUNT]), _ACCOUNT_SIZE)
-    book = _carray(_floats_at(at[BOOK]), (_WORKING_MAX, _BOOK_SIZE))
-    fills = _carray(_floats_at(at[FILLS]), (at[FILLS_MAX], _FILL_WIDTH))
-    states = _carray(_ints_at(at[STATES]), at[ROWS])
+    at = ints_at(address, ADDRESSES)
+    close = floats_at(at[CLOSE], at[BARS])
+    rules = floats_at(at[RULES], _RULES_SIZE)
+    account = floats_at(at[ACCOUNT], _ACCOUNT_SIZE)
+    book = table_at(at[BOOK], _WORKING_MAX, _BOOK_SIZE)
+    fills = table_at(at[FILLS], at[FILLS_MAX], _FILL_WIDTH)
+    states = ints_at(at[STATES], at[ROWS])
     _submit(first, last, at)
     kernel.finish(bar, close[bar], rules, account, book, fills, states)
     _tell(at)
 
 
-@_brief
-def enter(first: int, last: int, at: Ints) -> None:
+@compiled_bare
+def enter(_bar: int, first: int, last: int, address: int) -> None:
     """Puts rows into the book at once, where their fate matters on the bar itself."""
+    at = ints_at(address, ADDRESSES)
     _submit(first, last, at)
     _tell(at)
 
 
 @functools.cache
 def pointers() -> tuple[Any, Any, Any]:
-    """Returns `before`, `after` and `enter` for callers in machine code, by the address of `Cells.at`.
-
-    They are handed over and called by their addresses, so that whoever calls them is compiled without them.
-    """
-    return tuple(_pointer(function) for function in (_before_at, _after_at, _enter_at))  # type: ignore[return-value]
-
-
-def _pointer(function: Any) -> Any:
-    signature = cast("Any", types).void(*[types.int64] * 4)
-    try:
-        callback = cast("Any", numba).cfunc(signature, cache=True)(function)
-    except RuntimeError:  # nowhere to write the cache
-        return cast("Any", numba).cfunc(signature)(function)
-    return callback
-
-
-def _before_at(bar: int, first: int, last: int, address: int) -> None:
-    before(bar, first, last, _carray(_ints_at(address), ADDRESSES))
-
-
-def _after_at(bar: int, first: int, last: int, address: int) -> None:
-    after(bar, first, last, _carray(_ints_at(address), ADDRESSES))
-
-
-def _enter_at(bar: int, first: int, last: int, address: int) -> None:
-    enter(first, last, _carray(_ints_at(address), ADDRESSES))
+    """Returns `before`, `after` and `enter` for callers in machine code, by the address of `Cells.at`."""
+    return tuple(pointer_to(function, 4) for function in (before, after, enter))  # type: ignore[return-value]

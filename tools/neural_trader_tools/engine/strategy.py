@@ -20,7 +20,9 @@ from neural_trader_tools.engine.surroundings import EPOCH
 Floats = NDArray[np.float64]
 Command = tuple[float, ...]
 """One row of the order stream, see `orders.COLUMNS`; the desk fills the bar in."""
-NAN = math.nan
+NAN, INF = math.nan, math.inf
+_SIZE_MIN, _SIZE_MAX = o.SIZE_MIN, o.SIZE_MAX
+_GTC, _DAY, _DISTANCE, _PART = o.GTC, o.DAY, o.DISTANCE, o.PART
 new_tuple: Final = cast("Callable[[type, Any], Any]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
 """Makes a named tuple of a tuple without a call of Python code; it must have the right length."""
 
@@ -237,7 +239,7 @@ class Strategy:
             StrategyFault: `invalid_order`, `unsupported_order` or `too_many_orders`.
         """
         return self._order(
-            1.0, quantity, fraction, (limit, stop, trail, take_profit, stop_loss, trail_loss), trail_by, oco,
+            1.0, quantity, fraction, limit, stop, trail, take_profit, stop_loss, trail_loss, trail_by, oco,
             time_in_force,
         )  # fmt: skip
 
@@ -258,7 +260,7 @@ class Strategy:
     ) -> Order:
         """Sells, and goes short beyond what is held; arguments as in `buy`, mirrored."""
         return self._order(
-            -1.0, quantity, fraction, (limit, stop, trail, take_profit, stop_loss, trail_loss), trail_by, oco,
+            -1.0, quantity, fraction, limit, stop, trail, take_profit, stop_loss, trail_loss, trail_by, oco,
             time_in_force,
         )  # fmt: skip
 
@@ -296,28 +298,39 @@ class Strategy:
         side: float,
         quantity: float | None,
         fraction: float | None,
-        levels_given: tuple[float | None, ...],
+        limit: float | None,
+        stop: float | None,
+        trail: float | None,
+        take_profit: float | None,
+        stop_loss: float | None,
+        trail_loss: float | None,
         trail_by: str,
         oco: Order | None,
         time_in_force: str,
     ) -> Order:
-        limit, stop, trail, take_profit, stop_loss, trail_loss = levels_given
         if (quantity is None) == (fraction is None):
             raise _invalid("give either quantity= (units) or fraction= (of equity)")
         if fraction is None:
             size = _positive("quantity", quantity)
-            if size > o.SIZE_MAX:
+            if size > _SIZE_MAX:
                 raise _invalid(f"quantity {size:.6g} exceeds {o.SIZE_MAX:g}")
         else:
             size, most = _positive("fraction", fraction), self._desk.exposure_max
             if size > most:
                 raise _invalid(f"fraction {size} exceeds {most:g}; leverage needs a margin below 1")
-        if size < o.SIZE_MIN:
+        if size < _SIZE_MIN:
             raise _invalid(f"size {size:.6g} is below {o.SIZE_MIN:g}")
-        at_limit = NAN if limit is None else _positive("limit", limit)
-        at_stop = NAN if stop is None else _positive("stop", stop)
-        profit = NAN if take_profit is None else _positive("take_profit", take_profit)
-        loss = NAN if stop_loss is None else _positive("stop_loss", stop_loss)
+        at_limit = at_stop = profit = loss = NAN
+        if limit is not None:
+            at_limit = limit if type(limit) is float and 0.0 < limit < INF else _positive("limit", limit)
+        if stop is not None:
+            at_stop = stop if type(stop) is float and 0.0 < stop < INF else _positive("stop", stop)
+        if take_profit is not None:
+            is_plain = type(take_profit) is float and 0.0 < take_profit < INF
+            profit = take_profit if is_plain else _positive("take_profit", take_profit)
+        if stop_loss is not None:
+            is_plain = type(stop_loss) is float and 0.0 < stop_loss < INF
+            loss = stop_loss if is_plain else _positive("stop_loss", stop_loss)
         behind = loss_behind = NAN
         if trail is not None or trail_loss is not None or trail_by != "distance":
             behind = NAN if trail is None else _positive("trail", trail)
@@ -340,10 +353,10 @@ class Strategy:
             (
                 desk.bars.count - 1, 0.0, side, size, 0.0 if fraction is None else 1.0,
                 at_limit, at_stop, behind, profit, loss,
-                o.GTC if time_in_force == "gtc" else o.DAY,
+                _GTC if time_in_force == "gtc" else _DAY,
                 NAN if oco is None else oco.group,
                 loss_behind,
-                o.DISTANCE if trail_by == "distance" else o.PART,
+                _DISTANCE if trail_by == "distance" else _PART,
             )
         )  # fmt: skip
         group = number if oco is None else oco.group
@@ -392,8 +405,10 @@ def _invalid(what: str) -> StrategyFault:
 
 
 def _positive(name: str, value: float | None) -> float:
-    if type(value) is float and 0.0 < value < math.inf:
+    if type(value) is float and 0.0 < value < INF:
         return value
+    if type(value) is int and value > 0:
+        return float(value)
     if value is None or isinstance(value, bool) or not 0.0 < float(value) < math.inf:
         raise _invalid(f"{name} {value!r:.30} is not a finite number above 0")
     return float(value)
