@@ -13,6 +13,8 @@ from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.replay import replay_symbol
 from neural_trader_tools.backtest.settings import Settings
 from neural_trader_tools.engine import account as a
+from neural_trader_tools.engine import orders as o
+from neural_trader_tools.engine.targets import target_changes
 
 NAN = float("nan")
 
@@ -75,4 +77,27 @@ def test_positions_are_what_the_fills_left(play: Callable[..., Played], fill: An
     np.testing.assert_array_equal(found.positions, played.positions)
     np.testing.assert_array_equal(found.exposed, played.positions != 0.0)
     np.testing.assert_array_equal(found.equity, played.equity)
-    assert 0 < np.count_nonzero(found.exposed) < count
+    assert 0 < found.exposed_bars == np.count_nonzero(found.exposed) < count
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    count=st.sampled_from([0, 1, 2, 63, 64, 65, 66, 128, 129, 130, 300]),
+    length=st.integers(1, 40),
+    undefined=st.booleans(),
+)
+def test_the_stream_of_targets_names_each_change_and_nothing_else(
+    seed: int, count: int, length: int, undefined: bool
+) -> None:
+    draw = np.random.default_rng(seed)
+    targets = np.repeat(draw.choice([0.0, -0.0, 1.0, -0.5, NAN], count), length)[:count]
+    targets[: count // 2 if undefined else 0] = NAN
+    expected: list[tuple[int, float]] = []
+    for bar, target in enumerate(targets.tolist()):
+        if target == target and target != (expected[-1][1] if expected else 0.0):
+            expected.append((bar, target))
+    stream = target_changes(targets)
+    assert [(int(row[o.BAR]), float(row[o.SIZE])) for row in stream] == expected
+    assert stream.shape == (len(expected), len(o.COLUMNS))
+    assert (stream[:, o.ACTION] == o.TARGET).all()

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from neural_trader_tools.features.arena import BLOCK_BYTES_MIN, Arena
+from neural_trader_tools.features.arena import ALIGNMENT, BLOCK_BYTES_MIN, Arena
 
 SIZE = BLOCK_BYTES_MIN // 8
 
@@ -18,6 +18,18 @@ def test_memory_is_used_again_once_dropped() -> None:
     assert arena.idle_bytes == BLOCK_BYTES_MIN
     assert arena.floats(2, SIZE // 2).ctypes.data == address
     assert arena.idle_bytes == BLOCK_BYTES_MIN  # that array is gone again
+
+
+def test_arrays_begin_where_a_line_of_the_cache_does() -> None:
+    arena = Arena()
+    for _ in range(2):
+        held = [arena.floats(SIZE + extra) for extra in (0, 1, 12_345, 9 * SIZE)]
+        assert all(array.ctypes.data % ALIGNMENT == 0 for array in held)
+        for number in range(4):
+            held[number].fill(number)  # to its end
+        assert all((held[number] == number).all() for number in range(4))
+        held.clear()
+    assert arena.idle_bytes > 0
 
 
 def test_a_slice_keeps_the_memory_from_being_lent_again() -> None:

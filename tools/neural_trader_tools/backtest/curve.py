@@ -11,7 +11,9 @@ from neural_trader_tools.engine.compiled import vectorised
 
 Floats = NDArray[np.float64]
 _LANES: Final = 256
-_STRETCH: Final = 64
+_PADDED: Final = 264
+"""Cells from one row of lanes to the next: at 256 all five would contend for one place of the cache."""
+_STRETCH: Final = 256
 
 
 class Curve(NamedTuple):
@@ -115,7 +117,9 @@ def _powers(now: Floats, before: Floats, shift: float) -> Floats:
         before: Equity at the closes before them.
         shift: What the powers are about.
     """
-    lanes = np.zeros((5, _LANES))
+    cells = np.zeros(5 * _PADDED + 8)
+    begin = (-cells.ctypes.data >> 3) & 7  # where a line of the cache begins
+    lanes = cells[begin : begin + 5 * _PADDED].reshape((5, _PADDED))
     one, two, three, four, losses = lanes[0], lanes[1], lanes[2], lanes[3], lanes[4]
     for first in range(0, now.shape[0], _LANES):
         last = min(first + _LANES, now.shape[0])
@@ -139,22 +143,30 @@ def _powers(now: Floats, before: Floats, shift: float) -> Floats:
 
 @vectorised
 def _falls(equity: Floats, cash: float) -> tuple[float, int, int]:
-    """Reads the falls of a curve; a stretch without a new peak or a deeper fall is passed over at once.
+    """Reads the falls of a curve; a stretch without a new peak is passed over at once.
+
+    Falls are compared without dividing: value / peak < bottom / top. Since the last peak, bottom and top are
+    of the same fall, and of equal products the first counts; which value it was is looked up only when
+    somebody asks.
 
     Returns:
         The largest fall from a peak, the first of which is the cash; the longest time below one, in bars; the
         first bar at which equity is zero or below, -1 where it never is.
     """
     peak, top, bottom = cash, cash, cash
-    peak_bar, longest, ruined = -1, 0, -1
+    peak_bar, longest, ruined, deepest = -1, 0, -1, -1
+    lows, highs = np.empty(64), np.empty(64)
     for first in range(0, equity.shape[0], _STRETCH):
         values = equity[first : min(first + _STRETCH, equity.shape[0])]
-        found = 0
-        for place in range(values.shape[0]):
-            found |= values[place] >= peak
-            found |= values[place] * top < bottom * peak  # value / peak < bottom / top, without dividing
-        if found == 0:
-            continue
+        low, high = _extremes(values, lows, highs)
+        if high < peak and low > 0.0:
+            if not low * top < bottom * peak:
+                continue
+            if top == peak:
+                bottom, deepest = low, first
+                continue
+        if deepest >= 0:
+            bottom, deepest = _first_of(equity[deepest : deepest + _STRETCH], bottom, top), -1
         for place in range(values.shape[0]):
             value = values[place]
             if value >= peak:
@@ -166,4 +178,39 @@ def _falls(equity: Floats, cash: float) -> tuple[float, int, int]:
                 top = peak
                 if ruined < 0 and value <= 0.0:
                     ruined = first + place
+    if deepest >= 0:
+        bottom = _first_of(equity[deepest : deepest + _STRETCH], bottom, top)
     return 1.0 - bottom / top, max(longest, equity.shape[0] - 1 - peak_bar), ruined
+
+
+@vectorised
+def _extremes(values: Floats, lows: Floats, highs: Floats) -> tuple[float, float]:
+    """Returns the lowest and the highest value of a stretch; the other two are places to work at."""
+    low, high = values[0], values[0]
+    if values.shape[0] < _STRETCH:
+        for value in values:
+            low, high = min(low, value), max(high, value)
+        return low, high
+    _fold(values[:64], values[64:128], values[128:192], values[192:], lows, highs)
+    for place in range(16):
+        lows[place] = min(min(lows[place], lows[16 + place]), min(lows[32 + place], lows[48 + place]))
+        highs[place] = max(max(highs[place], highs[16 + place]), max(highs[32 + place], highs[48 + place]))
+    for place in range(16):
+        low, high = min(low, lows[place]), max(high, highs[place])
+    return low, high
+
+
+@vectorised
+def _fold(a: Floats, b: Floats, c: Floats, d: Floats, lows: Floats, highs: Floats) -> None:
+    for place in range(64):  # four at a time, place by place: vector instructions
+        lows[place] = min(min(a[place], b[place]), min(c[place], d[place]))
+        highs[place] = max(max(a[place], b[place]), max(c[place], d[place]))
+
+
+@vectorised
+def _first_of(values: Floats, bottom: float, top: float) -> float:
+    """Returns the first of the values that is as deep below `top` as `bottom`, which is one of them."""
+    for value in values:
+        if value * top == bottom * top:
+            return value
+    return bottom

@@ -119,7 +119,7 @@ def compute_metrics(
         calmar_ratio=finite(cagr / curve.drawdown) if cagr is not None and curve.drawdown > 0.0 else None,
         max_drawdown=curve.drawdown,
         max_drawdown_duration=curve.drawdown_bars,
-        exposure_time=np.count_nonzero(replay.exposed) / len(replay.exposed),
+        exposure_time=replay.exposed_bars / len(replay.times),
         trade_count=len(pnl),
         win_rate=win_rate,
         profit_factor=finite(float(gains.sum() / -losses.sum())) if len(losses) else None,

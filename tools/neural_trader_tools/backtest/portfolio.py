@@ -161,7 +161,7 @@ def replay_portfolio(rows: Ints, weights: Floats, panel: Panel, settings: Settin
                 ruined=bool(purse[RUINED]),
             )
         )
-    return Replay(symbols, panel.times, equity, gross > 0.0, cash)
+    return Replay(symbols, panel.times, equity, int(np.count_nonzero(gross > 0.0)), cash)
 
 
 def check_equity(equity: Floats) -> None:

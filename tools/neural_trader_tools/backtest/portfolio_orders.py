@@ -146,7 +146,7 @@ def replay_decisions(decisions: Decisions, panel: Panel, settings: Settings, cas
         for s in range(number)
     ]
     symbols[0] = replace(symbols[0], rejections=int(state.purse[REJECTIONS]))
-    return Replay(symbols, panel.times, equity, gross > 0.0, cash)
+    return Replay(symbols, panel.times, equity, int(np.count_nonzero(gross > 0.0)), cash)
 
 
 def events_of(panel: Panel) -> "Events":

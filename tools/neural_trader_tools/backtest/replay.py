@@ -11,6 +11,7 @@ from neural_trader_governance.errors import StrategyError
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.settings import Settings
 from neural_trader_tools.engine import orders as o
+from neural_trader_tools.features.arena import ARENA
 
 Floats = NDArray[np.float64]
 
@@ -45,6 +46,13 @@ class SymbolReplay:
         return self._at_closes(np.concatenate([[0.0], self.fills[:, o.FILL_POSITION]]))
 
     @property
+    def exposed_bars(self) -> int:
+        """At how many closes anything is held."""
+        bars = self.fills[:, o.FILL_BAR]
+        spans = np.diff(bars, append=float(len(self.prices)))
+        return int(spans[self.fills[:, o.FILL_POSITION] != 0.0].sum())
+
+    @property
     def exposed(self) -> NDArray[np.bool_]:
         """Whether anything is held at each close."""
         return self._at_closes(np.concatenate([[False], self.fills[:, o.FILL_POSITION] != 0.0]))
@@ -72,11 +80,16 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
     from neural_trader_tools.engine.guest import rules
     from neural_trader_tools.engine.trades import round_trips
 
-    commands = kernel.target_changes(stream) if kind == "signals" else stream
+    equity, nobody = ARENA.floats(len(prices)), np.empty(0)
+    if kind == "signals":
+        bars = equity  # which is written later
+        commands = ARENA.floats(kernel.changed_bars(stream, bars), len(o.COLUMNS))
+        kernel.write_changes(stream, bars, commands)
+    else:
+        commands = stream
     account = np.zeros(kernel.ACCOUNT_SIZE)
     limits = rules(settings.model_dump(mode="python"))
-    fills = np.empty((kernel.fills_max(len(commands), len(prices), limits), len(o.FILL_COLUMNS)))
-    equity, nobody = np.empty(len(prices)), np.empty(0)
+    fills = ARENA.floats(kernel.fills_max(len(commands), len(prices), limits), len(o.FILL_COLUMNS))
     states = np.zeros(len(commands), dtype=np.int64)
     kernel.play(
         prices.open, prices.high, prices.low, prices.close, prices.volume, prices.times,
@@ -97,7 +110,10 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
             f"{prices.symbol:.40}: equity is too large for a number",
             "check the prices for wrong units, and trade smaller sizes",
         )
-    fills.resize((int(account[kernel.FILLS]), len(o.FILL_COLUMNS)), refcheck=False)  # in place, no copy
+    count = int(account[kernel.FILLS])
+    if fills.base is None:
+        fills.resize((count, len(o.FILL_COLUMNS)), refcheck=False)  # in place, no copy
+    fills = fills[:count]
     return SymbolReplay(
         prices=prices,
         commands=commands,
@@ -128,14 +144,14 @@ class Replay:
         symbols: One replay each, in the order asked for.
         times: Times of the union of all bars, int64 microseconds.
         equity: Sum over the symbols at these times; a symbol without a bar keeps its last value.
-        exposed: Whether anything is held at these times.
+        exposed_bars: At how many of these times anything is held.
         cash: Cash at the start.
     """
 
     symbols: Sequence[SymbolReplay]
     times: NDArray[np.int64]
     equity: Floats
-    exposed: NDArray[np.bool_]
+    exposed_bars: int
     cash: float
 
     @classmethod
@@ -143,7 +159,7 @@ class Replay:
         """Adds the symbols up on the union of their times."""
         if len(symbols) == 1:
             only = symbols[0]
-            return cls(symbols, only.prices.times, only.equity, only.exposed, cash)
+            return cls(symbols, only.prices.times, only.equity, only.exposed_bars, cash)
         times = np.unique(np.concatenate([symbol.prices.times for symbol in symbols]))
         equity, exposed = np.zeros(len(times)), np.zeros(len(times), dtype=np.bool_)
         for symbol in symbols:
@@ -151,7 +167,7 @@ class Replay:
             begun = last >= 0
             equity += np.where(begun, symbol.equity[last], cash / len(symbols))
             exposed |= begun & symbol.exposed[last]
-        return cls(symbols, times, equity, exposed, cash)
+        return cls(symbols, times, equity, int(np.count_nonzero(exposed)), cash)
 
     def in_order_of(self, prices: Sequence[Prices]) -> "Replay":
         """Returns it with the symbols in the order of these prices."""

@@ -94,7 +94,7 @@ from neural_trader_tools.engine.filling import fill, write
 from neural_trader_tools.engine.matching import expire, match, match_phase
 from neural_trader_tools.engine.sizing import target_position
 from neural_trader_tools.engine.submission import submit
-from neural_trader_tools.engine.targets import hold, play_targets, target_changes
+from neural_trader_tools.engine.targets import changed_bars, hold, play_targets, target_changes, write_changes
 
 __all__ = [
     "ACCOUNT_SIZE",
@@ -121,6 +121,7 @@ __all__ = [
     "Floats",
     "Ints",
     "begin",
+    "changed_bars",
     "expire",
     "exposure_max",
     "fills_max",
@@ -134,6 +135,7 @@ __all__ = [
     "submit",
     "target_changes",
     "target_position",
+    "write_changes",
 ]  # fmt: skip
 
 _MARKET, _BY_TARGET, _WORKING_MAX = o.BY_MARKET, o.BY_TARGET, o.WORKING_MAX

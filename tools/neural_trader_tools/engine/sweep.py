@@ -34,6 +34,7 @@ from neural_trader_tools.engine.rule import Rule, find_rule
 from neural_trader_tools.engine.session import Session
 from neural_trader_tools.engine.strategy import configure
 from neural_trader_tools.engine.surroundings import Surroundings
+from neural_trader_tools.engine.targets import TOGETHER, differing, first_of
 
 Floats = NDArray[np.float64]
 SEED: Final = "#seed"
@@ -42,7 +43,7 @@ ROWS_MAX: Final = 4_000_000
 """Rows of changes or orders after which a guest returns what it has; the rest is asked for again."""
 FEATURES_MAX_BYTES: Final = 256 << 20
 BLOCK: Final = 256
-TOGETHER: Final = 1_000
+PLAYED: Final = 1_000
 """Combinations of a rule that are played between two looks at the clock."""
 FAULTS_MAX: Final = 64
 FAULT_LENGTH_MAX: Final = 400
@@ -269,7 +270,7 @@ def _play_rule(
     while done < len(values):
         before = done
         done = loop(
-            done, min(done + TOGETHER, len(values)), matrix, rows, *columns, exposure_max, counts, bars,
+            done, min(done + PLAYED, len(values)), matrix, rows, *columns, exposure_max, counts, bars,
             targets, outside,
         )  # fmt: skip
         if before == 0:
@@ -303,8 +304,8 @@ def parameter_columns(rule: Rule, values: Sequence[tuple[int | float | bool, ...
 def rule_changes(rule: Rule) -> Callable[..., int]:
     """Compiles the loop over combinations and bars around a rule.
 
-    Bars are taken in blocks: first every target of the block, then which of them differ from the one before,
-    both in vector code for a plain rule; then only words of eight bars in which one differs are visited.
+    Bars are taken in blocks: first every target of the block, in vector code for a plain rule, then which of
+    them differ from the one before, 64 bits at a time; only those are visited.
     """
     columns = [f"c{number}" for number in range(len(rule.features))]
     arrays = [f"a{number}" for number in range(len(rule.parameters))]
@@ -327,7 +328,15 @@ def rule_changes(rule: Rule) -> Callable[..., int]:
         undefined=" or ".join(f"{part}[place] != {part}[place]" for part in slices),
         given=", ".join(given),
     )
-    scope: dict[str, Any] = {"machine": rule.machine, "np": np, "nan": np.nan, "BLOCK": BLOCK}
+    scope: dict[str, Any] = {
+        "machine": rule.machine,
+        "differing": differing,
+        "first_of": first_of,
+        "np": np,
+        "nan": np.nan,
+        "BLOCK": BLOCK,
+        "TOGETHER": TOGETHER,
+    }
     exec(compile(text, "<loop of the sweep>", "exec"), scope)  # noqa: S102  # names and numbers of ours
     njit: Any = cast(Any, numba).njit
     return njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(scope["loop"])
@@ -337,8 +346,6 @@ _LOOP: Final = """\
 def loop(first, end, matrix, places, {arrays}most, counts, bars, targets, outside):
     size = matrix.shape[1]
     block = np.empty(BLOCK + 1)
-    differs = np.zeros(BLOCK, np.uint8)
-    words = differs.view(np.uint64)
     row = 0
     for each in range(first, end):
         {columns}
@@ -356,22 +363,16 @@ def loop(first, end, matrix, places, {arrays}most, counts, bars, targets, outsid
                     block[place + 1] = nan
                 else:
                     block[place + 1] = machine({given})
-            for place in range(length):
-                differs[place] = block[place] != block[place + 1]
-            for place in range(length, BLOCK):
-                differs[place] = 0
-            changed = np.uint64(0)
-            for word in range(BLOCK >> 3):
-                changed |= words[word]
-            if changed == 0:
-                block[0] = block[length]
-                continue
-            for word in range(BLOCK >> 3):
-                if words[word] == 0:
-                    continue
-                for place in range(8 * word, 8 * word + 8):
+            tail = block[length + 1 :]
+            for place in range(tail.size):
+                tail[place] = block[length]
+            for word in range(0, BLOCK, TOGETHER):
+                found = differing(block, 1 + word)
+                while found != 0:
+                    place = word + first_of(found)
+                    found &= found - np.uint64(1)
                     target = block[place + 1]
-                    if differs[place] == 0 or target != target or target == last:
+                    if target != target or target == last:
                         continue
                     if target < -most or target > most:
                         outside[0] = begin + place

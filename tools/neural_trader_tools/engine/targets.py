@@ -9,11 +9,12 @@ from numba import extending, types
 
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.account import CASH, MAINTENANCE, POSITION, Floats, Ints
-from neural_trader_tools.engine.compiled import compiled, compiled_bare
+from neural_trader_tools.engine.compiled import compiled_bare
 from neural_trader_tools.engine.filling import fill_target
 
 _TARGET, _ACTION, _SIZE = o.TARGET, o.ACTION, o.SIZE
-_BLOCK: Final = 16
+TOGETHER: Final = 64
+"""How many targets are compared at once, see `differing`."""
 _STRETCH: Final = 256
 _AHEAD: Final = 8
 """Rows whose opens are fetched ahead of time: waiting for one from memory takes as long as five fills."""
@@ -35,47 +36,85 @@ def _fetch(context: Any, values: Any, place: Any) -> Any:  # numba calls it with
 _prefetch: Any = cast("Any", extending).intrinsic(_fetch)
 
 
-@compiled_bare
-def _next_change(targets: Floats, first: int, last: float) -> int:
-    """Returns the first bar from `first` on whose target is neither NaN nor `last`, or the count of bars.
+def _compare(context: Any, values: Any, place: Any) -> Any:
+    def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = target.make_array(signature.args[0])(target, builder, arguments[0])
+        row = ir.VectorType(ir.IntType(64), TOGETHER).as_pointer()
+        here = builder.gep(array.data, [arguments[1]])
+        before = builder.gep(here, [ir.Constant(ir.IntType(64), -1)])
+        one, other = (builder.load(builder.bitcast(one, row), align=8) for one in (here, before))
+        return builder.bitcast(builder.icmp_unsigned("!=", one, other), ir.IntType(TOGETHER))
 
-    Blocks of bars without any are passed over at once, in vector instructions.
-    """
-    bars = targets.shape[0]
-    bar = first
-    while bar < bars:
-        if bar + _BLOCK <= bars:
-            ahead, found = targets[bar : bar + _BLOCK], 0
-            for place in range(_BLOCK):  # from 0, so that no index can be negative: vector instructions
-                found |= ahead[place] != last
-            if found == 0:
-                bar += _BLOCK
-                continue
-        until = min(bar + _BLOCK, bars)
-        while bar < until:
-            if targets[bar] != last and not math.isnan(targets[bar]):
-                return bar
-            bar += 1
-    return bars
+    return cast("Any", types).uint64(values, place), generate
 
 
-@compiled
+def _count_zeros(context: Any, word: Any) -> Any:
+    def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return cast("Any", types).int64(cast("Any", types).uint64), generate
+
+
+differing: Any = cast("Any", extending).intrinsic(_compare)
+"""`differing(values, place)`: which of `TOGETHER` values from a place on have other bits than the one before
+each, as the bits of a word, the first the lowest. The place is 1 or more, and so many values are there."""
+
+first_of: Any = cast("Any", extending).intrinsic(_count_zeros)
+"""`first_of(word)`: the number of the lowest bit that is set in a uint64; there is one."""
+
+
 def target_changes(targets: Floats) -> Floats:
     """Returns the order stream of a target-exposure array: one row wherever the target changes.
 
     The target before the first bar is 0; NaN keeps the last one.
     """
-    bars = targets.shape[0]
-    changes = np.empty(bars, dtype=np.int64)  # only as much of it as is written takes memory
-    count = 0
-    bar = _next_change(targets, 0, 0.0)
-    while bar < bars:
-        changes[count] = bar
-        count += 1
-        bar = _next_change(targets, bar + 1, targets[bar])
-    commands = np.empty((count, 14))
-    for row in range(count):
-        bar = changes[row]
+    bars = np.empty(len(targets))  # only as much of it as is written takes memory
+    commands = np.empty((changed_bars(targets, bars), len(o.COLUMNS)))
+    write_changes(targets, bars, commands)
+    return commands
+
+
+@compiled_bare
+def changed_bars(targets: Floats, bars: Floats) -> int:
+    """Writes the bars on which the target changes, see `target_changes`, and returns how many there are.
+
+    Args:
+        targets: Target exposures.
+        bars: Out: as long as the targets, of which so many are written.
+    """
+    size = targets.shape[0]
+    count, last, bar = 0, 0.0, 0
+    while bar < size:
+        if 0 < bar <= size - TOGETHER:
+            found = differing(targets, bar)
+            while found != 0:
+                place = bar + first_of(found)
+                found &= found - np.uint64(1)
+                if targets[place] != last and not math.isnan(targets[place]):
+                    last = targets[place]
+                    bars[count] = place
+                    count += 1
+            bar += TOGETHER
+            continue
+        if targets[bar] != last and not math.isnan(targets[bar]):
+            last = targets[bar]
+            bars[count] = bar
+            count += 1
+        bar += 1
+    return count
+
+
+@compiled_bare
+def write_changes(targets: Floats, bars: Floats, commands: Floats) -> None:
+    """Writes the order stream of target changes.
+
+    Args:
+        targets: Target exposures.
+        bars: See `changed_bars`.
+        commands: Out: a row for each of them.
+    """
+    for row in range(commands.shape[0]):
+        bar = int(bars[row])
         commands[row, 0] = bar
         commands[row, 1] = _TARGET
         commands[row, 2] = 0.0
@@ -87,7 +126,6 @@ def target_changes(targets: Floats) -> Floats:
         commands[row, 11] = np.nan
         commands[row, 12] = np.nan
         commands[row, 13] = 0.0
-    return commands
 
 
 @compiled_bare

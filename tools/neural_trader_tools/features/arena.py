@@ -12,6 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+ALIGNMENT: Final = 64
+"""Bytes: a line of the cache. Where arrays begin between two, every vector instruction waits for both."""
+
 BLOCK_BYTES_MIN: Final = 1 << 18
 """Smaller arrays are quicker from numpy's own allocator."""
 
@@ -27,7 +30,7 @@ class _Lease:
             "version": 3,
             "shape": shape,
             "typestr": "<f8",
-            "data": (block.ctypes.data, False),
+            "data": (-(-block.ctypes.data // ALIGNMENT) * ALIGNMENT, False),
         }
 
 
@@ -62,16 +65,16 @@ class Arena:
             if block is not None:
                 self._idle_bytes -= blocks
         if block is None:
-            block = np.empty(blocks, np.uint8)
+            block = np.empty(blocks + ALIGNMENT, np.uint8)
         lease = _Lease(block, shape)
-        weakref.finalize(lease, self._returned, block).atexit = False
+        weakref.finalize(lease, self._returned, block, blocks).atexit = False
         return np.asarray(lease)
 
-    def _returned(self, block: NDArray[np.uint8]) -> None:
+    def _returned(self, block: NDArray[np.uint8], blocks: int) -> None:
         with self._lock:
-            if self._idle_bytes + block.size <= self._bytes_max:
-                self._idle.setdefault(block.size, []).append(block)
-                self._idle_bytes += block.size
+            if self._idle_bytes + blocks <= self._bytes_max:
+                self._idle.setdefault(blocks, []).append(block)
+                self._idle_bytes += blocks
 
 
 ARENA: Final = Arena()

@@ -115,8 +115,7 @@ class Ground:
         if not self._ranges:
             self._ranges.append(Ranges.of(prices.close))
         ranges, limits = self._ranges[0], rules(self.settings.model_dump(mode="python"))
-        bars = decisions.rows[:, 0].astype(np.int64)
-        targets = np.ascontiguousarray(decisions.rows[:, 1])
+        bars, targets = (np.ascontiguousarray(decisions.rows[:, column]) for column in (0, 1))
         parts = np.linspace(0, len(decisions), self.threads + 1).astype(np.int64)
 
         def play(part: int) -> None:
@@ -162,7 +161,7 @@ def measure(replay: Replay, edges: Ints) -> tuple[Floats, Floats]:
     totals[k.EQUITY] = replay.equity[-1]
     totals[k.DRAWDOWN] = drawdowns(replay.equity, replay.cash)[0]
     totals[k.TRADES] = np.count_nonzero(~np.isnan(trades[:, 1]))
-    totals[k.EXPOSED] = np.count_nonzero(replay.exposed)
+    totals[k.EXPOSED] = replay.exposed_bars
     totals[k.COMMISSIONS] = fills[:, o.FILL_COMMISSION].sum()
     totals[k.TRADED] = np.abs(fills[:, o.FILL_QUANTITY] * fills[:, o.FILL_PRICE]).sum()
     totals[k.RETURNS] = len(returns)

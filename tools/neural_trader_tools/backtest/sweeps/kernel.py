@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neural_trader_tools.backtest.sweeps.ranges import range_extremes
 from neural_trader_tools.engine.account import FILL_AT_CLOSE, fee
-from neural_trader_tools.engine.compiled import compiled
+from neural_trader_tools.engine.compiled import compiled_bare
 from neural_trader_tools.engine.sizing import TOLERANCE, target_position
 
 Floats = NDArray[np.float64]
@@ -32,14 +32,14 @@ CELL_SIZE: Final = 3
 INVESTED_TOLERANCE: Final = 1e-13
 
 
-@compiled
+@compiled_bare
 def play_changes(
     first: int,
     last: int,
     open_: Floats,
     close: Floats,
     offsets: Ints,
-    bars: Ints,
+    bars: Floats,
     targets: Floats,
     cash_start: float,
     rules: Floats,
@@ -87,17 +87,17 @@ def play_changes(
         while bar < size:
             due = size
             if change < end and ruined_at < 0:
-                due = min(bars[change] + delay, size)
+                due = min(int(bars[change]) + delay, size)
             while bar < due:
                 stop = min(due, edges[cell + 1])
                 if position == 0.0:
                     bar = stop
                 elif position > 0.0 and abs(cash) <= INVESTED_TOLERANCE * value:
-                    c1 += sums[0, stop] - sums[0, bar]
-                    c2 += sums[1, stop] - sums[1, bar]
-                    s3 += sums[2, stop] - sums[2, bar]
-                    s4 += sums[3, stop] - sums[3, bar]
-                    down += sums[4, stop] - sums[4, bar]
+                    c1 += sums[stop, 0] - sums[bar, 0]
+                    c2 += sums[stop, 1] - sums[bar, 1]
+                    s3 += sums[stop, 2] - sums[bar, 2]
+                    s4 += sums[stop, 3] - sums[bar, 3]
+                    down += sums[stop, 4] - sums[bar, 4]
                     high, low, inside = range_extremes(int(bar), int(stop) - 1, close, ahead, behind, blocks)
                     fall = max(fall, inside, 1.0 - position * low / peak)
                     peak = max(peak, position * high)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neural_trader_tools.engine.compiled import compiled
+from neural_trader_tools.engine.compiled import compiled, compiled_within
 
 Floats = NDArray[np.float64]
 BLOCK = 32
@@ -22,11 +22,11 @@ class Ranges:
     """Tables over the closes of one symbol.
 
     Attributes:
-        sums: (5, bars + 1): sums over the bars before an index of r, r^2, r^3, r^4 and min(r, 0)^2, r being
+        sums: (bars + 1, 5): sums over the bars before an index of r, r^2, r^3, r^4 and min(r, 0)^2, r being
             the close's return; the first bar has none.
-        ahead: (3, bars): highest, lowest, deepest fall from a bar to the end of its block.
-        behind: (3, bars): the same from the begin of its block to the bar.
-        blocks: (3, levels, blocks): the same over whole blocks, as a disjoint sparse table.
+        ahead: (bars, 3): highest, lowest, deepest fall from a bar to the end of its block.
+        behind: (bars, 3): the same from the begin of its block to the bar.
+        blocks: (levels, blocks, 3): the same over whole blocks, as a disjoint sparse table.
     """
 
     sums: Floats
@@ -40,10 +40,10 @@ class Ranges:
         count = -(-len(close) // BLOCK)
         levels = max(1, (max(count, 2) - 1).bit_length())
         ranges = cls(
-            sums=np.zeros((5, len(close) + 1)),
-            ahead=np.empty((3, len(close))),
-            behind=np.empty((3, len(close))),
-            blocks=np.zeros((3, levels, count)),
+            sums=np.zeros((len(close) + 1, 5)),
+            ahead=np.empty((len(close), 3)),
+            behind=np.empty((len(close), 3)),
+            blocks=np.zeros((levels, count, 3)),
         )
         _fill_sums(close, ranges.sums)
         _fill_blocks(close, ranges.ahead, ranges.behind, ranges.blocks)
@@ -67,50 +67,50 @@ def _fill_sums(close: Floats, sums: Floats) -> None:
             else:
                 lost[power] += (term[power] - new) + total[power]
             total[power] = new
-            sums[power, bar + 1] = new + lost[power]
+            sums[bar + 1, power] = new + lost[power]
 
 
 @compiled
 def _fill_blocks(close: Floats, ahead: Floats, behind: Floats, blocks: Floats) -> None:
     size = close.shape[0]
-    count = blocks.shape[2]
-    whole = np.empty((3, count))
+    count = blocks.shape[1]
+    whole = np.empty((count, 3))
     for block in range(count):
         first, last = block * BLOCK, min(size, (block + 1) * BLOCK) - 1
         high, low, fall = close[first], close[first], 0.0
         for bar in range(first, last + 1):
             high, low = max(high, close[bar]), min(low, close[bar])
             fall = max(fall, 1.0 - close[bar] / high)
-            behind[_HIGH, bar], behind[_LOW, bar], behind[_FALL, bar] = high, low, fall
-        whole[_HIGH, block], whole[_LOW, block], whole[_FALL, block] = high, low, fall
+            behind[bar, _HIGH], behind[bar, _LOW], behind[bar, _FALL] = high, low, fall
+        whole[block, _HIGH], whole[block, _LOW], whole[block, _FALL] = high, low, fall
         high, low, fall = close[last], close[last], 0.0
         for step in range(last - first + 1):
             bar = last - step
             high, low = max(high, close[bar]), min(low, close[bar])
             fall = max(fall, 1.0 - low / close[bar])
-            ahead[_HIGH, bar], ahead[_LOW, bar], ahead[_FALL, bar] = high, low, fall
-    for level in range(blocks.shape[1]):
+            ahead[bar, _HIGH], ahead[bar, _LOW], ahead[bar, _FALL] = high, low, fall
+    for level in range(blocks.shape[0]):
         # each block's range to the middle between two groups of 2^level blocks, on its own side
         group = 1 << level
         for middle in range(group, count, 2 * group):
             high, low, fall = -np.inf, np.inf, 0.0
             for block in range(middle, min(middle + group, count)):
-                fall = max(fall, whole[_FALL, block], 1.0 - whole[_LOW, block] / max(high, 1e-300))
-                high, low = max(high, whole[_HIGH, block]), min(low, whole[_LOW, block])
-                blocks[_HIGH, level, block] = high
-                blocks[_LOW, level, block] = low
-                blocks[_FALL, level, block] = fall
+                fall = max(fall, whole[block, _FALL], 1.0 - whole[block, _LOW] / max(high, 1e-300))
+                high, low = max(high, whole[block, _HIGH]), min(low, whole[block, _LOW])
+                blocks[level, block, _HIGH] = high
+                blocks[level, block, _LOW] = low
+                blocks[level, block, _FALL] = fall
             high, low, fall = -np.inf, np.inf, 0.0
             for step in range(1, group + 1):
                 block = middle - step
-                fall = max(fall, whole[_FALL, block], 1.0 - low / whole[_HIGH, block])
-                high, low = max(high, whole[_HIGH, block]), min(low, whole[_LOW, block])
-                blocks[_HIGH, level, block] = high
-                blocks[_LOW, level, block] = low
-                blocks[_FALL, level, block] = fall
+                fall = max(fall, whole[block, _FALL], 1.0 - low / whole[block, _HIGH])
+                high, low = max(high, whole[block, _HIGH]), min(low, whole[block, _LOW])
+                blocks[level, block, _HIGH] = high
+                blocks[level, block, _LOW] = low
+                blocks[level, block, _FALL] = fall
 
 
-@compiled
+@compiled_within
 def range_extremes(
     first: int, last: int, close: Floats, ahead: Floats, behind: Floats, blocks: Floats
 ) -> tuple[float, float, float]:
@@ -128,12 +128,12 @@ def range_extremes(
                 low = min(low, close[bar])
                 fall = max(fall, 1.0 - close[bar] / high)
         return high, low, fall
-    high, low, fall = ahead[_HIGH, first], ahead[_LOW, first], ahead[_FALL, first]
+    high, low, fall = ahead[first, _HIGH], ahead[first, _LOW], ahead[first, _FALL]
     left, right = left + 1, right - 1
     if left <= right:
         if left == right:  # a block alone: its last bar looks back over all of it
             end = (left + 1) * BLOCK - 1
-            a_high, a_low, a_fall = behind[_HIGH, end], behind[_LOW, end], behind[_FALL, end]
+            a_high, a_low, a_fall = behind[end, _HIGH], behind[end, _LOW], behind[end, _FALL]
             fall = max(fall, a_fall, 1.0 - a_low / high)
             high, low = max(high, a_high), min(low, a_low)
         else:
@@ -141,8 +141,8 @@ def range_extremes(
             while (left ^ right) >> (level + 1) != 0:
                 level += 1
             for block in (left, right):
-                fall = max(fall, blocks[_FALL, level, block], 1.0 - blocks[_LOW, level, block] / high)
-                high = max(high, blocks[_HIGH, level, block])
-                low = min(low, blocks[_LOW, level, block])
-    fall = max(fall, behind[_FALL, last], 1.0 - behind[_LOW, last] / high)
-    return max(high, behind[_HIGH, last]), min(low, behind[_LOW, last]), fall
+                fall = max(fall, blocks[level, block, _FALL], 1.0 - blocks[level, block, _LOW] / high)
+                high = max(high, blocks[level, block, _HIGH])
+                low = min(low, blocks[level, block, _LOW])
+    fall = max(fall, behind[last, _FALL], 1.0 - behind[last, _LOW] / high)
+    return max(high, behind[last, _HIGH]), min(low, behind[last, _LOW]), fall
