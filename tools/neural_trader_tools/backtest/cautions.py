@@ -45,7 +45,9 @@ def find_warnings(
         found.append("ruined: equity fell to zero or below; what was held was liquidated, trading ended.")
     traded = any(len(symbol.fills) for symbol in replay.symbols)
     if not traded:
-        found.append("no_trades: the strategy never traded, the ratios say nothing.")
+        asked = sum(len(symbol.commands) for symbol in replay.symbols)
+        told = f"none of its {asked:,} orders and targets filled" if asked else "it ordered nothing"
+        found.append(f"no_trades: the strategy never traded, {told}; the ratios say nothing.")
     elif metrics.trade_count < FEW_TRADES:
         found.append(
             f"few_trades: {metrics.trade_count} closed trades; below {FEW_TRADES} nothing is reliable."

@@ -10,19 +10,26 @@ from neural_trader_tools.backtest.metrics import compute_metrics
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.replay import Replay, replay_symbol
 from neural_trader_tools.backtest.settings import Settings
+from neural_trader_tools.engine import orders as o
 
 DAY = 86_400_000_000
 
 
 def run(
-    closes: Any, targets: Any, *, volume: float = 1e9, trials: Any = (), **settings: Any
+    closes: Any,
+    targets: Any,
+    *,
+    volume: float = 1e9,
+    trials: Any = (),
+    kind: str = "signals",
+    **settings: Any,
 ) -> dict[str, str]:
-    """Plays targets at the close and returns the warnings by code."""
+    """Plays targets, or orders, at the close and returns the warnings by code."""
     close = np.asarray(closes, dtype=np.float64)
     times = np.arange(len(close), dtype=np.int64) * DAY
     bars = Prices("X", times, close, close, close, close, np.full(len(close), volume))
     chosen = Settings(cash=1000, fill="close", **settings)  # pyright: ignore[reportArgumentType]  # an int
-    symbol = replay_symbol("signals", np.asarray(targets, dtype=np.float64), bars, chosen, 1000.0)
+    symbol = replay_symbol(kind, np.asarray(targets, dtype=np.float64), bars, chosen, 1000.0)
     replay = Replay.combine([symbol], 1000.0)
     found = find_warnings(replay, compute_metrics(replay, 252.0, trials), chosen, 252.0)
     texts = dict(text.split(": ", 1) for text in found)
@@ -47,7 +54,22 @@ def test_a_long_sure_and_cheap_result_has_few_warnings() -> None:
 
 def test_a_strategy_that_never_trades_is_told_so_and_nothing_else() -> None:
     closes, targets = sawtooth()
-    assert set(run(closes, targets * 0.0)) == {"no_trades"}
+    found = run(closes, targets * np.nan)
+    assert found == {"no_trades": "the strategy never traded, it ordered nothing; the ratios say nothing."}
+    poor = run(np.asarray(closes) * 1e6, targets, lots="whole")  # its cash buys no unit
+    assert set(poor) == {"no_trades"}
+    assert "none of its 2" in poor["no_trades"]
+
+
+def test_ruin_and_what_equity_could_not_carry_are_named_first_and_counted() -> None:
+    rising = [10.0, 10.0, 16.0, 24.0, 40.0, 40.0]
+    found = run(rising, [-1.0, np.nan, np.nan, np.nan, np.nan, np.nan])
+    assert next(iter(found)) == "ruined"
+    nan = float("nan")
+    order = [[0, o.ORDER, 1, 1000, o.QUANTITY, nan, nan, nan, nan, nan, o.GTC, nan, nan, 0]]
+    beyond = run(rising, order, kind="orders")
+    assert beyond["rejected"].startswith("1 orders: equity could not carry them")
+    assert "none of its 1 orders and targets filled" in beyond["no_trades"]
 
 
 def test_few_trades_few_bars_and_open_ones_are_named() -> None:

@@ -1,7 +1,6 @@
 """The conclusion of a sweep: the best combination, and every reason not to believe it."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +11,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from neural_trader_tools.artifacts import Artifacts
-from neural_trader_tools.backtest.cautions import SURVIVORSHIP, is_long
+from neural_trader_tools.backtest import cautions as of_runs
 from neural_trader_tools.backtest.configuration import data_digest, trial_of
 from neural_trader_tools.backtest.ledger import Handles, RunLedger
 from neural_trader_tools.backtest.luck.overfitting import pbo
 from neural_trader_tools.backtest.luck.sharpe import Moments, deflated_sharpe
-from neural_trader_tools.backtest.metrics import bar_returns, sharpe_per_bar
-from neural_trader_tools.backtest.prices import Prices
+from neural_trader_tools.backtest.metrics import bar_returns, compute_metrics, sharpe_per_bar
 from neural_trader_tools.backtest.records import keep
 from neural_trader_tools.backtest.replay import Replay
 from neural_trader_tools.backtest.settings import BacktestRequest, Settings
-from neural_trader_tools.backtest.sweeps import forward, montecarlo, ranking, stress
+from neural_trader_tools.backtest.sweeps import cautions, forward, montecarlo, ranking, stress
 from neural_trader_tools.backtest.sweeps.answer import Decisions
 from neural_trader_tools.backtest.sweeps.ground import Ground, commands, measure
 from neural_trader_tools.backtest.sweeps.parts import CELLS, PARAM, part_frame, shown
@@ -35,7 +33,6 @@ from neural_trader_tools.backtest.trials import data_key
 
 Floats = NDArray[np.float64]
 BLOCKS = 16
-_GONE_US = 30 * 86_400_000_000
 _FIGURES = (
     "return_total", "cagr", "sharpe_ratio", "sortino_ratio", "calmar_ratio", "volatility_annual",
     "max_drawdown", "trade_count", "exposure_time", "commission_total",
@@ -139,8 +136,10 @@ async def conclude(
         table=await anyio.to_thread.run_sync(artifacts.put, shown(found.table), "sweep"),
         faults=tuple({"params": params, "error": text} for params, text in found.faults),
     )
+    violations = await anyio.to_thread.run_sync(ledger.look_ahead, request.base.source)
     if found.best is None:
-        return result.model_copy(update={"warnings": tuple(_warnings(result, request, scene, True))})
+        warnings = cautions.find_warnings(result, request, scene, is_same=True, violations=violations)
+        return result.model_copy(update={"warnings": tuple(warnings)})
     # one child decides for all of them once more, the best one first
     winners = list({w.number: w for w in found.winners if w is not None and _walks_forward(request)}.values())
     decided = await shards.decide([found.best_params, *(winner.params for winner in winners)])
@@ -153,7 +152,8 @@ async def conclude(
         update["out_of_sample"] = await _validate(request, scene, artifacts, found, chosen)
     result = result.model_copy(update=update)
     same = _is_same(request, scene, found, alone)
-    return result.model_copy(update={"warnings": tuple(_warnings(result, request, scene, same))})
+    warnings = cautions.find_warnings(result, request, scene, is_same=same, violations=violations)
+    return result.model_copy(update={"warnings": tuple(warnings)})
 
 
 def _walks_forward(request: SweepRequest) -> bool:
@@ -211,6 +211,8 @@ def _judge(
         replay = scene.ground.replay(streams)
         update["handles"] = keep(replay, artifacts)
         update |= _exposed(scene, replay, streams, request)
+        settings, told = request.base.settings, compute_metrics(replay, scene.periods, others)
+        update["warnings"] = tuple(of_runs.find_warnings(replay, told, settings, scene.periods))
     return update
 
 
@@ -317,55 +319,6 @@ def _is_same(request: SweepRequest, scene: Scene, found: ranking.Ranking, alone:
     )  # fmt: skip
     names = [name for name in again.columns if name != CELLS and not name.startswith(PARAM)]
     return again.select(names).row(0, named=True) == {name: found.best[name] for name in names}
-
-
-def _warnings(result: SweepResult, request: SweepRequest, scene: Scene, is_same: bool) -> list[str]:
-    warnings: list[str] = []
-    if result.best is None:
-        return ["no_best: no combination has an objective: none traded, or all failed."]
-    if not is_same:
-        warnings.append("not_deterministic: the best combination came to something else when it ran again.")
-    sample = result.out_of_sample
-    if sample is None:
-        warnings.append("in_sample: all bars chose the best; use walk_forward for bars that did not.")
-    elif sample.decay is not None and sample.decay > 0.5:
-        warnings.append(
-            f"decay: out of sample {sample.decay:.0%} of the objective is lost; the choice does not last."
-        )
-    if sample is not None and sample.stitched == "chained":
-        warnings.append("chained: folds are joined without the cost of changing from one to the next.")
-    if result.pbo is not None and result.pbo >= 0.5:
-        warnings.append(f"overfit: the probability of backtest overfitting is {result.pbo:.2f}.")
-    if result.deflated_sharpe_ratio is not None and result.deflated_sharpe_ratio < 0.95:
-        warnings.append(
-            f"luck: the deflated Sharpe ratio is {result.deflated_sharpe_ratio:.2f} after {result.trials} "
-            "trials; below 0.95 luck explains the best well enough."
-        )
-    if result.best.metrics["trade_count"] < 30:
-        warnings.append(f"few_trades: the best made {result.best.metrics['trade_count']} trades.")
-    if result.neighbours is not None and result.neighbours["median"] < 0.5 * result.best.objective > 0.0:
-        warnings.append("lonely: the combinations next to the best do less than half as well.")
-    if result.failed:
-        warnings.append(f"failed: {result.failed} of {result.combinations} combinations failed, see faults.")
-    if result.best.metrics["trade_count"] and is_long(scene.times):
-        warnings.append(f"{SURVIVORSHIP}{_survivors(scene.ground.prices)}")
-    if request.space.method == "random" and 0 < request.space.count < request.space.size:
-        warnings.append(
-            f"sampled: {request.space.count:,} of {request.space.size:,} combinations were tried, drawn by "
-            "the seed; give samples for more."
-        )
-    if 0 < result.pbo_trials < result.combinations - result.failed:
-        warnings.append(f"pbo_sampled: {result.pbo_trials} of the combinations were judged for overfitting.")
-    return warnings
-
-
-def _survivors(prices: Sequence[Prices]) -> str:
-    """Returns what the prices themselves say of it: whether any of several symbols has left the market."""
-    if len(prices) < 2:
-        return ""
-    last = max(int(each.times[-1]) for each in prices)
-    gone = sum(last - int(each.times[-1]) > _GONE_US for each in prices)
-    return f" {gone or 'None'} of the {len(prices)} symbols ended before the others."
 
 
 def scene_of(request: SweepRequest, prices: list[Any], threads: int) -> Scene:
