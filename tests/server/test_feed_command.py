@@ -111,11 +111,15 @@ def test_a_recording_is_replayed_by_name_or_folder_and_lands_where_that_is_asked
         for line in process.stdout:
             if json.loads(line)["events"] == 3:
                 break
+        told = here("bus", "tail", "market.bar.AAPL.1m", "--from-seq", "1", "-n", "3", "--json").stdout
+        assert [json.loads(line)["event"]["open"] for line in told.splitlines()] == [190.0, 191.0, 192.0]
         process.terminate()
         process.stdout.read()
         assert process.wait(60) == 0
     replayed = json.loads(here("feed", "run", "replay", "--speed", "0", "--json").stdout)
     assert (replayed["feed"], replayed["events"], replayed["bars_landed"]) == ("replay", 3, 0)
+    kept = json.loads(here("bus", "status", "--json").stdout)["families"][0]
+    assert kept == {"family": "market", "first": 1, "last": 3, "kept": 3}, "a replay is not told as live"
     folder = home.archive / FEEDS / "alpaca-iex"
     other = {"NEURAL_TRADER_HOME": str(home.path.parent / "other")}
     words = ("feed", "run", "replay", "--from", str(folder), "--speed", "0", "--land")
