@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neural_trader_tools.market.feed.hours import session_hours
-from neural_trader_tools.market.feed.rules import RuleLimits, Rules, Verdict
+from neural_trader_tools.market.feed.rules import Rules
 from neural_trader_tools.market.feed.ticks import SECOND_NS, BarTick, Gap, Quote, Tick, Trade, parse_ns
+from neural_trader_tools.market.feed.verdicts import RuleLimits, Verdict
 
 START_NS = parse_ns("2026-11-20T15:30:00Z")
 MakeTrade = Callable[..., Trade]

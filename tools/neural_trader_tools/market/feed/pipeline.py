@@ -27,10 +27,11 @@ from neural_trader_tools.market.feed.channels import MARKET_CAPACITY, Channel, P
 from neural_trader_tools.market.feed.journal import Journal
 from neural_trader_tools.market.feed.last import LastValues
 from neural_trader_tools.market.feed.report import FeedReport
-from neural_trader_tools.market.feed.rules import PASS, Rules
+from neural_trader_tools.market.feed.rules import Rules
 from neural_trader_tools.market.feed.segments import CONTENT_BYTES_MAX, Quarantined, quarantined
 from neural_trader_tools.market.feed.subscriptions import EventType, Subscriptions
 from neural_trader_tools.market.feed.ticks import Amendment, BarTick, Event, Gap, Tick, Trade
+from neural_trader_tools.market.feed.verdicts import PASS
 
 FRAME_BYTES_MAX = 16 * 2**20
 COMMIT_ROWS = 8_192

@@ -15,49 +15,22 @@ Where the sessions are known, only silence within one of them is a gap.
 
 import re
 from collections import Counter
-from typing import Literal
-
-import msgspec
 
 from neural_trader_governance.terms.instruments import SYMBOL_PATTERN
 from neural_trader_tools.market.feed.hours import SessionHours
 from neural_trader_tools.market.feed.ticks import SECOND_NS, BarTick, Gap, Quote, Tick, Trade
-
-Action = Literal["pass", "flag", "drop", "quarantine"]
+from neural_trader_tools.market.feed.verdicts import (
+    DUPLICATE,
+    PASS,
+    Action,
+    RuleLimits,
+    Verdict,
+    flagged_too,
+    quarantined_for,
+)
 
 _SYMBOL = re.compile(SYMBOL_PATTERN)
 _INFINITE = float("inf")
-
-
-class Verdict(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of a tick, and why."""
-
-    action: Action
-    reasons: tuple[str, ...] = ()
-
-
-class RuleLimits(msgspec.Struct, frozen=True, gc=False):
-    """The bounds of the rules; a feed of slow symbols wants a larger gap, crypto a larger jump."""
-
-    jump_per_s_max: float = 0.10
-    jump_span_s_max: float = 5.0
-    """Silence longer than this allows no larger jump."""
-    jumps_confirm: int = 3
-    volume_sigma_max: float = 3.0
-    volume_window: int = 500
-    """About so many of the latest sizes make up the mean and the deviation."""
-    volume_sizes_min: int = 30
-    gap_ns: int = 5 * SECOND_NS
-    stale_ns: int = 5 * SECOND_NS
-    future_ns: int = 5 * SECOND_NS
-    """How far a vendor's clock may run ahead of ours."""
-    symbols_max: int = 50_000
-    remembered_max: int = 400_000
-    """Ticks whose repeats are recognised, over all symbols: about 60 MB."""
-
-
-PASS = Verdict("pass")
-DUPLICATE = Verdict("drop", ("duplicate",))
 
 
 class _Series:
@@ -149,9 +122,9 @@ class Rules:
             if isinstance(series, Verdict):
                 return series
         if not 0.0 < price < _INFINITE:
-            return _quarantined("bad_price")
+            return quarantined_for("bad_price")
         if not 0.0 <= size < _INFINITE:
-            return _quarantined("bad_size")
+            return quarantined_for("bad_size")
         if trade.trade_id:
             seen = self._seen(
                 hash((symbol, trade.venue, trade.trade_id)), hash((price, size, event_ns, trade.conditions))
@@ -173,18 +146,18 @@ class Rules:
         if (no_bid and no_ask) or not (
             (no_bid or 0.0 < bid < _INFINITE) and (no_ask or 0.0 < ask < _INFINITE)
         ):
-            return _quarantined("bad_price")
+            return quarantined_for("bad_price")
         if not (0.0 <= quote.bid_size < _INFINITE and 0.0 <= quote.ask_size < _INFINITE):
-            return _quarantined("bad_size")
+            return quarantined_for("bad_size")
         if bid > ask and not no_ask:
-            return _quarantined("crossed")
+            return quarantined_for("crossed")
         identity = hash((symbol, event_ns, bid, quote.bid_size, ask, quote.ask_size, quote.venue))
         seen = self._seen(identity, 0)
         if seen is not None:
             return seen
         if no_bid or no_ask:  # it has no middle to compare
             verdict = self._continued(series, event_ns, quote.ts_recv_ns, series.price or bid or ask, None)
-            return _with(verdict, "one_sided")
+            return flagged_too(verdict, "one_sided")
         return self._continued(series, event_ns, quote.ts_recv_ns, (bid + ask) * 0.5, None, live=True)
 
     def _bar(self, bar: BarTick) -> Verdict:
@@ -197,11 +170,11 @@ class Rules:
                 return series
         low, high = bar.low, bar.high
         if not (0.0 < low <= high < _INFINITE):
-            return _quarantined("bad_price")
+            return quarantined_for("bad_price")
         if not (low <= bar.open <= high and low <= bar.close <= high):
-            return _quarantined("bad_bar")
+            return quarantined_for("bad_bar")
         if not 0.0 <= bar.volume < _INFINITE:
-            return _quarantined("bad_size")
+            return quarantined_for("bad_size")
         identity = hash((name, bar.ts_event_ns, bar.open, high, low, bar.close, bar.volume))
         seen = self._seen(identity, 1)
         if seen is not None:
@@ -212,9 +185,9 @@ class Rules:
 
     def _first(self, every: dict[str, _Series], name: str, symbol: str) -> _Series | Verdict:
         if _SYMBOL.fullmatch(symbol) is None:
-            return _quarantined("bad_symbol")
+            return quarantined_for("bad_symbol")
         if len(every) >= self.limits.symbols_max:
-            return _quarantined("too_many_symbols")
+            return quarantined_for("too_many_symbols")
         series = every[name] = _Series()
         return series
 
@@ -224,7 +197,7 @@ class Rules:
         if known is None:
             known = self._older.get(identity)
         if known is not None:
-            return DUPLICATE if known == content else _quarantined("contradicts")
+            return DUPLICATE if known == content else quarantined_for("contradicts")
         if len(self._recent) >= self._generation_max:
             self._older, self._recent = self._recent, {}
         self._recent[identity] = content
@@ -243,9 +216,9 @@ class Rules:
         """Compares a sound tick with its predecessors."""
         limits = self.limits
         if event_ns <= 0:
-            return _quarantined("bad_time")
+            return quarantined_for("bad_time")
         if event_ns - recv_ns > limits.future_ns:
-            return _quarantined("future")
+            return quarantined_for("future")
         reasons = ()
         late = False
         before = series.price
@@ -255,7 +228,7 @@ class Rules:
             change = price - before if price > before else before - price
             if change > limits.jump_per_s_max * before and self._is_jump(before, change, elapsed):
                 if not self._confirmed(series, price):
-                    return _quarantined("jump")
+                    return quarantined_for("jump")
                 reasons = ("jump_confirmed",)
             series.jumps = 0
             if late:
@@ -304,13 +277,3 @@ class Rules:
             series.jumps = 1
         series.jump_price = price
         return series.jumps >= self.limits.jumps_confirm
-
-
-def _quarantined(reason: str) -> Verdict:
-    return Verdict("quarantine", (reason,))
-
-
-def _with(verdict: Verdict, reason: str) -> Verdict:
-    if verdict.action == "quarantine":
-        return verdict
-    return Verdict("flag", (*verdict.reasons, reason))
