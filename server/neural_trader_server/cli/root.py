@@ -17,6 +17,7 @@ from neural_trader_server.cli import (
     data,
     demo,
     doctor,
+    exchange,
     features,
     feed,
     halt,
@@ -71,6 +72,7 @@ app.command()(doctor.doctor)
 app.add_typer(data.app)
 app.add_typer(feed.app)
 app.add_typer(bus.app)
+app.add_typer(exchange.app)
 app.add_typer(features.app)
 app.add_typer(backtest.app)
 app.add_typer(sandbox.app)

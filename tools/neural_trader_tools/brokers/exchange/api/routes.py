@@ -5,7 +5,7 @@ What is not served answers 404 and says so. Errors have Alpaca's shape, `{"code"
 
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -41,10 +41,14 @@ class TradingApi:
         service: The exchange.
         keys: Who may use it.
         per_minute: Requests a minute for each key; 0 knows no bound.
+        more: Routes beside Alpaca's.
     """
 
-    def __init__(self, service: ExchangeService, keys: KeyRing, per_minute: int = 200) -> None:
+    def __init__(
+        self, service: ExchangeService, keys: KeyRing, per_minute: int = 200, more: Sequence[Route] = ()
+    ) -> None:
         self.service = service
+        self._more = more
         self._exchange = service.exchange
         self._keys = keys
         self._limit = RateLimit(per_minute, time.monotonic)
@@ -75,7 +79,7 @@ class TradingApi:
         routes = [Route(path, self._guarded(handler), methods=[method]) for method, path, handler in handlers]
         stream = trade_updates(self.service, self._keys)
         return Starlette(
-            routes=[*routes, Route("/healthz", _healthy), WebSocketRoute("/stream", stream)],
+            routes=[*routes, *self._more, Route("/healthz", _healthy), WebSocketRoute("/stream", stream)],
             exception_handlers={404: _unknown_route, 405: _unknown_route},
         )
 
