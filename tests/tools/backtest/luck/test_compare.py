@@ -118,6 +118,27 @@ async def test_trials_made_since_lower_what_an_earlier_run_is_worth(backtests: B
     assert [run.metrics["trials"] for run in found.ranking] == [2, 2]
 
 
+CHANCE = HOLD.replace("import", "import random\nimport").replace("np.ones", "random.random() * np.ones")
+ADDRESS = HOLD.replace("np.ones(bars.height)", "np.ones(bars.height) * (1 + id(object()) // 16 % 997) / 1000")
+
+
+async def test_what_an_agent_draws_again_is_counted_and_what_it_writes_again_is_not(
+    backtests: Backtests,
+) -> None:
+    """Through every door at once: seeds, comments, bounds of the period, addresses, a sweep of one value."""
+    first = await finish(backtests, HOLD)
+    for given in ({"seed": 7}, {"start": "1990-01-01"}, {"cash": "100000.0"}, {"convention": "quantstats"}):
+        assert (await finish(backtests, HOLD, **given)).metrics["trials"] == 1
+    assert (await finish(backtests, f"# mine\n{HOLD}")).metrics["trials"] == 1
+    assert [(await finish(backtests, CHANCE, seed=seed)).metrics["trials"] for seed in (1, 2, 1)] == [2, 3, 3]
+    drawn = [await finish(backtests, ADDRESS) for _ in range(3)]
+    different = {run.metrics["sharpe_ratio"] for run in drawn}
+    last = await finish(backtests, CASH)
+    assert last.metrics["trials"] == 3 + len(different) + 1
+    compared = await backtest_compare(backtests, run_ids=[first.run_id, last.run_id])
+    assert {run.metrics["trials"] for run in compared.ranking} == {last.metrics["trials"]}
+
+
 async def test_what_strategy_check_found_follows_the_code_into_every_run(backtests: Backtests) -> None:
     unchecked = await finish(backtests, PEEK)
     assert any(warning.startswith("unchecked") for warning in unchecked.warnings)
