@@ -134,8 +134,9 @@ _SCOPE: Final = {
     "Bars": desk.Bars, "Desk": desk.Desk, "CASH": step.CASH, "POSITION": step.POSITION,
     "BOOKED": step.BOOKED, "FILLS": step.FILL_COUNT, "STATE": step.STATE, "WATCHED": step.WATCHED,
     "OVERFLOW": step.OVERFLOW, "FALL": step.FALL, "RISE": step.RISE, "EXPIRY": step.EXPIRY,
-    "LEDGER_FILLS": FILLS, "ROWS": desk.ROWS, "FIRST_ROW": desk.FIRST_ROW, "ERROR": desk.ERROR, "ENTERED": desk.ENTERED,
-    "TOLD": desk.TOLD, "MOST": o.ORDERS_PER_BAR_MAX, "FILLS_A_BAR": step.FILLS_A_BAR, "INFINITE": np.inf,
+    "ROWS": desk.ROWS, "FIRST_ROW": desk.FIRST_ROW, "ERROR": desk.ERROR, "ENTERED": desk.ENTERED,
+    "LEDGER_FILLS": FILLS, "TOLD": desk.TOLD, "MOST": o.ORDERS_PER_BAR_MAX, "FILLS_A_BAR": step.FILLS_A_BAR,
+    "INFINITE": np.inf,
 }  # fmt: skip
 
 _LOOP: Final = """\
