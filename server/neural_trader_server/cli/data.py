@@ -4,6 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import anyio.from_thread
 import anyio.to_thread
 import typer
 
@@ -17,6 +18,9 @@ replay = group("replay", "The market's time on the paper desk: it stands until y
 app.add_typer(replay)
 actions = group("actions", "Splits, dividends and symbol changes, each with the time at which it was known.")
 app.add_typer(actions)
+
+
+COMPACTED = ("files_before", "files_after", "bytes_before", "bytes_after", "rows")
 
 
 class AssetClass(StrEnum):
@@ -349,6 +353,29 @@ def list_actions(
         ("date from", "kind", "value", "known"),
         ((row["event_time"], row["kind"], row["value"], row["known_time"]) for row in result["actions"]),
     )
+
+
+@app.command()
+def compact(json_output: Json = False) -> None:
+    """Rewrite many series' files as one part a year: half the space, and scans of all symbols in a second.
+
+    Reads and imports go on meanwhile; killed at any instant it leaves the archive as it was.
+    """
+    from neural_trader_tools.telling import tell
+
+    async def run(services: "Services") -> dict[str, Any]:
+        def told(fraction: float) -> None:
+            anyio.from_thread.run(tell, fraction)
+
+        result = await anyio.to_thread.run_sync(services.archive.compact, told)
+        return {name: getattr(result, name) for name in COMPACTED}
+
+    with progress_bar("compacting", quiet=json_output):
+        result = with_desk(run)
+    if json_output:
+        emit(result)
+        return
+    show_table("Compacted", tuple(name.replace("_", " ") for name in COMPACTED), [tuple(result.values())])
 
 
 @replay.command()

@@ -1,7 +1,9 @@
 """The archive: every bar and corporate action we hold, readable as of any moment.
 
     root/manifest.json                     what counts, replaced atomically (the commit point)
-    root/bars/INTERVAL/SYMBOL.DIGEST.parquet
+    root/bars/INTERVAL/SYMBOL.DIGEST.parquet            a series of its own
+    root/bars/INTERVAL/imports/DIGEST.parquet           many symbols, as one import brought them
+    root/bars/INTERVAL/date=2019/DIGEST.parquet         many symbols, a year or a month: `compaction`
     root/actions/SYMBOL.DIGEST.parquet     splits and dividends
     root/calendars/…                       sessions of exchanges, computed once
     root/quarantine/…                      rows that an import refused, with the reasons
@@ -25,14 +27,18 @@ from neural_trader_governance.terms.clocks import Clock, UtcTime, WallClock, to_
 from neural_trader_governance.terms.instruments import Instrument
 from neural_trader_governance.terms.market import Bar, interval_duration
 from neural_trader_tools.market.adjustment import Adjust
-from neural_trader_tools.market.batches import Batch, Written, merged_listing
+from neural_trader_tools.market.batches import Batch, Gathered, Written, merged_listing
+from neural_trader_tools.market.compaction import Compacted, compact
 from neural_trader_tools.market.durable import exclusive
-from neural_trader_tools.market.manifest import DataSet, Listing, ManifestFile
+from neural_trader_tools.market.manifest import DataSet, Listing, Manifest, ManifestFile
 from neural_trader_tools.market.parquet import ParquetFolder
 from neural_trader_tools.market.renames import ActionCounts, Rename, in_force, merged_renames
 from neural_trader_tools.market.resampling import Span, derivable
 from neural_trader_tools.market.sessions import SessionBook
 from neural_trader_tools.market.views import View
+
+GATHERED_SERIES_MIN = 64
+"""A commit of at least so many series writes one part, not a file of each: syncs alone would take longer."""
 
 
 class ListedInstrument(Instrument):
@@ -240,9 +246,17 @@ class Archive:
             listings, datasets = dict(before.listings), dict(before.datasets)
             written: list[Written] = []
             added: dict[str, int] = {}
+            by_interval = before.parts_by_interval
+            series = {(batch.instrument.symbol, batch.interval) for batch in batches if batch.bars.height}
+            gathered = Gathered() if len(series) >= GATHERED_SERIES_MIN else None
             for batch in batches:
                 listing, result = merged_listing(
-                    self._files, listings.get(batch.instrument.symbol), batch, self._clock.now()
+                    self._files,
+                    listings.get(batch.instrument.symbol),
+                    batch,
+                    self._clock.now(),
+                    by_interval.get(batch.interval, []),
+                    gathered,
                 )
                 listings[listing.instrument.symbol] = listing
                 written.append(result)
@@ -256,11 +270,61 @@ class Archive:
             if dataset is not None and (changed := counts.rows_new + counts.rows_revised):
                 name = dataset.dataset_id
                 datasets[name] = dataset.model_copy(update={"rows_added": added.get(name, 0) + changed})
-            update = {"listings": listings, "datasets": datasets, "renames": changes}
-            after = before.model_copy(update=update)
+            parts = before.parts + tuple(gathered.store(self._files) if gathered else ())
+            after = Manifest(listings=listings, datasets=datasets, renames=changes, parts=parts)
             if after != before:
                 self._manifest.replace(after)
             return written, counts
+
+    def compact(self, tell: Callable[[float], None] = lambda _: None) -> Compacted:
+        """Rewrites the series of many symbols as parts of a year or a month each; see `compaction`.
+
+        Raises:
+            StorageError: the disk refused; the archive is unchanged.
+        """
+        with exclusive(self.root / ".compact.lock"):
+            try:
+                return compact(self.root, self._manifest, self._files, tell)
+            except FileNotFoundError as error:
+                raise _missing(error) from error
+
+    def preload(self, symbols: Sequence[str], interval: str) -> None:
+        """Reads what parts hold of several symbols at once, before each is read."""
+        manifest = self._manifest.read()
+        parts = manifest.parts_by_interval.get(interval, [])
+        listed = [manifest.listings.get(one) for one in symbols]
+        wanted = [
+            one.instrument.symbol
+            for one in listed
+            if one is not None and interval in one.series and one.series[interval].parted
+        ]
+        if parts and wanted:
+            _retried(lambda: self._files.preload(wanted, parts))
+
+    def scan(self, interval: str = "1d") -> pl.LazyFrame:
+        """Returns every row of every symbol of an interval, to be filtered lazily.
+
+        Predicates on `symbol`, `event_time` and `known_time` skip parts and row groups by their statistics.
+
+        Returns:
+            `symbol` and `frames.BAR_SCHEMA`: raw prices, each revision a row, in no order. A row may be there
+            twice after an import that ran beside a compaction.
+
+        Raises:
+            DataError: `no_bars`, no symbol has that interval.
+        """
+        manifest = self._manifest.read()
+        own = [
+            self._files.scan_file(symbol, listing.series[interval].file)
+            for symbol, listing in manifest.listings.items()
+            if interval in listing.series and listing.series[interval].file
+        ]
+        parts = self._files.scan_parts(manifest.parts_by_interval.get(interval, []))
+        if not own and not parts:
+            raise DataError(
+                "no_bars", f"no symbol has stored {interval} bars", "see `neural-trader data list`"
+            )
+        return pl.concat([*parts, *own])
 
     def _listing(self, symbol: str) -> Listing:
         listings = self._manifest.read().listings
@@ -290,15 +354,19 @@ Result = TypeVar("Result")
 
 def _retried(read: Callable[[], Result], attempts: int = 3) -> Result:
     """Reads again from the new manifest where an import replaced a file under the reader's feet."""
-    missing = ""
+    missing: FileNotFoundError | None = None
     for _ in range(attempts):
         try:
             return read()
         except FileNotFoundError as error:
-            missing = str(error)
-    raise IntegrityError(
+            missing = error
+    raise _missing(missing)
+
+
+def _missing(error: FileNotFoundError | None) -> IntegrityError:
+    return IntegrityError(
         "archive_file_missing",
-        f"the manifest names a file that is not there ({missing})",
+        f"the manifest names a file that is not there ({error})",
         "restore the archive folder from a copy, or import the data into a fresh one",
     )
 

@@ -45,6 +45,8 @@ class Merged:
     rows_new: int
     rows_revised: int
     rows_unchanged: int
+    added: pl.DataFrame
+    """The rows that the merge added: new ones and revisions, with the known_time that they got."""
 
     @property
     def changed(self) -> bool:
@@ -96,10 +98,11 @@ def merge(
     after = pl.col("known_time_stored") + pl.duration(microseconds=1)
     own = pl.col("known_time") if revised_at is None else pl.lit(revised_at, dtype=UTC_MICROSECONDS)
     changed = changed.with_columns(pl.max_horizontal(own, after).alias("known_time"))
-    frame = pl.concat([stored, fresh.select(stored.columns), changed.select(stored.columns)]).sort(
-        *key, "known_time", maintain_order=True
-    )
-    return Merged(frame, fresh.height, changed.height, incoming.height - fresh.height - changed.height)
+    order = [*key, "known_time"]
+    added = pl.concat([fresh.select(stored.columns), changed.select(stored.columns)])
+    frame = pl.concat([stored, added]).sort(order, maintain_order=True)
+    unchanged = incoming.height - fresh.height - changed.height
+    return Merged(frame, fresh.height, changed.height, unchanged, added.sort(order, maintain_order=True))
 
 
 def digest(frame: pl.DataFrame) -> str:

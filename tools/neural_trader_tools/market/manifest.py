@@ -5,6 +5,8 @@ says which of them count. An import writes the new files first and replaces the 
 replacement is the instant at which the import happened, for every reader at once.
 """
 
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -37,16 +39,48 @@ class DataSet(Term):
 
 
 class Series(Term):
-    """One symbol at one interval: the Parquet file that holds every revision of its bars."""
+    """One symbol at one interval: where every revision of its bars is.
 
-    file: str = Field(description="Path below the archive's root")
-    digest: str = Field(description="SHA-256 over the content, independent of the Parquet encoding")
+    Its rows are in a file of its own, in the parts of its interval, or in both.
+    """
+
+    file: str = Field(description="Path below the archive's root; empty where all rows are in parts")
+    parted: bool = Field(default=False, description="Rows are in parts too")
+    digest: str = Field(description="SHA-256 over the content, or over the contents that were added in turn")
     rows: int = Field(ge=0)
     revisions: int = Field(ge=0, description="Rows that replace an earlier row of the same event_time")
     first: UtcTime
     last: UtcTime = Field(description="event_time of the newest bar")
     newest_known_time: UtcTime = Field(description="When the newest bar could first be known")
     dataset_id: str
+
+
+class Part(Term):
+    """A Parquet file of many symbols at one interval, sorted by symbol, event_time and known_time.
+
+    Its statistics say whether a read needs it at all; those of its row groups, which of its rows.
+    """
+
+    file: str = Field(description="Path below the archive's root")
+    interval: str
+    period: str = Field(default="", description="2019 or 2019-03; empty: as an import brought it")
+    rows: int = Field(ge=0)
+    first: UtcTime
+    last: UtcTime
+    first_known: UtcTime
+    first_symbol: str
+    last_symbol: str
+    digest: str = Field(description="SHA-256 of the file's bytes")
+    size: int = Field(ge=0, description="Bytes")
+    location: str = Field(default="", description="URI of the object, where it is cold: not on this disk")
+
+    def may_hold(self, symbol: str, start: datetime | None, end: datetime | None) -> bool:
+        """Says whether rows of a symbol in a window can be in it."""
+        return (
+            self.first_symbol <= symbol <= self.last_symbol
+            and (start is None or self.last >= start)
+            and (end is None or self.first < end)
+        )
 
 
 class Actions(Term):
@@ -74,6 +108,16 @@ class Manifest(Term):
     datasets: dict[str, DataSet] = Field(default_factory=dict, description="By dataset_id; newest import")
     renames: tuple[Rename, ...] = Field(default=(), description="Symbol changes, in the order of import")
 
+    parts: tuple[Part, ...] = ()
+
+    @cached_property
+    def parts_by_interval(self) -> dict[str, list[Part]]:
+        """The parts of each interval, as listed."""
+        found: dict[str, list[Part]] = {}
+        for part in self.parts:
+            found.setdefault(part.interval, []).append(part)
+        return found
+
     def renames_of(self, symbol: str) -> list[Rename]:
         """Returns the symbol changes that lead to a symbol or away from it, over any number of steps."""
         names, found = {symbol}, list[Rename]()
@@ -87,6 +131,7 @@ class Manifest(Term):
     def files(self) -> set[str]:
         """Returns the paths, below the root, of every file that counts."""
         named = {series.file for listing in self.listings.values() for series in listing.series.values()}
+        named |= {part.file for part in self.parts if not part.location}
         return named | {listing.actions.file for listing in self.listings.values() if listing.actions}
 
 
@@ -135,5 +180,5 @@ class ManifestFile:
         Raises:
             StorageError: the disk refused; the former manifest stays in force.
         """
-        content = manifest.model_dump_json(indent=1).encode()
+        content = manifest.model_dump_json().encode()
         write_durably(self._path, lambda file: file.write(content))

@@ -48,6 +48,7 @@ class View:
     ) -> None:
         self._effective = as_of or now
         self._listings, self._files, self._book = manifest.listings, files, book
+        self._parts = manifest.parts_by_interval
         self._symbol, self._as_of = symbol, as_of
         self._renames = manifest.renames_of(symbol)
         self._in_force = in_force(self._renames, self._effective)
@@ -115,7 +116,7 @@ class View:
         for piece in self._pieces(None):
             stored = self._listings[piece.symbol].actions if piece.symbol in self._listings else None
             if stored is not None:
-                rows = self._files.rows(stored.file, stored.rows, self._visible)
+                rows = self._files.rows(stored.file, stored.rows, self._known_rows)
                 found.append(_cut(frames.known_at(rows, None, frames.ACTION_KEY), piece.start, piece.end))
         joined = pl.concat(found) if found else frames.empty(frames.ACTION_SCHEMA)
         return joined if upcoming else joined.filter(pl.col("event_time") <= self._effective)
@@ -126,7 +127,7 @@ class View:
         instrument = listing.instrument
         key = f"{instrument.asset_class} {instrument.venue} {series.digest}"
         if key not in self._book.chosen:
-            times = self._files.rows(series.file, series.rows, lambda rows: rows.select("event_time"))
+            times = self._stored(self._newest_symbol(source), source)
             self._book.chosen[key] = calendar_of(
                 instrument.asset_class, instrument.venue, times.get_column("event_time")
             )
@@ -192,6 +193,9 @@ class View:
         made = resampled(rows, interval_duration(source), whole, sessions, following)
         return _cut(self._known(made), start, end)
 
+    def _known_rows(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        return rows if self._as_of is None else rows.filter(pl.col("known_time") <= self._as_of)
+
     def _known(self, rows: pl.DataFrame) -> pl.DataFrame:
         return rows if self._as_of is None else rows.filter(pl.col("known_time") <= self._as_of)
 
@@ -210,25 +214,21 @@ class View:
         """Stored rows of the joined series, ascending, one per event_time."""
         found: list[pl.DataFrame] = []
         for piece in self._pieces(interval):
-            series = self._listings[piece.symbol].series[interval]
             low = max((one for one in (start, piece.start) if one is not None), default=None)
             high = min((one for one in (end, piece.end) if one is not None), default=None)
-            rows = self._files.rows(
-                series.file, series.rows, lambda some, low=low, high=high: self._visible(some, low, high)
-            )
-            found.append(frames.known_at(rows, None, frames.BAR_KEY) if series.revisions else rows)
+            found.append(self._stored(piece.symbol, interval, low, high, self._as_of))
         return found[0] if len(found) == 1 else pl.concat(found)
 
-    def _visible(
-        self, rows: pl.LazyFrame, start: datetime | None = None, end: datetime | None = None
-    ) -> pl.LazyFrame:
-        if self._as_of is not None:
-            rows = rows.filter(pl.col("known_time") <= self._as_of)
-        if start is not None:
-            rows = rows.filter(pl.col("event_time") >= start)
-        if end is not None:
-            rows = rows.filter(pl.col("event_time") < end)
-        return rows
+    def _stored(
+        self,
+        symbol: str,
+        interval: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        as_of: datetime | None = None,
+    ) -> pl.DataFrame:
+        series = self._listings[symbol].series[interval]
+        return self._files.series(symbol, series, self._parts.get(interval, []), start, end, as_of)
 
     def _pieces(self, interval: str | None) -> list[Piece]:
         """The stored symbols that make up the series of an interval (or the actions); never empty."""
@@ -269,10 +269,7 @@ class View:
                 continue
             if self._as_of is None:
                 return True
-            rows = self._files.rows(
-                series.file, series.rows, lambda all_rows: self._visible(all_rows, moment).head(1)
-            )
-            if rows.height and interval:
+            if self._stored(symbol, interval, moment, None, self._as_of).height:
                 return True
         return False
 
