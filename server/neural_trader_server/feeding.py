@@ -21,7 +21,8 @@ from neural_trader_tools.market.feed.board import FEEDS, FeedStanding, feed_stan
 if TYPE_CHECKING:
     from neural_trader_server.app import Services
     from neural_trader_tools.bus.port import Bus
-    from neural_trader_tools.market.feed.process import Feed, Source
+    from neural_trader_tools.market.feed.process import Feed
+    from neural_trader_tools.market.feed.source import Source
     from neural_trader_tools.market.providers.stream import Channel
 
 REPLAY = "replay"
@@ -68,7 +69,8 @@ async def feed_live(
     from neural_trader_tools.market.feed.hours import session_hours
     from neural_trader_tools.market.feed.link import Link
     from neural_trader_tools.market.feed.mute import MuteWatch
-    from neural_trader_tools.market.feed.process import About, open_feed
+    from neural_trader_tools.market.feed.process import open_feed
+    from neural_trader_tools.market.feed.source import About
     from neural_trader_tools.market.providers.stream import StreamRequest
 
     if "bars" in channels and "1m" in make:
@@ -144,9 +146,10 @@ async def feed_replay(
         NeuralTraderError: see `process.Feed.run`.
     """
     from neural_trader_tools.market.feed.hours import session_hours
-    from neural_trader_tools.market.feed.process import About, open_feed
+    from neural_trader_tools.market.feed.process import open_feed
     from neural_trader_tools.market.feed.recorded import recorded_span
     from neural_trader_tools.market.feed.replaying import Moment, Replay
+    from neural_trader_tools.market.feed.source import About
 
     archive = services.archive
     folder = _folder(archive.root, recording)

@@ -314,3 +314,25 @@ def test_every_event_is_recorded_quarantined_or_counted_as_a_repeat(
         assert recorded(root, "trade").equals(trades)
 
     anyio.run(story)
+
+
+async def _cancelled_while_committing(root: Path, tick: Trade) -> int:
+    journal = open_journal(root)
+    path = Pipeline(journal)
+    await path.take([tick])
+    real = journal.take
+    with anyio.CancelScope() as scope:
+
+        def take() -> object:
+            scope.cancel()  # the worst instant: the journal has handed its entries out
+            return real()
+
+        journal.take = take  # pyright: ignore[reportAttributeAccessIssue]
+        await path.commit()
+    journal.take = real
+    await path.close()
+    return recorded(root, "trade").height
+
+
+def test_a_commit_that_is_cancelled_loses_nothing(tmp_path: Path, trade: MakeTrade) -> None:
+    assert anyio.run(_cancelled_while_committing, tmp_path, trade()) == 1

@@ -23,9 +23,10 @@ from neural_trader_tools.market.feed.board import (
 from neural_trader_tools.market.feed.compaction import open_journal
 from neural_trader_tools.market.feed.lander import Lander
 from neural_trader_tools.market.feed.pipeline import Pipeline
-from neural_trader_tools.market.feed.process import About, Feed, open_feed
+from neural_trader_tools.market.feed.process import Feed, open_feed
 from neural_trader_tools.market.feed.recorded import recorded, recorded_ticks
 from neural_trader_tools.market.feed.replaying import Moment, Replay
+from neural_trader_tools.market.feed.source import About
 from neural_trader_tools.market.feed.ticks import SECOND_NS, BarTick, Event, Quote, Trade, parse_ns
 
 pytestmark = pytest.mark.anyio

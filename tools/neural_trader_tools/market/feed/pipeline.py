@@ -18,12 +18,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 import anyio
-import anyio.to_thread
 import msgspec
 
-from neural_trader_governance.errors import NeuralTraderError, StorageError
+from neural_trader_governance.errors import NeuralTraderError
 from neural_trader_tools.market.feed.bars import BarBuilder
 from neural_trader_tools.market.feed.channels import MARKET_CAPACITY, Channel, Policy
+from neural_trader_tools.market.feed.commits import COMMIT_INTERVAL_S, COMMIT_ROWS, Commits
 from neural_trader_tools.market.feed.journal import Journal
 from neural_trader_tools.market.feed.last import LastValues
 from neural_trader_tools.market.feed.report import FeedReport
@@ -34,8 +34,6 @@ from neural_trader_tools.market.feed.ticks import Amendment, BarTick, Event, Gap
 from neural_trader_tools.market.feed.verdicts import PASS
 
 FRAME_BYTES_MAX = 16 * 2**20
-COMMIT_ROWS = 8_192
-COMMIT_INTERVAL_S = 0.1
 
 Decode = Callable[[bytes, int], Iterable[Event | Quarantined]]
 """Turns a frame and the time of its receipt into events, and what of it cannot be read. What it raises over a
@@ -74,16 +72,12 @@ class Pipeline:
         self._bars = tuple(bars)
         self._now_ns = now_ns
         self._frame_bytes_max = frame_bytes_max
-        self._commit_rows = commit_rows
-        self._commit_interval_s = commit_interval_s
+        self._commits = Commits(journal, commit_rows, commit_interval_s)
         self._subscriptions = Subscriptions()
         self._receiving = anyio.Lock()
-        self._committing = anyio.Lock()
-        self._full = anyio.Event()
         self._frames = self._frames_refused = self._events = self._gaps = self._amendments = 0
         self._messages_refused = 0
         self._bars_made: Counter[str] = Counter()
-        self._problem = ""
 
     def recall(self, ticks: Sequence[Tick]) -> None:
         """Takes up where a former process stopped: repeats of these ticks are dropped, unfinished bars go on.
@@ -167,8 +161,7 @@ class Pipeline:
         async with self._receiving:  # the order in which subscribers see events is that of the journal
             self._journal.check_room()
             accepted = self._accepted(events)
-            if self._journal.waiting >= self._commit_rows:
-                self._full.set()
+            self._commits.notice()
             await self._subscriptions.publish(accepted)
 
     async def advance(self, now_ns: int) -> None:
@@ -186,22 +179,14 @@ class Pipeline:
         Raises:
             StorageError: the disk refused; what was not acknowledged waits for the next commit.
         """
-        async with self._committing:
-            taken = self._journal.take()
-            try:
-                acknowledged = await anyio.to_thread.run_sync(self._journal.write, taken)
-            except StorageError as error:
-                self._problem = str(error)
-                raise
-            self._problem = ""
-            return sum(acknowledged.values())
+        return await self._commits.commit()
 
     async def run(self) -> None:
         """Commits, and ends bars, until it is cancelled. A disk that refuses is reported and tried again."""
         async with (
             anyio.create_task_group() as tasks
         ):  # apart: a subscriber that blocks must not hold commits up
-            tasks.start_soon(self._run_commits)
+            tasks.start_soon(self._commits.run)
             tasks.start_soon(self._run_bars)
 
     async def close(self) -> None:
@@ -211,8 +196,7 @@ class Pipeline:
             StorageError: the disk refused the rest.
         """
         self._subscriptions.close()
-        async with self._committing:
-            await anyio.to_thread.run_sync(self._journal.close)
+        await self._commits.close()
 
     def report(self) -> FeedReport:
         """Returns the counts as they stand."""
@@ -231,22 +215,12 @@ class Pipeline:
             channels=self._subscriptions.reports(),
             amendments=self._amendments,
             gaps=self._gaps,
-            problem=self._problem,
+            problem=self._commits.problem,
         )
-
-    async def _run_commits(self) -> None:
-        while True:
-            with anyio.move_on_after(self._commit_interval_s):
-                await self._full.wait()
-            self._full = anyio.Event()
-            try:
-                await self.commit()
-            except StorageError:  # `report` says it; a full disk may have room again
-                await anyio.sleep(self._commit_interval_s)
 
     async def _run_bars(self) -> None:
         while True:
-            await anyio.sleep(self._commit_interval_s)
+            await anyio.sleep(self._commits.interval_s)
             await self.advance(self._now_ns())
 
     def _accepted(self, events: Sequence[Event | Quarantined]) -> list[Event]:

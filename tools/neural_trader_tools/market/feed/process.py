@@ -10,10 +10,8 @@ nothing that was acknowledged; the next process takes up where it stopped.
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal, Protocol
 
 import anyio
 import anyio.to_thread
@@ -34,75 +32,24 @@ from neural_trader_tools.market.feed.board import (
 )
 from neural_trader_tools.market.feed.channels import Channel
 from neural_trader_tools.market.feed.compaction import compact, open_journal
-from neural_trader_tools.market.feed.hours import SessionHours
 from neural_trader_tools.market.feed.lander import Lander
+from neural_trader_tools.market.feed.landing import BARS_WAITING_MAX, Landing
 from neural_trader_tools.market.feed.last import LastValues
 from neural_trader_tools.market.feed.pipeline import Pipeline
 from neural_trader_tools.market.feed.recorded import recorded_ticks
 from neural_trader_tools.market.feed.rules import Rules
+from neural_trader_tools.market.feed.source import About, Source
 from neural_trader_tools.market.feed.ticks import SECOND_NS, BarTick, Event
 
 SHOW_S = 0.5
 COMPACT_S = 60.0
-GATHER_S = 2.0
-"""Bars that arrive together land together: a series' file is written anew with each landing."""
-RETRY_S = 5.0
 RECALL_NS = 300 * SECOND_NS
-BARS_WAITING_MAX = 100_000
 MINUTE_NS = 60 * SECOND_NS
 
 _log = structlog.get_logger("neural_trader.market.feed")
 
 Tell = Callable[[FeedStanding], object]
 Publish = Callable[[Sequence[Event]], Awaitable[None]]
-
-
-class Source(Protocol):
-    """What brings a feed's data into its pipeline: a link, or a replay."""
-
-    @property
-    def state(self) -> FeedState:
-        """How it stands."""
-        ...
-
-    @property
-    def heard_ns(self) -> int:
-        """When data last came; 0 where none did."""
-        ...
-
-    @property
-    def connections(self) -> int:
-        """How many there were."""
-        ...
-
-    @property
-    def problem(self) -> str:
-        """What is wrong, empty where nothing is."""
-        ...
-
-    async def run(self) -> None:
-        """Brings data until there are no more, or it is cancelled.
-
-        Raises:
-            NeuralTraderError: it cannot go on.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What a feed is, and what is made of it.
-
-    `make` are the intervals of bars that are made of its trades; `lands`: bars go into the archive.
-    """
-
-    name: str
-    source: str
-    licence: str
-    kind: Literal["live", "replay"] = "live"
-    make: tuple[str, ...] = ()
-    hours: SessionHours | None = None
-    lands: bool = True
 
 
 async def open_feed(
@@ -164,10 +111,10 @@ class Feed:
         self._board = Board(root)
         landed_ns = before.landed_ns if before is not None else 0
         self._lander = Lander(archive, about.name, about.source, about.licence, landed_ns)
-        self._bars = (
-            pipeline.subscribe("archive", kinds=[BarTick], capacity=BARS_WAITING_MAX) if about.lands else None
-        )
-        self._unlanded: list[BarTick] = []
+        self._landing: Landing | None = None
+        if about.lands:
+            bars = pipeline.subscribe("archive", kinds=[BarTick], capacity=BARS_WAITING_MAX)
+            self._landing = Landing(self._lander, bars, root, sleep)
         self._started: datetime = moment_of(now_ns())
         self._rate = (0, time.monotonic(), 0.0)
         self._problem = ""
@@ -191,7 +138,11 @@ class Feed:
         failure: NeuralTraderError | None = None
         try:
             async with anyio.create_task_group() as tasks:
-                for task in (self.pipeline.run, self._land, self._compact):
+                for task in (
+                    self.pipeline.run,
+                    self._compact,
+                    *([self._landing.run] if self._landing else []),
+                ):
                     tasks.start_soon(task)
                 tasks.start_soon(self._show, source, tell)
                 if publish is not None:
@@ -216,7 +167,8 @@ class Feed:
         """Returns how the feed stands."""
         report = self.pipeline.report()
         heard_ns = max(source.heard_ns, self.heard_ns)
-        problem = source.problem or report.problem or self._problem
+        landing = self._landing.problem if self._landing is not None else ""
+        problem = source.problem or report.problem or landing or self._problem
         return FeedStanding(
             feed=self.about.name,
             kind=self.about.kind,
@@ -260,48 +212,15 @@ class Feed:
         except NeuralTraderError as error:
             self._problem = str(error)
 
-    async def _land(self) -> None:
-        channel = self._bars
-        if channel is None:
-            return
-        await self._guarded(self._lander.catch_up, self.root)
-        lost = 0
-        while True:
-            await self._gather(channel)
-            await self._sleep(GATHER_S)
-            if channel.report().depth:
-                await self._gather(channel)
-            while not await self._land_waiting():
-                await self._sleep(RETRY_S)
-            if (dropped := channel.report().dropped) > lost:  # the records have them
-                lost = dropped
-                await self._guarded(self._lander.catch_up, self.root)
-
-    async def _gather(self, channel: Channel[Event]) -> None:
-        bars = await channel.receive_all(BARS_WAITING_MAX)
-        self._unlanded += [bar for bar in bars if isinstance(bar, BarTick)]
-
-    async def _land_waiting(self) -> bool:
-        """Lands the bars that wait; false where the disk refused, and they go on waiting."""
-        done = await self._guarded(self._lander.land, tuple(self._unlanded))
-        if done:
-            self._unlanded.clear()
-        return done
-
     async def _compact(self) -> None:
         while True:
-            await self._guarded(compact, self.root)
+            try:
+                await anyio.to_thread.run_sync(compact, self.root)
+                self._problem = ""
+            except NeuralTraderError as error:  # every row is where it was
+                self._problem = str(error)
+                _log.warning("feed_compaction_failed", feed=self.about.name, error=str(error))
             await self._sleep(COMPACT_S)
-
-    async def _guarded(self, work: Callable[..., object], *arguments: object) -> bool:
-        """Does something in a thread; a failure is shown and does not end the feed."""
-        try:
-            await anyio.to_thread.run_sync(work, *arguments)
-        except NeuralTraderError as error:
-            self._problem = str(error)
-            _log.warning("feed_problem", feed=self.about.name, error=str(error))
-            return False
-        return True
 
     async def _publish(self, channel: Channel[Event], publish: Publish) -> None:
         while True:
@@ -319,10 +238,8 @@ class Feed:
             failure = failure or error
             raise
         finally:
-            if self._bars is not None:
-                if self._bars.report().depth:
-                    await self._gather(self._bars)
-                await self._land_waiting()
+            if self._landing is not None:
+                await self._landing.finish()
             last = self.standing(source, "ended" if failure is None else "failed")
             if failure is not None:
                 last = last.model_copy(update={"problem": str(failure)[:500]})
