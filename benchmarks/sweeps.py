@@ -22,6 +22,7 @@ from neural_trader_tools.backtest.sweeps.space import read_space
 from neural_trader_tools.engine.guest import load
 from neural_trader_tools.engine.rule import find_rule
 from neural_trader_tools.engine.sweep import parameter_columns, rule_changes
+from neural_trader_tools.features.arena import ARENA
 from neural_trader_tools.features.catalogue import evaluate
 
 BARS, EACH, THREADS, TOGETHER = 10_000, 100, 2, 2_000
@@ -89,7 +90,7 @@ class Engine:
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(run, range(THREADS)))
         offsets = np.concatenate([[0], np.cumsum(counts[first:last])])
-        rows = np.empty((int(offsets[-1]), 2), order="F")
+        rows = ARENA.floats(2, int(offsets[-1])).T
         for part, (bars, targets, _) in enumerate(self._buffers):
             begin, end = (int(offsets[parts[part + side] - first]) for side in (0, 1))
             rows[begin:end, 0], rows[begin:end, 1] = bars[: end - begin], targets[: end - begin]

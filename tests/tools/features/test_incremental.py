@@ -48,6 +48,21 @@ def test_every_feature_is_the_same_bar_by_bar_over_thirteen_years(apple: pl.Data
             )
 
 
+@pytest.mark.parametrize("window", [1, 20, 1_023, 1_500])
+@pytest.mark.parametrize("gaps", [(), (3_000, 12_345), (9_999,)])
+def test_long_columns_whose_sums_slide_side_by_side_keep_every_bit(
+    window: int, gaps: tuple[int, ...]
+) -> None:
+    close = 100.0 * np.exp(np.cumsum(np.random.default_rng(window).normal(0.0, 1e-3, 21_000)))
+    close[list(gaps)] = [math.nan, math.inf][: len(gaps)]
+    expression = f"sma({window})"
+    fed = IncrementalSet([expression])
+    expected = [fed.update(1.0, 1.0, 1.0, price, 1.0, 0.0)[0] for price in close.tolist()]
+    found = catalogue.evaluate(expression, pl.DataFrame({"close": close}))
+    assert found.tobytes() == np.array(expected).tobytes()
+    assert np.isfinite(found).sum() >= 21_000 - (len(gaps) + 1) * window
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(sorted(DEFINITIONS)),

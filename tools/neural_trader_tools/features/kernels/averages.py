@@ -4,8 +4,17 @@ import math
 
 import numpy as np
 
-from neural_trader_tools.features.compiled import Floats
-from neural_trader_tools.features.kernels.cells import REFRESH, SLIDING, SMOOTH, mean, smooth, weighted
+from neural_trader_tools.features.compiled import Floats, jit
+from neural_trader_tools.features.kernels.cells import (
+    REFRESH,
+    SLIDING,
+    SMOOTH,
+    is_finite,
+    mean,
+    smooth,
+    weighted,
+)
+from neural_trader_tools.features.kernels.lanes import LANES, slide
 
 
 def sma(start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats) -> None:
@@ -13,11 +22,20 @@ def sma(start: int, stop: int, size: int, price: Floats, params: Floats, state: 
     window = int(params[0])
     run = int(state[0])
     total = state[1]
-    for i in range(start, stop):
+    i = start
+    while i < stop:
+        if (run + 1) % REFRESH == 0 and run >= window:  # the sum begins anew on this bar
+            while i + LANES * REFRESH <= stop and is_finite(price, i, i + LANES * REFRESH):
+                total = means_in_lanes(price, i, window, out)
+                run += LANES * REFRESH
+                i += LANES * REFRESH
+            if i == stop:
+                break
         if not math.isfinite(price[i]):
             run = 0
             total = 0.0
             out[i] = np.nan
+            i += 1
             continue
         total += price[i]
         run += 1
@@ -28,8 +46,28 @@ def sma(start: int, stop: int, size: int, price: Floats, params: Floats, state: 
                 for j in range(i - window + 1, i + 1):
                     total += price[j]
         out[i] = total / window if run >= window else np.nan
+        i += 1
     state[0] = run
     state[1] = total
+
+
+@jit
+def means_in_lanes(price: Floats, i: int, window: int, out: Floats) -> float:
+    """Means of `LANES` x `REFRESH` bars from `i` on, where a sum begins anew; returns the sum at the last."""
+    sums = np.empty(LANES)
+    for lane in range(LANES):
+        first = i + lane * REFRESH
+        total = 0.0
+        for j in range(first - window + 1, first + 1):
+            total += price[j]
+        out[first] = total / window
+        for j in range(first + 1, first + LANES):
+            total = total + price[j] - price[j - window]
+            out[j] = total / window
+        sums[lane] = total
+    for place in range(i + LANES, i + REFRESH, LANES):
+        slide(price, out, place, REFRESH, window, float(window), sums)
+    return sums[LANES - 1]
 
 
 def ema(start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats) -> None:

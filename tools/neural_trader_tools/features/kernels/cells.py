@@ -116,6 +116,15 @@ def means(values: Floats, count: int, state: Floats, at: int, window: int, out: 
 
 
 @jit
+def is_finite(values: Floats, start: int, stop: int) -> bool:
+    """Whether all values are finite: a value minus itself is 0 only then."""
+    found = 0
+    for i in range(stop - start):
+        found |= values[start + i] - values[start + i] != 0.0
+    return found == 0
+
+
+@jit
 def two_sums(
     values: Floats, others: Floats, count: int, state: Floats, at: int, other: int, window: int, out: Floats,
     other_out: Floats,
