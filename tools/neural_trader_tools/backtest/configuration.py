@@ -41,6 +41,14 @@ def trial_of(request: BacktestRequest, data: str, sharpe_per_bar: float | None) 
     )
 
 
+def failure_of(request: BacktestRequest, run_id: str) -> Trial:
+    """Returns the trial that a run is which ended without a result: it failed, or somebody stopped it.
+
+    Each such run is one, because code can fail where it does badly.
+    """
+    return Trial(f"{trial_of(request, '', None).config_digest}:{run_id}", None)
+
+
 def data_digest(digests: Sequence[str]) -> str:
     """Returns one digest of several symbols' prices, in whatever order."""
     return _sha256("\n".join(sorted(digests)))

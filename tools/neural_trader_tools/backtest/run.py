@@ -13,11 +13,11 @@ import structlog
 from anyio.abc import TaskGroup
 from pydantic import BaseModel, Field
 
-from neural_trader_governance.errors import InputError, NeuralTraderError
+from neural_trader_governance.errors import InputError, NeuralTraderError, StrategyError
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_sandbox.port import Sandbox
 from neural_trader_tools.artifacts import Artifacts
-from neural_trader_tools.backtest.configuration import data_digest, trial_of
+from neural_trader_tools.backtest.configuration import data_digest, failure_of, trial_of
 from neural_trader_tools.backtest.ledger import OPEN_STATES, BacktestRecord, Handles, RunLedger
 from neural_trader_tools.backtest.settings import BacktestRequest
 from neural_trader_tools.backtest.sweeps.service import Sweeps
@@ -308,6 +308,8 @@ class Backtests:
                 canceled = {"state": "canceled", "error": "canceled: it was canceled; start it again"}
                 record = ran or self._open[run_id].model_copy(update=canceled)
                 record = record.model_copy(update={"finished_time": self._clock.now()})
+                if ran is None and self._open[run_id].state == "running":
+                    await anyio.to_thread.run_sync(self._count_failure, record)
                 await anyio.to_thread.run_sync(self._ledger.put, record)
                 self._open.pop(run_id, None)
                 self._scopes.pop(run_id, None)
@@ -333,6 +335,8 @@ class Backtests:
             simulation = await self._simulate(record, prices, report, keep)
             return await anyio.to_thread.run_sync(self._conclude, self._open[run_id], simulation)
         except NeuralTraderError as error:
+            if isinstance(error, StrategyError):
+                await anyio.to_thread.run_sync(self._count_failure, record)
             return self._open[run_id].model_copy(update={"state": "failed", "error": str(error)})
         except Exception as error:  # a task that dies silently would leave its run open for ever
             _log.exception("backtest_failed", run_id=run_id)
@@ -340,6 +344,12 @@ class Backtests:
                 f"internal_error: {type(error).__name__}: {str(error)[:200]}; report it with the server's log"
             )
             return self._open[run_id].model_copy(update={"state": "failed", "error": text})
+
+    def _count_failure(self, record: BacktestRecord) -> None:
+        request = record.request
+        key = data_key(request.symbols, request.interval, request.start, request.end)
+        trial = failure_of(request, record.run_id)
+        self._ledger.trials.add(key, [trial], record.run_id, record.agent, self._clock.now())
 
     def _conclude(self, record: BacktestRecord, simulation: "Simulation") -> BacktestRecord:
         from neural_trader_tools.backtest.cautions import LOOK_AHEAD, UNCHECKED

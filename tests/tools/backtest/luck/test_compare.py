@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -137,6 +138,27 @@ async def test_what_an_agent_draws_again_is_counted_and_what_it_writes_again_is_
     assert last.metrics["trials"] == 3 + len(different) + 1
     compared = await backtest_compare(backtests, run_ids=[first.run_id, last.run_id])
     assert {run.metrics["trials"] for run in compared.ranking} == {last.metrics["trials"]}
+
+
+QUITTER = """
+class Quitter(Strategy):
+    least: float = 1.0
+    def on_bar(self, bar):
+        self.target(1.0)
+        assert self.equity >= self.least * 100_000, "not good enough to be seen"
+"""
+
+
+async def test_a_strategy_that_fails_where_it_does_badly_is_counted_each_time(backtests: Backtests) -> None:
+    failed = [await finish(backtests, QUITTER, params={"least": least}) for least in (0.9, 0.9, 0.8)]
+    assert {run.state for run in failed} == {"failed"}
+    assert (await finish(backtests, HOLD)).metrics["trials"] == 4
+    endless = await backtest_start(backtests, CALLER, symbols=["MSFT"], source="while True: pass\n")
+    with anyio.fail_after(60):
+        while (await backtests.get(endless.run_id)).state != "running":  # noqa: ASYNC110  # it is asked for
+            await anyio.sleep(0.01)
+    await backtests.cancel(endless.run_id)
+    assert (await finish(backtests, CASH)).metrics["trials"] == 6
 
 
 async def test_what_strategy_check_found_follows_the_code_into_every_run(backtests: Backtests) -> None:

@@ -140,19 +140,17 @@ class Work:
             self._progress(self._done)
 
     def _keep(self, first: int, tried: Sequence[dict[str, Value]], outcomes: "Outcomes") -> None:
-        from neural_trader_tools.backtest.configuration import trial_of
+        from neural_trader_tools.backtest.configuration import failure_of, trial_of
         from neural_trader_tools.backtest.sweeps.conclusion import combination_request
         from neural_trader_tools.backtest.sweeps.parts import part_frame
 
         base, run_id = self._record.request.base, self._record.run_id
         seeds = [seed_of(base.seed, {**base.params, **each}) for each in tried]
         frame = part_frame(first, tried, seeds, outcomes, self._scene.ground, self._scene.periods)
+        asked = [combination_request(base, each, seed) for each, seed in zip(tried, seeds, strict=True)]
         trials = [
-            trial_of(combination_request(base, each, seed), self._scene.data, sharpe)
-            for each, seed, sharpe, fault in zip(
-                tried, seeds, frame["sharpe_per_bar"], outcomes.faults, strict=True
-            )
-            if fault is None
+            trial_of(request, self._scene.data, sharpe) if fault is None else failure_of(request, run_id)
+            for request, sharpe, fault in zip(asked, frame["sharpe_per_bar"], outcomes.faults, strict=True)
         ]
         key = data_key(base.symbols, base.interval, base.start, base.end)
         self._ledger.trials.add(key, trials, run_id, self._record.agent, self._clock.now())
