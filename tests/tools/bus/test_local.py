@@ -184,6 +184,11 @@ async def test_what_one_process_publishes_another_hears(tmp_path: Path) -> None:
         got = await take(subscription, 10)
         assert [one.seq for one in got] == list(range(1, 11))
         assert [one.event for one in got][3] == BacktestEvent("bt-1", "running", 0.3, 3)
+    async with await other.subscribe("backtest.>") as subscription:
+        for number in range(4):  # ours come after theirs, which nobody here has looked for yet
+            event = BacktestEvent("bt-2", "running", number / 10, number)
+            await (one, other)[number % 2].publish("backtest.progress.bt-2", event, f"bt-2-{number}")
+        assert [each.message_id for each in await take(subscription, 4)] == [f"bt-2-{n}" for n in range(4)]
     await one.aclose()
     await other.aclose()
 

@@ -27,6 +27,7 @@ ASK_S = 30.0
 ASK_MAX = 512
 FORGET_S = 300.0
 """A consumer without a durable name, whom nobody asks for so long, is forgotten by the broker."""
+LATELY_MAX = 50_000
 _YIELD_EVERY = 64
 _HEARTBEAT = "100"
 _OVER = ("404", "408")
@@ -64,6 +65,8 @@ class JetStreamSubscription:
         self._on_close = on_close
         self._channel: Channel[tuple[Any, float]] = Channel(subject_filter, pending_max + self._keeps, policy)
         self._unsettled: dict[int, tuple[Msg, float]] = {}
+        self._lately: dict[int, None] = {}
+        """Acknowledged, oldest first: a broker that was killed has forgotten the last acknowledgements."""
         self._inbox: Any = None
         self._attached = 0
         self._asked = 0
@@ -297,6 +300,9 @@ class JetStreamSubscription:
         if self._keeps and time.monotonic() - arrived_s > self._ack_wait_s:
             return None  # lay here for so long that it comes again anyway
         self._next = max(self._next, seq + 1)
+        if seq in self._lately:
+            await self._answered(message.ack)
+            return None
         try:
             event = events.decode(message.data)
             subject = self._plain(message.subject)
@@ -316,6 +322,10 @@ class JetStreamSubscription:
 
     async def _settle(self, seq: int, done: bool) -> None:
         message, _ = self._unsettled.pop(seq, (None, 0.0))
+        if done:
+            self._lately[seq] = None
+            if len(self._lately) > LATELY_MAX:
+                del self._lately[next(iter(self._lately))]
         if message is None or self._closed:
             return
         self._acknowledged += done

@@ -10,7 +10,8 @@ What every implementation keeps (tests/tools/bus/test_contract.py):
 - What `publish` acknowledged is stored, and comes to every `block` subscription at least once: until it is
   acknowledged it comes again after `ack_wait_s`.
 - A message id that the family's log still remembers is not stored twice; the acknowledgement says so.
-- First deliveries come in the order of sequences; what comes again comes before anything new.
+- Events are stored in the order in which they were published, and delivered in that order. What comes again,
+  or was on its way when a connection was lost, may come after newer ones; `pending_max=1` keeps the order.
 - A subscription that starts at a sequence gets what is stored from there on, then what is new, with no hole
   between; what the bounded log has already let go is counted as missed.
 - A durable name's position outlives its subscription and, where the log is on disk, the process.
