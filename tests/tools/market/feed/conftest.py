@@ -11,6 +11,9 @@ from tests.tools.market.providers.conftest import (
     hand,
     make_alpaca,
     make_alpaca_stream,
+    make_massive,
+    massive_api,
+    massive_server,
 )
 
 from neural_trader_tools.market.feed.ticks import SECOND_NS, Quote, Trade, parse_ns
@@ -23,6 +26,9 @@ __all__ = [  # fixtures of the providers' tests
     "hand",
     "make_alpaca",
     "make_alpaca_stream",
+    "make_massive",
+    "massive_api",
+    "massive_server",
 ]
 START_NS = parse_ns("2026-11-20T15:30:00.000000001Z")
 

@@ -13,6 +13,8 @@ import pytest
 from tests.tools.market.loopback import alpaca_stream
 from tests.tools.market.loopback.alpaca import AlpacaLoopback, minutes
 from tests.tools.market.loopback.alpaca_stream import AlpacaStreamLoopback, minute_bar, trade
+from tests.tools.market.loopback.massive import MassiveLoopback
+from tests.tools.market.loopback.massive import bar as massive_bar
 from tests.tools.market.loopback.server import Fault
 from tests.tools.market.providers.conftest import Hand
 
@@ -28,6 +30,7 @@ from neural_trader_tools.market.feed.ticks import SECOND_NS, BarTick, Event, Gap
 from neural_trader_tools.market.providers.alpaca import Alpaca
 from neural_trader_tools.market.providers.alpaca_stream import AlpacaStream
 from neural_trader_tools.market.providers.breaker import CircuitBreaker
+from neural_trader_tools.market.providers.massive import Massive
 from neural_trader_tools.market.providers.stream import StreamRequest
 
 pytestmark = pytest.mark.anyio
@@ -370,5 +373,29 @@ async def test_everything_is_asked_for_by_a_star_and_filled_for_what_was_heard(
     assert "1 minute bars" in (await fill(FIRST_NS, time.ns(), "why")).reason
     old = await fill(FIRST_NS - 30 * 86_400 * SECOND_NS, time.ns(), "why")
     assert "none from before 7 days" in old.reason
+    await history.aclose()
+    await pipeline.close()
+
+
+async def test_massives_minutes_fill_a_gap_too(
+    tmp_path: Path, make_massive: Callable[..., Massive], massive_api: MassiveLoopback
+) -> None:
+    first_ms = FIRST_NS // 1_000_000
+    massive_api.bars["AAPL", 1, "minute"] = [
+        massive_bar(first_ms + place * 60_000, 190.0) for place in (0, 1, 5)
+    ]
+    time = Time()
+    time.now_s += 180
+    pipeline = Pipeline(open_journal(tmp_path / "feed"), now_ns=time.ns)
+    events = pipeline.subscribe("test", kinds=[BarTick])
+    history, request = make_massive(), StreamRequest(("AAPL",))
+    gap = await Backfill(history, request, pipeline, now_ns=time.ns, sleep=time.sleep).fill(
+        FIRST_NS, time.ns(), "why"
+    )
+    assert "2 minute bars backfilled" in gap.reason
+    assert [bar.ts_event_ns for bar in await events.receive_all() if isinstance(bar, BarTick)] == [
+        FIRST_NS,
+        FIRST_NS + 60 * SECOND_NS,
+    ]
     await history.aclose()
     await pipeline.close()
