@@ -12,10 +12,13 @@ from neural_trader_server.cli.terminal import Json, emit, group, out, progress_b
 
 if TYPE_CHECKING:
     from neural_trader_server.app import Services
+    from neural_trader_tools.market.manifest import Part
 
 app = group("data", "The market archive: prices with the times at which they could be known.")
 replay = group("replay", "The market's time on the paper desk: it stands until you move it, never backwards.")
 app.add_typer(replay)
+tier = group("tier", "Hot and cold: parts of past years on this disk, or in a store.")
+app.add_typer(tier)
 actions = group("actions", "Splits, dividends and symbol changes, each with the time at which it was known.")
 app.add_typer(actions)
 
@@ -376,6 +379,73 @@ def compact(json_output: Json = False) -> None:
         emit(result)
         return
     show_table("Compacted", tuple(name.replace("_", " ") for name in COMPACTED), [tuple(result.values())])
+
+
+@tier.command()
+def move(
+    older_than: Annotated[str, typer.Option(help="Parts whose newest bar is older: a date or RFC 3339.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            help="s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH, file:///PATH"
+        ),
+    ],
+    json_output: Json = False,
+) -> None:
+    """Move compacted parts to a store: uploaded, read back, compared, then deleted here. First: `data compact`.
+
+    Keys come from the environment (AWS_ACCESS_KEY_ID …), never from the address. Interrupted: run it again.
+    """
+    from neural_trader_tools.telling import tell
+
+    async def run(services: "Services") -> dict[str, Any]:
+        from neural_trader_governance.terms.clocks import parse_time
+
+        def told(fraction: float) -> None:
+            anyio.from_thread.run(tell, fraction)
+
+        moved = await anyio.to_thread.run_sync(services.archive.move_cold, to, parse_time(older_than), told)
+        return {"moved": [_part(one) for one in moved]}
+
+    with progress_bar(f"moving to {to.split('?')[0]}", quiet=json_output):
+        result = with_desk(run)
+    _show_parts("Moved", result["moved"], {"moved": result["moved"]} if json_output else None)
+
+
+@tier.command("list")
+def list_parts(json_output: Json = False) -> None:
+    """Show the parts that many symbols share, and where each lies."""
+
+    async def run(services: "Services") -> list[dict[str, Any]]:
+        return [_part(one) for one in await anyio.to_thread.run_sync(services.archive.parts)]
+
+    rows = with_desk(run)
+    _show_parts("Parts", rows, {"parts": rows} if json_output else None)
+
+
+def _part(one: "Part") -> dict[str, Any]:
+    named = {"interval", "period", "rows", "size", "file", "location"}
+    return one.model_dump(mode="json", include=named)
+
+
+def _show_parts(title: str, rows: list[dict[str, Any]], document: dict[str, Any] | None) -> None:
+    if document is not None:
+        emit(document)
+        return
+    show_table(
+        title,
+        ("interval", "period", "rows", "bytes", "where"),
+        (
+            (
+                row["interval"],
+                row["period"] or "import",
+                row["rows"],
+                row["size"],
+                row["location"] or row["file"],
+            )
+            for row in rows
+        ),
+    )
 
 
 @replay.command()

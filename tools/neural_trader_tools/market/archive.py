@@ -30,11 +30,12 @@ from neural_trader_tools.market.adjustment import Adjust
 from neural_trader_tools.market.batches import Batch, Gathered, Written, merged_listing
 from neural_trader_tools.market.compaction import Compacted, compact
 from neural_trader_tools.market.durable import exclusive
-from neural_trader_tools.market.manifest import DataSet, Listing, Manifest, ManifestFile
+from neural_trader_tools.market.manifest import DataSet, Listing, Manifest, ManifestFile, Part
 from neural_trader_tools.market.parquet import ParquetFolder
 from neural_trader_tools.market.renames import ActionCounts, Rename, in_force, merged_renames
 from neural_trader_tools.market.resampling import Span, derivable
 from neural_trader_tools.market.sessions import SessionBook
+from neural_trader_tools.market.tiers import checked_uri, location_of, upload
 from neural_trader_tools.market.views import View
 
 GATHERED_SERIES_MIN = 64
@@ -287,6 +288,40 @@ class Archive:
                 return compact(self.root, self._manifest, self._files, tell)
             except FileNotFoundError as error:
                 raise _missing(error) from error
+
+    def parts(self) -> list[Part]:
+        """Returns what many symbols share on disk or in a store, by interval and time."""
+        return sorted(self._manifest.read().parts, key=lambda one: (one.interval, one.first, one.file))
+
+    def move_cold(
+        self, uri: str, older_than: datetime, tell: Callable[[float], None] = lambda _: None
+    ) -> list[Part]:
+        """Moves the compacted parts whose newest bar is older than a moment to a store; see `tiers`.
+
+        Returns:
+            What was moved; the rest was cold already, is newer, or was never compacted.
+
+        Raises:
+            InputError: no store has that URI.
+            NetworkError: the store cannot be reached; what was moved so far is, the rest stays here.
+            IntegrityError: a part did not arrive as it is; it stays here.
+        """
+        uri, older_than = checked_uri(uri), to_utc(older_than)
+        moved: list[Part] = []
+        with exclusive(self.root / ".compact.lock"):
+            due = [one for one in self.parts() if one.period and not one.location and one.last < older_than]
+            for part in due:
+                location = location_of(uri, part)
+                upload(self.root / part.file, part, location)
+                cold = part.model_copy(update={"location": location})
+                with exclusive(self.root / ".lock"):
+                    now = self._manifest.read()
+                    parts = tuple(cold if one.file == part.file else one for one in now.parts)
+                    self._manifest.replace(now.with_parts(parts))
+                    (self.root / part.file).unlink(missing_ok=True)
+                moved.append(cold)
+                tell(len(moved) / len(due))
+        return moved
 
     def preload(self, symbols: Sequence[str], interval: str) -> None:
         """Reads what parts hold of several symbols at once, before each is read."""

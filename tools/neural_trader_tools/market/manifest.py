@@ -118,6 +118,10 @@ class Manifest(Term):
             found.setdefault(part.interval, []).append(part)
         return found
 
+    def with_parts(self, parts: tuple[Part, ...]) -> "Manifest":
+        """Returns this state with other parts."""
+        return Manifest(listings=self.listings, datasets=self.datasets, renames=self.renames, parts=parts)
+
     def renames_of(self, symbol: str) -> list[Rename]:
         """Returns the symbol changes that lead to a symbol or away from it, over any number of steps."""
         names, found = {symbol}, list[Rename]()

@@ -15,6 +15,7 @@ from neural_trader_governance.errors import IntegrityError
 from neural_trader_tools.market.durable import TEMPORARY_SUFFIX, write_durably
 from neural_trader_tools.market.frames import BAR_KEY, BAR_SCHEMA, digest, known_at
 from neural_trader_tools.market.manifest import Part, Series
+from neural_trader_tools.market.tiers import fetched
 
 CACHED_FRAMES = 1024
 CACHED_ROWS_MAX = 500_000
@@ -223,7 +224,8 @@ class ParquetFolder:
         return narrowed(cached.lazy()).collect()
 
     def _local(self, part: Part) -> Path:
-        return self._root / part.file
+        path = self._root / part.file
+        return fetched(part, self._root / "cold") if part.location and not path.exists() else path
 
     def _cached(self, key: tuple[str, str]) -> pl.DataFrame | None:
         with self._cache_lock:
