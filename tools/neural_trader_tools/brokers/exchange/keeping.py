@@ -161,17 +161,24 @@ class Keeper:
         after: int = 0,
         limit: int = 100,
         newest_first: bool,
-    ) -> list[tuple[int, Execution]]:
-        """Returns numbered executions of an account."""
+    ) -> list[Execution]:
+        """Returns executions of an account, after (or, newest first, before) the one of that number."""
         order = "DESC" if newest_first else "ASC"
         compare = "<" if newest_first and after else ">"
         query = (
-            "SELECT number, document FROM executions WHERE account = ?1 AND (?2 IS NULL OR order_id = ?2)"  # noqa: S608 - two constant words
+            "SELECT document FROM executions WHERE account = ?1 AND (?2 IS NULL OR order_id = ?2)"  # noqa: S608 - two constant words
             f" AND number {compare} ?3 ORDER BY number {order} LIMIT ?4"
         )
         with self._reading() as connection:
             rows = connection.execute(query, (account, order_id, after, limit)).fetchall()
-        return [(number, msgspec.json.decode(document, type=Execution)) for number, document in rows]
+        return [msgspec.json.decode(document, type=Execution) for (document,) in rows]
+
+    def number_of(self, activity_id: str) -> int:
+        """Returns the number of the execution that an activity's id ends with; 0 where there is none."""
+        with self._reading() as connection:
+            execution_id = activity_id.rpartition("::")[2]
+            row = connection.execute("SELECT number FROM executions WHERE id = ?", (execution_id,)).fetchone()
+        return int(row[0]) if row else 0
 
     def activities(self, account: str, limit: int = 100) -> list[Activity]:
         """Returns the newest activities of an account, newest first."""

@@ -85,9 +85,7 @@ def test_activities_are_paged_and_filtered(served: Served) -> None:
             client.post("/v2/orders", json=order)
         served.market(lambda exchange: exchange.pay_dividend("A", 500_000))
         first = client.get("/v2/account/activities/FILL?page_size=3&direction=asc").json()
-        rest = client.get(
-            f"/v2/account/activities/FILL?direction=asc&page_token={first[-1]['page_token']}"
-        ).json()
+        rest = client.get(f"/v2/account/activities/FILL?direction=asc&page_token={first[-1]['id']}").json()
         assert len(first) == 3
         assert len({each["id"] for each in first + rest}) == 5
         [paid] = client.get("/v2/account/activities?activity_types=DIV").json()

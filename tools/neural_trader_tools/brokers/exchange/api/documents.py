@@ -211,12 +211,11 @@ def session_document(session: Session, settles: date) -> Document:
     }
 
 
-def fill_document(exchange: Exchange, number: int, execution: Execution) -> Document:
+def fill_document(exchange: Exchange, execution: Execution) -> Document:
     """Returns a fill as an activity."""
     return {
         "activity_type": "FILL",
         "id": f"{_stamp(execution.time_ns)}::{execution.id}",
-        "page_token": str(number),
         "account_id": exchange.registry.chance.uuid("account", execution.account),
         "transaction_time": moment(execution.time_ns),
         "type": "partial_fill" if execution.left else "fill",

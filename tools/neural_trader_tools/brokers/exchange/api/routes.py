@@ -137,11 +137,11 @@ class TradingApi:
             fills = self.service.keeper.executions(
                 account,
                 order_id=request.query_params.get("order_id"),
-                after=_fill_number(request),
+                after=self.service.keeper.number_of(request.query_params.get("page_token", "")),
                 limit=size,
                 newest_first=newest_first,
             )
-            found += [documents.fill_document(self._exchange, number, each) for number, each in fills]
+            found += [documents.fill_document(self._exchange, each) for each in fills]
         if not kinds or kinds & {"DIV", "SPLIT"}:
             others = self.service.keeper.activities(account, size)
             found += [
@@ -377,13 +377,6 @@ def _whole(request: Request, name: str, default: int, most: int) -> int:
     if not given.isdecimal() or not 1 <= int(given) <= most:
         raise rules.invalid(f"{name} must be from 1 to {most}")
     return int(given)
-
-
-def _fill_number(request: Request) -> int:
-    token = request.query_params.get("page_token", "")
-    if token and not token.isdecimal():
-        raise rules.invalid("page_token is the page_token of the last fill seen")
-    return int(token or 0)
 
 
 def _instant(text: str | None, name: str) -> int | None:
