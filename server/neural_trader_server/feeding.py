@@ -99,7 +99,7 @@ async def feed_live(
             breaker=standing.breaker,
             backfill=Backfill(history, request, feed.pipeline, now_ns=time.time_ns, sleep=anyio.sleep),
             mute=MuteWatch(mute_after_s, hours),
-            heard_ns=feed.heard_ns,
+            heard_ns=feed.missing_from_ns,
             now_ns=time.time_ns,
             on_change=standing.changed,
         )

@@ -51,6 +51,7 @@ class Given:
     """A source that brings what a test gives it, and then ends as it is told."""
 
     connections = 1
+    missing_from_ns = 0
     state: FeedState = "live"
     problem = ""
 
@@ -156,6 +157,19 @@ async def test_the_next_process_drops_repeats_and_lands_what_the_last_did_not(ar
     last = await feed.run(Given(feed, [bar(0), bar(1)]))
     assert feed.pipeline.report().reasons == {"duplicate": 1}
     assert last.bars_landed == 1
+
+
+async def test_what_a_process_did_not_backfill_is_left_to_the_next(archive: Archive) -> None:
+    feed = await opened(archive)
+    source = Given(feed, [trade(1)])
+    source.missing_from_ns = FIRST_NS - 3600 * SECOND_NS  # it was told to end before the history had answered
+    await feed.run(source)
+    again = await opened(archive)
+    assert again.missing_from_ns == FIRST_NS - 3600 * SECOND_NS
+    await again.run(Given(again, [trade(2)]))
+    done = await opened(archive)
+    assert done.missing_from_ns == trade(2).ts_recv_ns
+    await done.run(Given(done, []))
 
 
 async def test_only_one_process_runs_a_feed(archive: Archive) -> None:

@@ -54,6 +54,7 @@ class FeedStanding(Term):
     quarantined: int = 0
     problem: str = Field(default="", max_length=500)
     heard_ns: int = 0
+    missing_from_ns: int = Field(default=0, description="What is not backfilled yet begins here; 0: nothing")
     landed_ns: int = Field(default=0, description="Bars received until then are in the archive")
 
     def is_running(self, now: datetime) -> bool:

@@ -86,8 +86,8 @@ class Link:
         self._chance = chance or random.Random()  # noqa: S311 (it spreads load, and guards nothing)
         self._on_change = on_change
         self._failures = 0
-        # What is missed is missed from here on, until a backfill is through with it.
-        self._missing_from_ns = heard_ns
+        self.missing_from_ns = heard_ns
+        """Since when something is missed that no backfill is through with; 0 where nothing is."""
         self._missing_why = "the feed was not running" if heard_ns else ""
 
     async def run(self) -> None:
@@ -110,8 +110,8 @@ class Link:
             await self._changed()
             if ended.code == "stream_frame_too_long":
                 self._pipeline.refuse(ended.what)
-            if not self._missing_from_ns and self.heard_ns:
-                self._missing_from_ns, self._missing_why = self.heard_ns, ended.code
+            if not self.missing_from_ns and self.heard_ns:
+                self.missing_from_ns, self._missing_why = self.heard_ns, ended.code
             pause_s = min(PAUSE_S * 2 ** min(self._failures - 1, 20), PAUSE_S_MAX)
             pause_s *= self._chance.uniform(0.5, 1.0)
             _log.warning("feed_ended", provider=self._provider.name, reason=ended.code, pause_s=pause_s)
@@ -122,8 +122,8 @@ class Link:
         while True:
             try:
                 self._breaker.admit()
-            except CircuitOpenError:
-                self.state = "waiting"
+            except CircuitOpenError as error:
+                self.state, self.problem = "waiting", str(error)
                 await self._sleep(max(0.1, self._breaker.open_until - self._now_ns() / SECOND_NS))
             else:
                 return
@@ -144,8 +144,8 @@ class Link:
                 self._mute.opened(opened_ns)
                 await self._changed()
                 _log.info("feed_live", provider=self._provider.name, connections=self.connections)
-                if self._missing_from_ns:
-                    tasks.start_soon(self._fill, self._missing_from_ns, opened_ns)
+                if self.missing_from_ns:
+                    tasks.start_soon(self._fill, self.missing_from_ns, opened_ns)
 
                 async def listen() -> None:
                     ends.append(await self._watch())
@@ -209,7 +209,7 @@ class Link:
             self.problem = str(error)
             return
         _log.info("feed_gap", provider=self._provider.name, reason=gap.reason)
-        self._missing_from_ns, self._missing_why = 0, ""
+        self.missing_from_ns, self._missing_why = 0, ""
 
     async def _changed(self) -> None:
         if self._on_change is not None:

@@ -80,7 +80,8 @@ async def open_feed(
         pipeline = Pipeline(journal, rules=Rules(hours=about.hours), bars=builders, now_ns=now_ns)
         if before is not None and before.heard_ns:
             lengths = [interval_duration(each) // timedelta(microseconds=1) * 1_000 for each in about.make]
-            since_ns = before.heard_ns - max([RECALL_NS, *lengths])
+            since_ns = min(before.heard_ns, before.missing_from_ns or before.heard_ns)
+            since_ns -= max([RECALL_NS, *lengths])
             pipeline.recall(await anyio.to_thread.run_sync(recorded_ticks, root, since_ns))
         return Feed(archive, about, root, pipeline, before, now_ns, sleep)
     except BaseException:
@@ -106,6 +107,8 @@ class Feed:
         self.pipeline = pipeline
         self.heard_ns = before.heard_ns if before is not None else 0
         """When an earlier process last heard this feed."""
+        self.missing_from_ns = (before.missing_from_ns or before.heard_ns) if before is not None else 0
+        """From where on an earlier process left something missing."""
         self._now_ns = now_ns
         self._sleep = sleep
         self._board = Board(root)
@@ -186,6 +189,7 @@ class Feed:
             quarantined=report.quarantined,
             problem=problem[:500],
             heard_ns=heard_ns,
+            missing_from_ns=source.missing_from_ns,
             landed_ns=self._lander.landed_ns,
         )
 

@@ -51,6 +51,7 @@ class Replay:
     """
 
     connections = 1
+    missing_from_ns = 0
 
     def __init__(
         self,

@@ -21,6 +21,11 @@ class Source(Protocol):
         ...
 
     @property
+    def missing_from_ns(self) -> int:
+        """Since when something is missing that is not backfilled yet; 0 where nothing is."""
+        ...
+
+    @property
     def connections(self) -> int:
         """How many there were."""
         ...
