@@ -392,7 +392,7 @@ def move(
     ],
     json_output: Json = False,
 ) -> None:
-    """Move compacted parts to a store: uploaded, read back, compared, then deleted here. First: `data compact`.
+    """Move compacted parts to a store: uploaded, compared, deleted here. First: `data compact`.
 
     Keys come from the environment (AWS_ACCESS_KEY_ID …), never from the address. Interrupted: run it again.
     """

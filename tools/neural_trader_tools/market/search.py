@@ -1,7 +1,7 @@
 """The tool `market_search`."""
 
-import difflib
 import unicodedata
+from functools import lru_cache
 from typing import Annotated
 
 import anyio.to_thread
@@ -10,12 +10,11 @@ from pydantic import Field
 from neural_trader_governance.errors import InputError
 from neural_trader_governance.terms.term import Term
 from neural_trader_tools.market.archive import Archive, ListedInstrument
+from neural_trader_tools.market.spelling import distance, forgiven, letters, may_be_near
 from neural_trader_tools.market.windows import checked_limit
 
 QUERY_LENGTH_MAX = 100
 LIMIT_MAX = 100
-SCORE_MIN = 0.6
-"""Similarity (difflib's ratio, 0 … 1) below which a name is no match: one typo in five letters passes."""
 
 
 class SearchResult(Term):
@@ -47,31 +46,60 @@ async def market_search(
 
 
 def ranked(query: str, instruments: list[ListedInstrument]) -> list[ListedInstrument]:
-    """Returns the instruments that match, best first; all of them, by symbol, for an empty query."""
+    """Returns the instruments that match, best first; all of them, by symbol, for an empty query.
+
+    Exact symbols come before prefixes, contained text and typing errors, fewest first.
+    """
     wanted = _plain(query)
     if not wanted:
         return instruments
-    scored = [(_score(wanted, instrument), instrument) for instrument in instruments]
-    hits = [(score, instrument) for score, instrument in scored if score >= SCORE_MIN]
-    return [instrument for _, instrument in sorted(hits, key=lambda hit: (-hit[0], hit[1].symbol))]
+    errors_max = forgiven(wanted)
+    spelled = letters(wanted)
+    hits: list[tuple[float, str, ListedInstrument]] = []
+    for instrument in instruments:
+        symbol, name = _plain(instrument.symbol), _plain(instrument.name)
+        score = _score(wanted, symbol, name)
+        if score is None and errors_max:
+            errors = _errors(wanted, spelled, errors_max, symbol, name)
+            score = 5.0 + errors if errors <= errors_max else None
+        if score is not None:
+            hits.append((score, instrument.symbol, instrument))
+    return [instrument for _, _, instrument in sorted(hits, key=lambda hit: hit[:2])]
 
 
-def _score(wanted: str, instrument: ListedInstrument) -> float:
-    """Scores exact symbols over prefixes over contained text over similar spelling."""
-    symbol, name = _plain(instrument.symbol), _plain(instrument.name)
+def _score(wanted: str, symbol: str, name: str) -> float | None:
+    """Ranks what is spelled right: exact symbols over prefixes over contained text; None for the rest."""
     bare = symbol.lstrip("^")
     if wanted in {symbol, bare}:
-        return 4.0
+        return 0.0
     if bare.startswith(wanted):
-        return 3.0
+        return 1.0
     if name.startswith(wanted):
-        return 2.5
-    if wanted in name or wanted in symbol:
         return 2.0
-    spellings = [bare, name, *name.split()]
-    return max(difflib.SequenceMatcher(None, wanted, spelling).ratio() for spelling in spellings)
+    if any(word.startswith(wanted) for word in name.split()):
+        return 3.0
+    return 4.0 if wanted in name or wanted in symbol else None
 
 
+def _errors(wanted: str, spelled: int, errors_max: int, symbol: str, name: str) -> int:
+    """Returns the fewest typing errors between the query and the symbol, the name or words of it."""
+    fewest = errors_max + 1
+    for one in (symbol.lstrip("^"), *_phrases(name, wanted.count(" ") + 1)):
+        near = abs(len(one) - len(wanted)) < fewest and may_be_near(spelled, letters(one), fewest - 1)
+        if near:
+            fewest = min(fewest, distance(wanted, one, fewest - 1))
+    return fewest
+
+
+@lru_cache(maxsize=100_000)
+def _phrases(name: str, words: int) -> tuple[str, ...]:
+    """Returns a name and every run of so many words in it."""
+    each = name.split()
+    runs = [" ".join(each[at : at + words]) for at in range(len(each))]
+    return tuple(dict.fromkeys([name, *runs]))
+
+
+@lru_cache(maxsize=100_000)
 def _plain(text: str) -> str:
     """Returns the text without accents, case or surrounding space, so that they do not matter."""
     decomposed = unicodedata.normalize("NFKD", text)
