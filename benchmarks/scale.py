@@ -32,16 +32,17 @@ def bar_ns(bars: int) -> float:
     targets = np.tile(np.repeat([1.0, 0.0], 45), bars // 90 + 1)[:bars]
     times = np.arange(bars, dtype=np.int64) * 1_000_000
     rules = kernel.make_rules(commission=1e-6)
-    equity, positions = np.zeros(bars), np.zeros(bars)
+    equity, nobody = np.zeros(bars), np.empty(0)  # as in `replay_symbol`: positions are read off the fills
     account, room = np.zeros(kernel.ACCOUNT_SIZE), bars // 45 + 2
     fills, states = np.zeros((2 * room + 1, len(o.FILL_COLUMNS))), np.zeros(room, dtype=np.int64)
-    empty = np.empty(0)
+    rows = np.zeros((room, len(o.COLUMNS)))
 
     def run() -> None:
-        commands = kernel.target_changes(targets)
+        commands = rows[: kernel.changed_bars(targets, equity)]
+        kernel.write_changes(targets, equity, commands)
         kernel.play(
-            close, close, close, close, close, times, empty, commands, 1e5, rules, account, fills, equity,
-            positions, states,
+            close, close, close, close, close, times, nobody, commands, 1e5, rules, account, fills, equity,
+            nobody, states,
         )  # fmt: skip
 
     run()
