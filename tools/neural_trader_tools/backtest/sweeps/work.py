@@ -147,7 +147,7 @@ class Work:
         base, run_id = self._record.request.base, self._record.run_id
         seeds = [seed_of(base.seed, {**base.params, **each}) for each in tried]
         frame = part_frame(first, tried, seeds, outcomes, self._scene.ground, self._scene.periods)
-        asked = [combination_request(base, each, seed) for each, seed in zip(tried, seeds, strict=True)]
+        asked = (combination_request(base, each, seed) for each, seed in zip(tried, seeds, strict=True))
         trials = [
             trial_of(request, self._scene.data, sharpe) if fault is None else failure_of(request, run_id)
             for request, sharpe, fault in zip(asked, frame["sharpe_per_bar"], outcomes.faults, strict=True)
