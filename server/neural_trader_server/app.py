@@ -33,11 +33,11 @@ if TYPE_CHECKING:  # what a service costs to import is paid when it is first use
     from neural_trader_governance.meters import Meter
     from neural_trader_governance.policy.activation import ActivePolicy
     from neural_trader_memory.memory import Memory
-    from neural_trader_sandbox.port import Sandbox
     from neural_trader_server.alerting import Alerting
     from neural_trader_server.cosigning import Cosigner
     from neural_trader_server.endpoint import Endpoint
     from neural_trader_server.leasing import Leasing
+    from neural_trader_server.metering import MeteredSandbox
     from neural_trader_server.publishing import Publishing
     from neural_trader_server.readings import ReadingMarks
     from neural_trader_tools.backtest.ledger import BacktestRecord
@@ -194,11 +194,11 @@ class Services:
         )
 
     @functools.cached_property
-    def sandbox(self) -> "Sandbox":
+    def sandbox(self) -> "MeteredSandbox":
         """Where strangers' code runs."""
         return self.sandbox_with(PRELOAD)
 
-    def sandbox_with(self, preload: tuple[str, ...]) -> "Sandbox":
+    def sandbox_with(self, preload: tuple[str, ...]) -> "MeteredSandbox":
         """Returns a sandbox of the chosen backend that is metered; whoever asks closes it.
 
         Args:

@@ -66,6 +66,13 @@ class _Charging(Protocol):
     def take_charge_ms(self) -> float: ...
 
 
+@runtime_checkable
+class _Warming(Protocol):
+    """What can be started ahead of its first run, and costs nothing meanwhile."""
+
+    async def warm(self) -> None: ...
+
+
 @dataclass(slots=True)
 class Measured:
     """What the gate learns of a call while it runs."""
@@ -191,6 +198,11 @@ class MeteredSandbox:
             StorageError: usage cannot be recorded; nothing ran.
         """
         return await self._paid(self._who(job), limits, lambda: self._sandbox.run(job, limits, watch=watch))
+
+    async def warm(self) -> None:
+        """Starts the sandbox ahead of its first run, where that costs nothing."""
+        if isinstance(self._sandbox, _Warming):
+            await self._sandbox.warm()
 
     async def probe(self) -> SandboxReport:
         """As the sandbox's own. What it cost at a service is charged, and never refused: status is not."""

@@ -1,5 +1,6 @@
 """The local backend: untrusted code in a pre-forked, pre-locked, single-use child of a zygote."""
 
+import contextlib
 import errno
 import itertools
 import time
@@ -13,7 +14,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import structlog
 
-from neural_trader_governance.errors import HostError, InputError
+from neural_trader_governance.errors import ConfigurationError, HostError, InputError
 from neural_trader_sandbox.local import probe, zygotes
 from neural_trader_sandbox.local.cgroups import Groups
 from neural_trader_sandbox.local.children import BACKEND, Child
@@ -83,6 +84,11 @@ class LocalSandbox:
     async def probe(self) -> SandboxReport:
         """Attack real children with canaries: every layer, and what was tried. A missing one never raises."""
         return await probe.probe(self)
+
+    async def warm(self) -> None:
+        """Starts the zygote ahead of the first run. What this host lacks is that run's to tell."""
+        with contextlib.suppress(HostError, ConfigurationError):
+            await self._running_zygote()
 
     async def create(self, limits: Limits = Limits()) -> LocalInstance:  # noqa: B008 - a frozen value
         """A locked child with these limits; one that runs no job is given back with `kill`.

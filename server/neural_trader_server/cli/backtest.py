@@ -1,7 +1,10 @@
 """`neural-trader backtest`: run a strategy file over archived or imported prices."""
 
+import asyncio
+import contextlib
 import json
 import tempfile
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -99,11 +102,12 @@ def run(
 
     async def work(services: "Services") -> dict[str, Any]:
         symbols = symbol or []
-        if data is not None:
-            symbols = [await options.import_prices(services, data, interval)]
-        started = await services.call("backtest_start", symbols=symbols, **arguments)
-        with progress_bar(f"{file.name} over {', '.join(symbols):.40}", quiet=json_output):
-            result = await _finish(services, started)
+        async with _warming(services):
+            if data is not None:
+                symbols = [await options.import_prices(services, data, interval)]
+            started = await services.call("backtest_start", symbols=symbols, **arguments)
+            with progress_bar(f"{file.name} over {', '.join(symbols):.40}", quiet=json_output):
+                result = await _finish(services, started)
         if report is not None and result["state"] == "completed":
             await _write(services, result["run_id"], report, None)
         return result
@@ -221,6 +225,17 @@ async def _write(services: "Services", run_id: str, page: Path | None, image: Pa
 
     for path in await write_report(services.backtests, run_id, page, image):
         err().print(f"Wrote {path}", soft_wrap=True, markup=False)
+
+
+@contextlib.asynccontextmanager
+async def _warming(services: "Services") -> AsyncGenerator[None]:
+    """Starts the sandbox beside what comes before its run: a second of another core."""
+    task = asyncio.ensure_future(services.sandbox.warm())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def _finish(services: "Services", started: dict[str, Any]) -> dict[str, Any]:

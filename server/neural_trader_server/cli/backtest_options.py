@@ -10,6 +10,7 @@ from neural_trader_server.cli.terminal import err
 
 if TYPE_CHECKING:
     from neural_trader_server.app import Services
+    from neural_trader_tools.market.ingest import ImportReport
 
 
 class Fill(StrEnum):
@@ -77,11 +78,15 @@ async def import_prices(services: "Services", file: Path, interval: str) -> str:
     """Reads the file into the archive of this run alone and returns its symbol."""
     import anyio.to_thread
 
-    from neural_trader_tools.market.ingest import import_file
-
     plain = "".join(letter for letter in file.stem.upper() if letter.isascii() and letter.isalnum())
     symbol = plain[:16] or "DATA"
-    written = await anyio.to_thread.run_sync(import_file, services.archive, file, symbol, interval)
+
+    def read() -> "ImportReport":
+        from neural_trader_tools.market.ingest import import_file  # here: it holds up nothing else
+
+        return import_file(services.archive, file, symbol, interval)
+
+    written = await anyio.to_thread.run_sync(read)
     if written.rows_quarantined:
         err().print(f"{written.rows_quarantined} rows of {file.name} were refused: {written.reasons}")
     return symbol

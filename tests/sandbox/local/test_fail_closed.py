@@ -280,3 +280,14 @@ async def test_a_module_that_cannot_be_imported_is_a_refusal(sandbox: LocalSandb
     with pytest.raises(Exception, match=r"sandbox_preload_missing: .*; install it"):
         await broken.run(JOB)
     assert not (await broken.probe()).ok
+
+
+@pytest.mark.anyio
+async def test_starting_ahead_leaves_it_to_the_run_to_say_what_is_missing() -> None:
+    denied = LocalSandbox([], deny=["seccomp"])
+    try:
+        await denied.warm()
+        result = await denied.run(Job("neural_trader_sandbox.script:run_script", {"source": "result = 1"}))
+        assert result.status == "refused"
+    finally:
+        await denied.aclose()

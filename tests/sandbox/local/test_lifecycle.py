@@ -264,3 +264,17 @@ def test_a_server_that_is_killed_leaves_nothing_behind(sandbox: LocalSandbox, tm
         server.kill()
         server.wait()
     assert until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
+
+
+@pytest.mark.anyio
+async def test_what_was_started_ahead_serves_the_first_run(tmp_path: Path) -> None:
+    own = LocalSandbox([], warm=0, cache_dir=tmp_path)
+    try:
+        before = descendants(os.getpid())
+        await own.warm()
+        started = descendants(os.getpid()) - before
+        assert started
+        assert (await own.run(script("result = 1"))).value == 1
+        assert started <= descendants(os.getpid())
+    finally:
+        await own.aclose()

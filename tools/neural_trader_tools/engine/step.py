@@ -41,7 +41,7 @@ _WIDTH, _FILL_WIDTH = len(o.COLUMNS), len(o.FILL_COLUMNS)
 _ACCOUNT_SIZE, _RULES_SIZE, _BOOK_SIZE = kernel.ACCOUNT_SIZE, kernel.RULES_SIZE, kernel.BOOK_SIZE
 _WORKING_MAX, _BY_TARGET = o.WORKING_MAX, o.BY_TARGET
 FILLS_A_BAR: Final = 2 * o.WORKING_MAX + 2
-_FEW, _MANY = 1_024, 1_000_000
+_FEW, _MANY = 1_024, 262_144
 """Rows and fills that there is room for at first, an eighth of the bars: what is not used costs nothing."""
 
 
