@@ -26,7 +26,7 @@ from neural_trader_tools.market.durable import exclusive, sync_folder
 from neural_trader_tools.market.manifest import Listing, Manifest, ManifestFile, Part, Series
 from neural_trader_tools.market.parquet import ROW_GROUP, ParquetFolder
 
-CHUNK_ROWS = 2_000_000
+CHUNK_ROWS = 500_000
 YEAR_ROWS_MAX = 5_000_000
 WORK = "compacting"
 

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import quote
 
@@ -126,11 +127,16 @@ class ParquetFolder:
             return rows
 
         found = [self.rows(series.file, series.rows, narrow)] if series.file else []
+        whole: list[pl.DataFrame] = []
         for part in parts if series.parted else ():
             if part.may_hold(symbol, start, end) and (as_of is None or part.first_known <= as_of):
-                rows = self._part_rows(part, symbol, narrow)
-                if rows.height:
-                    found.append(rows)
+                rows, is_narrow = self._part_rows(part, symbol, narrow)
+                (found if is_narrow else whole).append(rows)
+        whole = sorted((one for one in whole if one.height), key=lambda one: one.item(0, "event_time"))
+        if all(one.item(-1, "event_time") < two.item(0, "event_time") for one, two in pairwise(whole)):
+            whole = [pl.concat(whole)] if whole else []  # one year after another: in order as they are
+        found += [narrow(one.lazy()).collect() for one in whole]
+        found = [one for one in found if one.height]
         return found or [pl.DataFrame(schema=BAR_SCHEMA)]
 
     def read_file(self, symbol: str, file: str) -> pl.DataFrame:
@@ -207,21 +213,21 @@ class ParquetFolder:
         rows = pl.scan_parquet(self._root / file)
         return rows.select(pl.lit(symbol).alias("symbol"), *BAR_SCHEMA.names())
 
-    def _part_rows(self, part: Part, symbol: str, narrowed: Narrow) -> pl.DataFrame:
-        """Rows of one symbol: whole where that can be cached, so that the next read finds them."""
+    def _part_rows(self, part: Part, symbol: str, narrowed: Narrow) -> tuple[pl.DataFrame, bool]:
+        """Rows of one symbol, whole where that can be cached; and whether they are narrowed already."""
         cached = self._cached((part.file, symbol))
-        if cached is None:
-            large = part.rows > CACHED_ROWS_MAX and part.first_symbol == part.last_symbol
+        if cached is not None:
+            return cached, False
+        large = part.rows > CACHED_ROWS_MAX and part.first_symbol == part.last_symbol
 
-            def read(_: Path) -> pl.DataFrame:
-                own = pl.scan_parquet(self._local(part)).filter(pl.col("symbol") == symbol).drop("symbol")
-                return (narrowed(own) if large else own).collect()
+        def read(_: Path) -> pl.DataFrame:
+            own = pl.scan_parquet(self._local(part)).filter(pl.col("symbol") == symbol).drop("symbol")
+            return (narrowed(own) if large else own).collect()
 
-            cached = self._reading(part.file, read)
-            if large:
-                return cached
-            self._keep((part.file, symbol), cached)
-        return narrowed(cached.lazy()).collect()
+        rows = self._reading(part.file, read)
+        if not large:
+            self._keep((part.file, symbol), rows)
+        return rows, large
 
     def _local(self, part: Part) -> Path:
         path = self._root / part.file
