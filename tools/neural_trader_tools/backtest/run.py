@@ -234,6 +234,7 @@ class Backtests:
         moment = self._clock.now() if as_of is None else as_of.as_of
         for symbol in request.symbols:
             self.archive.instrument(symbol)
+        self.archive.preload(request.symbols, request.interval)
         read: list[Prices] = []
         for symbol in request.symbols:
             bars = self.archive.bars(
