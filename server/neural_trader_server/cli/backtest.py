@@ -68,6 +68,8 @@ def run(
     Examples: neural-trader backtest run trend.py --symbol AAPL --param fast=20;
     neural-trader backtest run trend.py --data prices.csv --commission-bps 5
     """
+    import anyio.to_thread
+
     options.require_prices(symbol, data)
     source = file.read_text(encoding="utf-8")
     if report is not None:  # before minutes of work, not after
@@ -107,7 +109,9 @@ def run(
                 symbols = [await options.import_prices(services, data, interval)]
             started = await services.call("backtest_start", symbols=symbols, **arguments)
             with progress_bar(f"{file.name} over {', '.join(symbols):.40}", quiet=json_output):
+                engine = asyncio.ensure_future(anyio.to_thread.run_sync(_load_engine))
                 result = await _finish(services, started)
+                await asyncio.wait([engine])
         if report is not None and result["state"] == "completed":
             await _write(services, result["run_id"], report, None)
         return result
@@ -225,6 +229,13 @@ async def _write(services: "Services", run_id: str, page: Path | None, image: Pa
 
     for path in await write_report(services.backtests, run_id, page, image):
         err().print(f"Wrote {path}", soft_wrap=True, markup=False)
+
+
+def _load_engine() -> None:
+    """Loads what replays the decisions, while the sandbox still makes them."""
+    from neural_trader_tools.backtest import replay
+
+    replay.warm_up()
 
 
 @contextlib.asynccontextmanager
