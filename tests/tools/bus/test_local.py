@@ -21,9 +21,10 @@ from tests.tools.bus.test_contract import quote, take
 
 from neural_trader_governance.errors import StorageError
 from neural_trader_tools.bus import events, subjects
+from neural_trader_tools.bus.disk_log import DiskLog
 from neural_trader_tools.bus.events import BacktestEvent
 from neural_trader_tools.bus.local import LocalBus
-from neural_trader_tools.bus.logs import DiskLog, Entry, MemoryLog
+from neural_trader_tools.bus.logs import Entry, MemoryLog
 from neural_trader_tools.bus.port import Bounds, Delivery, Span, Subscription
 
 SYMBOLS = ("AAPL", "BRK.B")

@@ -18,9 +18,10 @@ import anyio.to_thread
 
 from neural_trader_governance.errors import InputError
 from neural_trader_tools.bus import events, port
+from neural_trader_tools.bus.disk_log import DiskLog
 from neural_trader_tools.bus.events import BusEvent
 from neural_trader_tools.bus.local_subscription import LocalSubscription
-from neural_trader_tools.bus.logs import DiskLog, Entry, Log, MemoryLog, event_of
+from neural_trader_tools.bus.logs import Entry, Log, MemoryLog, event_of
 from neural_trader_tools.bus.port import Bounds, Delivery, Message, Published, Span, Start, Subscription
 from neural_trader_tools.bus.subjects import FAMILIES, matcher
 from neural_trader_tools.market.feed.channels import Policy
