@@ -230,18 +230,8 @@ class Pipeline:
         builders = self._bars
         self._events += len(events)
         for event in events:
-            if isinstance(event, Gap):
-                self._gaps += 1
-                append(event)
-                accepted.append(event)
-                continue
-            if isinstance(event, Amendment):
-                self._amend(event)
-                accepted.append(event)
-                continue
-            if isinstance(event, Quarantined):
-                self._messages_refused += 1
-                append(event)
+            if isinstance(event, (Gap, Amendment, Quarantined)):
+                self._beside(event, accepted)
                 continue
             verdict = check(event)
             if verdict is PASS:
@@ -262,11 +252,18 @@ class Pipeline:
                         accepted.append(bar)
         return accepted
 
-    def _amend(self, amendment: Amendment) -> None:
-        """Records what a venue says of an earlier trade; bars that were made of it stay as they are."""
-        self._amendments += 1
-        self._journal.append(amendment)
-        self.last.amend(amendment)
+    def _beside(self, event: Gap | Amendment | Quarantined, accepted: list[Event]) -> None:
+        """Records what is no tick, and so is not judged."""
+        self._journal.append(event)
+        if isinstance(event, Quarantined):
+            self._messages_refused += 1
+            return
+        if isinstance(event, Gap):
+            self._gaps += 1
+        else:  # bars that were made of the trade stay as they are
+            self._amendments += 1
+            self.last.amend(event)
+        accepted.append(event)
 
     def _made(self, bar: BarTick) -> None:
         self._bars_made[bar.interval] += 1

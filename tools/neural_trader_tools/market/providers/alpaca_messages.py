@@ -6,6 +6,7 @@ what Alpaca documents is quarantined alone, and its frame's other messages count
 """
 
 from collections.abc import Iterable
+from typing import final
 
 import msgspec
 from msgspec.msgpack import Ext
@@ -28,6 +29,7 @@ Moment = str | Ext
 _TIMESTAMP = -1
 
 
+@final
 class _Trade(msgspec.Struct, tag_field="T", tag="t", gc=False):
     S: str
     p: float
@@ -38,6 +40,7 @@ class _Trade(msgspec.Struct, tag_field="T", tag="t", gc=False):
     c: tuple[str, ...] | None = None
 
 
+@final
 class _Quote(msgspec.Struct, tag_field="T", tag="q", gc=False):
     S: str
     t: Moment
@@ -156,9 +159,9 @@ class AlpacaDecoder:
         events: list[Event | Quarantined] = []
         for one in self.messages(frame, recv_ns, events):
             try:
-                if isinstance(one, _Quote):
+                if type(one) is _Quote:
                     events.append(Quote(one.S, one.bp, one.bs, one.ap, one.as_, _ns(one.t), recv_ns, one.bx))
-                elif isinstance(one, _Trade):
+                elif type(one) is _Trade:
                     events.append(
                         Trade(one.S, one.p, one.s, _ns(one.t), recv_ns, str(one.i), one.x, one.c or ())
                     )
