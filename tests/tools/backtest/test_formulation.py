@@ -84,7 +84,8 @@ def test_apples_equity_trades_and_metrics_equal_the_growth_factors(
     z = statistics.NormalDist().inv_cdf(0.975)
     assert metrics.sharpe_ci is not None
     sr = mean / deviation
-    m3, m4 = (statistics.fmean([((s - mean) / statistics.pstdev(steps)) ** k for s in steps]) for k in (3, 4))
+    width = statistics.pstdev(steps)
+    m3, m4 = (statistics.fmean([((s - mean) / width) ** k for s in steps]) for k in (3, 4))
     error = math.sqrt((1 - m3 * sr + (m4 - 1) / 4 * sr**2) / (len(steps) - 1))
     assert metrics.sharpe_ci == pytest.approx(
         [(sr - z * error) * math.sqrt(252), (sr + z * error) * math.sqrt(252)]
