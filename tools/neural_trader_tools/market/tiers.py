@@ -4,8 +4,9 @@ A part is uploaded, read back and compared by its digest; then the manifest says
 file goes. Killed in between, it is in both places and counts once. Reads fetch what they need into
 `cold/` below the archive, check the digest, and keep it there until the folder grows above its bound.
 
-`s3:`, `gs:`, `az:` and `file:` go through pyarrow's own clients (a dependency anyway). Keys come from
-the environment or profile that the store's client reads, never from the manifest. `?endpoint_override=HOST:PORT&scheme=http` points to another service that speaks S3.
+`s3:`, `gs:`, `az:` and `file:` go through pyarrow's own clients (a dependency anyway). Keys come from the
+environment or profile that the store's client reads, never from the manifest.
+`?endpoint_override=HOST:PORT&scheme=http` points to another service that speaks S3.
 """
 
 import hashlib
