@@ -9,12 +9,13 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from neural_trader_governance.errors import IntegrityError
 from neural_trader_governance.terms.clocks import from_epoch_us, to_epoch_us
 from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.money import CENT, from_micros, from_nanos, to_micros, to_nanos
+from neural_trader_tools.orders.accounting.amounts import share
 from neural_trader_tools.orders.machine import WORKING
 
 SplitFactor = Callable[[str, datetime], Decimal]
@@ -93,16 +94,12 @@ def apply_fill(holding: Holding, *, quantity: int, cash: int) -> Holding:
     if holding.quantity == 0 or (holding.quantity > 0) == (quantity > 0):
         return replace(holding, quantity=holding.quantity + quantity, cost=holding.cost - cash)
     closing = min(abs(quantity), abs(holding.quantity))
-    closing_cash = _share(cash, closing, abs(quantity))
-    closing_cost = _share(holding.cost, closing, abs(holding.quantity))
+    closing_cash = share(cash, closing, abs(quantity))
+    closing_cost = share(holding.cost, closing, abs(holding.quantity))
     left = holding.quantity + quantity
     crossed = left != 0 and (left > 0) == (quantity > 0)
     cost = -(cash - closing_cash) if crossed else holding.cost - closing_cost
     return replace(holding, quantity=left, cost=cost, realized=holding.realized + closing_cash - closing_cost)
-
-
-def _share(amount: int, part: int, whole: int) -> int:
-    return int((Decimal(amount) * part / whole).to_integral_value(ROUND_HALF_EVEN))
 
 
 def open_account(
