@@ -35,7 +35,7 @@ KERNEL: Final = "neural_trader_tools.features.compiled"
 SPARE_BARS: Final = 512
 """Room in the buffer beyond what features look back: how many bars come between two moves."""
 
-NEXT, REACH, ROOM, PARTS, SLOTS, BARS, RESULTS, HEAD = 0, 1, 2, 3, 4, 5, 6, 8
+NEXT, REACH, ROOM, PARTS, SLOTS, BARS, RESULTS, VALUES, HEAD = 0, 1, 2, 3, 4, 5, 6, 7, 8
 """The plan's head: the next bar's place, counts, addresses; a row for each kernel and the slots follow."""
 CODE, COUNT, FIRST, PARAMS, STATE, OUT, FIELDS = 0, 1, 2, 8, 9, 10, 11
 """A kernel's row: its code, how many inputs and their columns, and its numbers (addresses)."""
@@ -64,9 +64,12 @@ class IncrementalSet:
         parts = list(dict.fromkeys((feature.definition, feature.arguments) for feature in features))
         reach = max(definition.reach_bars(*arguments) for definition, arguments in parts)
         self._bars = np.zeros((len(INPUTS), 2 * reach + SPARE_BARS))
-        self._plan, *self._kept = self._planned(features, parts, reach)
+        values = np.full(len(features), np.nan)
+        self._plan, *self._kept = self._planned(features, parts, reach, values)
         self._block = int(self._plan.ctypes.data)
         self._advance = _entry()
+        # Python asks numpy for the new array: machine code would need four times as long to make one.
+        self._values = values.copy
 
     def update(
         self,
@@ -94,14 +97,17 @@ class IncrementalSet:
         Raises:
             ValueError: `missing_time`.
         """
-        if time != time and self.reads_time:
+        if self.reads_time and time != time:
             raise ValueError(
                 "missing_time: a feature of the calendar is in the set and the bar has no time;"
                 " pass time=, its open in seconds since 1970"
             )
-        return self._advance(self._block, open, high, low, close, volume, time)
+        self._advance(self._block, open, high, low, close, volume, time)
+        return self._values()
 
-    def _planned(self, features: Sequence[catalogue.Feature], parts: Sequence[Part], reach: int) -> list[Any]:
+    def _planned(
+        self, features: Sequence[catalogue.Feature], parts: Sequence[Part], reach: int, values: Floats
+    ) -> list[Any]:
         """Lays out the numbers and says where the kernels find them: the plan, and what it points to."""
         machine: Any = importlib.import_module(KERNEL).machine
         params = [np.array([*arguments, 0.0], dtype=np.float64) for _, arguments in parts]
@@ -112,6 +118,7 @@ class IncrementalSet:
         plan[REACH], plan[ROOM] = reach, self._bars.shape[1]
         plan[PARTS], plan[SLOTS] = len(parts), len(features)
         plan[BARS], plan[RESULTS] = self._bars.ctypes.data, results.ctypes.data
+        plan[VALUES] = values.ctypes.data
         rows = plan[HEAD : HEAD + FIELDS * len(parts)].reshape(len(parts), FIELDS)
         for k, (definition, _) in enumerate(parts):
             count = len(definition.inputs)
@@ -167,11 +174,10 @@ def _floats(_: Any, address: Any) -> Any:
     return TYPES.CPointer(TYPES.float64)(address), generate
 
 
-@compiled
 def _advance(
     block: int, opening: float, high: float, low: float, close: float, volume: float, time: float
-) -> Floats:
-    """Appends a bar, moves every feature on and returns the chosen values."""
+) -> None:
+    """Appends a bar, moves every feature on and leaves the chosen values where the plan says."""
     plan = _integers(block)
     bars = _floats(plan[BARS])
     room = plan[ROOM]
@@ -212,19 +218,18 @@ def _advance(
             _call(code, (i, i + 1, 1, a, b, c, d, plan[row + FIRST + 4], params, state, out))
         row += FIELDS
     results = _floats(plan[RESULTS])
-    values = np.empty(plan[SLOTS])
-    for k in range(values.size):
+    values = _floats(plan[VALUES])
+    for k in range(plan[SLOTS]):
         values[k] = results[plan[row + k]]
-    return values
 
 
 @functools.cache
-def _entry() -> Callable[..., Floats]:
+def _entry() -> Callable[..., None]:
     """Returns `_advance` without numba's look at each argument's type, which would cost half the time.
 
     Its arguments are converted to the types it was compiled for, so that a volume may be an int.
     """
-    dispatcher: Any = _advance
+    dispatcher: Any = compiled(_advance, nogil=False)
     signature = (TYPES.int64, *[TYPES.float64] * len(INPUTS))
     dispatcher.compile(signature)
     return dispatcher.overloads[signature].entry_point
