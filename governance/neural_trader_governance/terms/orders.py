@@ -32,6 +32,7 @@ class OrderState(StrEnum):
     PARTIALLY_FILLED = "partially_filled"
     FILLED = "filled"
     PENDING_CANCEL = "pending_cancel"
+    PENDING_REPLACE = "pending_replace"
     CANCELED = "canceled"
     REPLACED = "replaced"
     UNKNOWN = "unknown"

@@ -39,6 +39,7 @@ from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.orders import accounts
 from neural_trader_tools.orders.desk import SCHEMAS, Desk, Submission
+from neural_trader_tools.orders.history import disagreements
 from neural_trader_tools.orders.inbox import Inbox
 from neural_trader_tools.orders.machine import WORKING
 from neural_trader_tools.trading.halt import trading_halt
@@ -319,6 +320,8 @@ class DeskMachine(RuleBasedStateMachine):
                 assert not large or entry["payload"]["preview_id"] in granted
 
     def teardown(self) -> None:
+        with self.stores[1].read() as connection:
+            assert disagreements(connection) == [], "the log, played again, ends where the orders stand"
         verified = verify_store(self.stores[0].path, self.stores[0].vkey)
         for store in self.stores:
             store.close()

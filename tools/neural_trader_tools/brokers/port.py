@@ -7,19 +7,26 @@ knows about that id, and may be asked again at any time; asking never changes an
 from typing import Literal, Protocol
 
 from neural_trader_governance.terms.fills import Fill
+from neural_trader_governance.terms.money import DecimalText
 from neural_trader_governance.terms.orders import OrderIntent
 from neural_trader_governance.terms.term import Term
 
-VenueState = Literal["accepted", "partially_filled", "filled", "canceled", "rejected", "expired"]
+VenueState = Literal["accepted", "partially_filled", "filled", "canceled", "rejected", "expired", "replaced"]
 
 
 class BrokerReport(Term):
-    """Everything a venue knows about one order: its state and every fill so far."""
+    """Everything a venue knows about one order: its state and every fill so far.
+
+    Attributes:
+        fills: Oldest first.
+        filled: What it says is filled in all; None where it does not count apart from its fills.
+    """
 
     client_order_id: str
     state: VenueState
     detail: str = ""
     fills: tuple[Fill, ...] = ()
+    filled: DecimalText | None = None
 
 
 class Broker(Protocol):

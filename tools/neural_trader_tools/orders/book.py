@@ -9,7 +9,7 @@ from neural_trader_governance.errors import ExecutionError, IntegrityError
 from neural_trader_governance.terms.clocks import from_epoch_us, to_epoch_us
 from neural_trader_governance.terms.money import MICRO, from_micros, from_nanos, to_micros, to_nanos
 from neural_trader_governance.terms.orders import Order, OrderIntent, OrderState
-from neural_trader_tools.orders.machine import WORKING, advance
+from neural_trader_tools.orders.machine import WORKING, Event, follow
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS orders (
@@ -112,14 +112,18 @@ def list_orders(
 def move_order(
     connection: sqlite3.Connection,
     client_order_id: str,
-    state: OrderState,
+    event: Event,
     *,
     now: datetime,
     detail: str = "",
 ) -> OrderState:
-    """Moves an order through the state machine; a finished order frees its reservation."""
-    current = find_order(connection, client_order_id).state
-    following = advance(current, state)
+    """Moves an order through the state machine; a finished order frees its reservation.
+
+    Raises:
+        ExecutionError: the table has no such transition.
+    """
+    order = find_order(connection, client_order_id)
+    following = follow(order.state, event, filled=order.filled_quantity, quantity=order.intent.quantity)
     connection.execute(
         "UPDATE orders SET state = ?, updated_us = ?, detail = ?,"
         " reserved = CASE WHEN ? THEN reserved ELSE 0 END WHERE client_order_id = ?",

@@ -1,5 +1,6 @@
 """The ledger: what venues answered, written down once, each answer in one transaction with its entries."""
 
+import sqlite3
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
@@ -13,12 +14,13 @@ from neural_trader_governance.terms.clocks import Clock
 from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.money import MICRO, to_micros, to_nanos
 from neural_trader_governance.terms.orders import Order, OrderState
+from neural_trader_tools.brokers import synthetic
 from neural_trader_tools.brokers.port import BrokerReport
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.orders import accounts, book, messages
 from neural_trader_tools.orders.breaks import open_break
-from neural_trader_tools.orders.machine import WORKING, newer
+from neural_trader_tools.orders.machine import WORKING, Event, follow
 from neural_trader_tools.orders.valuation import Pricer
 
 
@@ -57,18 +59,20 @@ class Ledger:
         with self._store.unit() as unit:
             connection, now = unit.connection, self._clock.now()
             order = book.find_order(connection, report.client_order_id)
-            state = newer(order.state, OrderState(report.state))
-            if reconciled and order.state == OrderState.SUBMITTED and state == OrderState.REJECTED:
-                state = OrderState.CANCELED
-            fresh = [fill for fill in report.fills if not accounts.has_fill(connection, fill.execution_id)]
-            if not fresh and (state == order.state or order.state not in WORKING):
+            event = Event(report.state)
+            if reconciled and order.state == OrderState.SUBMITTED and event == Event.REJECTED:
+                event = Event.NEVER_ARRIVED
+            fresh = _unbooked(connection, order, report)
+            filled = order.filled_quantity + sum((fill.quantity for fill in fresh), Decimal(0))
+            after = follow(order.state, event, filled=filled, quantity=order.intent.quantity)
+            if not fresh and after == order.state:
                 return order.state
             kind = EntryType.RECON if reconciled else EntryType.BROKER_ACK
-            unit.append(order_entry(kind, order, caller, {"state": state.value, "detail": report.detail}))
+            said = {"state": after.value, "said": event.value, "detail": report.detail}
+            unit.append(order_entry(kind, order, caller, said))
             for fill in fresh:
-                if not accounts.has_fill(connection, fill.execution_id):  # a report may name one twice
-                    self._book_fill(unit, order, fill, caller)
-            after = book.move_order(connection, order.client_order_id, state, now=now, detail=report.detail)
+                self._book_fill(unit, order, fill, caller)
+            after = book.move_order(connection, order.client_order_id, event, now=now, detail=report.detail)
             if after not in WORKING:
                 mandates.release(connection, order.client_order_id)
             return after
@@ -112,11 +116,45 @@ class Ledger:
             if order.state not in {OrderState.SUBMITTED, OrderState.UNKNOWN}:
                 return
             book.move_order(
-                unit.connection, client_order_id, OrderState.UNKNOWN, now=self._clock.now(), detail=why[:300]
+                unit.connection, client_order_id, Event.UNCLEAR, now=self._clock.now(), detail=why[:300]
             )
             unit.append(
                 order_entry(EntryType.BROKER_ACK, order, caller, {"state": "unknown", "detail": why[:300]})
             )
+
+
+def _unbooked(connection: sqlite3.Connection, order: Order, report: BrokerReport) -> list[Fill]:
+    """Returns the fills of a report that are not booked, each once.
+
+    An execution id is booked once. What a synthetic fill was booked for (`brokers/synthetic.py`) is not
+    booked again when its true executions are listed at last.
+
+    Raises:
+        IntegrityError: with them, more would be booked than the venue says is filled; or a fill comes to
+            an order that the venue had refused.
+    """
+    booked = accounts.fills_of(connection, order.client_order_id)
+    covered = [span for fill in booked if (span := synthetic.span_of(fill.execution_id)) is not None]
+    known = {fill.execution_id for fill in booked}
+    fresh: list[Fill] = []
+    start = Decimal(0)
+    for fill in report.fills:
+        end = start + fill.quantity
+        is_covered = any(first <= start and end <= last for first, last in covered)
+        if fill.execution_id not in known and not is_covered:
+            if not accounts.has_fill(connection, fill.execution_id):
+                fresh.append(fill)
+            known.add(fill.execution_id)
+        start = end
+    filled = order.filled_quantity + sum((fill.quantity for fill in fresh), Decimal(0))
+    if fresh and (order.state == OrderState.REJECTED or filled > (report.filled or filled)):
+        raise IntegrityError(
+            "fills_disagree",
+            f"{order.client_order_id} is {order.state} with {order.filled_quantity} filled, and the venue"
+            f" lists {len(fresh)} more fills for {report.filled or filled} in all",
+            "halt trading and compare with the venue: neural-trader orders reconcile",
+        )
+    return fresh
 
 
 def ask_cancel(unit: Unit, order: Order, caller: Caller, *, now: datetime, why: str) -> bool:
@@ -126,7 +164,7 @@ def ask_cancel(unit: Unit, order: Order, caller: Caller, *, now: datetime, why: 
     """
     if order.state not in WORKING or order.state == OrderState.PENDING_CANCEL:
         return order.state == OrderState.PENDING_CANCEL
-    book.move_order(unit.connection, order.client_order_id, OrderState.PENDING_CANCEL, now=now, detail=why)
+    book.move_order(unit.connection, order.client_order_id, Event.CANCEL_ASKED, now=now, detail=why)
     messages.count_cancel(unit.connection, order.intent, now=now)
     unit.append(order_entry(EntryType.BROKER_CANCEL, order, caller, {"why": why}))
     return True
