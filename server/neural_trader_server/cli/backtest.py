@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import tempfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -41,9 +40,7 @@ def run(
     start: options.Start = None,
     end: options.End = None,
     interval: options.Interval = "1d",
-    param: Annotated[
-        list[str] | None, typer.Option("--param", help="Strategy parameter, NAME=VALUE; may be repeated.")
-    ] = None,
+    param: options.Params = None,
     cash: options.Cash = "100000",
     commission_bps: options.CommissionBps = 0.0,
     slippage_bps: options.SlippageBps = 0.0,
@@ -81,7 +78,7 @@ def run(
         "start": start,
         "end": end,
         "interval": interval,
-        "params": dict(_parameter(text) for text in param or []),
+        "params": dict(options.parameter(text) for text in param or []),
         "cash": cash,
         "commission_bps": commission_bps,
         "slippage_bps": slippage_bps,
@@ -263,16 +260,6 @@ def _short(value: Any) -> str | None:
     if isinstance(value, list):
         return " … ".join(f"{end:.4g}" for end in cast("list[float]", value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _parameter(text: str) -> tuple[str, Any]:
-    name, is_given, value = text.partition("=")
-    if not is_given or not name.strip():
-        raise typer.BadParameter(f"{text!r:.60} is not NAME=VALUE", param_hint="--param")
-    try:
-        return name.strip(), json.loads(value)
-    except ValueError:
-        return name.strip(), value
 
 
 def _failure(result: dict[str, Any]) -> StrategyError | HostError:

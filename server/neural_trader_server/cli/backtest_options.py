@@ -1,8 +1,9 @@
 """What `backtest run` and `backtest sweep` both offer: prices of a file, costs and rules of the market."""
 
+import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,6 +52,9 @@ Data = Annotated[
 Start = Annotated[str | None, typer.Option(help="First bar, inclusive.")]
 End = Annotated[str | None, typer.Option(help="End, exclusive.")]
 Interval = Annotated[str, typer.Option(help="Bar length.")]
+Params = Annotated[
+    list[str] | None, typer.Option("--param", help="Strategy parameter, NAME=VALUE; may be repeated.")
+]
 Cash = Annotated[str, typer.Option(help="Starting cash, USD.")]
 CommissionBps = Annotated[float, typer.Option(help="Commission in basis points of the notional.")]
 SlippageBps = Annotated[float, typer.Option(help="Slippage in basis points.")]
@@ -66,6 +70,17 @@ SettlementDays = Annotated[int, typer.Option(help="Sessions until proceeds settl
 DividendsRule = Annotated[Dividends, typer.Option(help="Whether they are paid.")]
 SameBarRule = Annotated[SameBar, typer.Option(help="Brackets in their entry's bar.")]
 Convention = Annotated[str, typer.Option(help="Whose definitions of metrics.")]
+
+
+def parameter(text: str) -> tuple[str, Any]:
+    """Reads NAME=VALUE; a value that is JSON is taken as such, any other as text."""
+    name, is_given, value = text.partition("=")
+    if not is_given or not name.strip():
+        raise typer.BadParameter(f"{text!r:.60} is not NAME=VALUE", param_hint="--param")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value
 
 
 def require_prices(symbols: list[str] | None, data: Path | None) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neural_trader_server.cli.signals import signals
 from neural_trader_server.cli.terminal import Json, emit, err, group, out, show_table, with_desk
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from neural_trader_tools.market.feed.board import FeedStanding
 
 app = group("feed", "Live market data: recorded, made into bars for the archive, shown as quotes.")
+app.command()(signals)
 
 
 class Source(StrEnum):
