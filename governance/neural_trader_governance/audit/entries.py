@@ -38,6 +38,7 @@ class EntryType(StrEnum):
     KEY_ADD = "key.add"
     TOOLS_MANIFEST = "tools.manifest"
     ACCOUNT_OPEN = "account.open"
+    ACCOUNT_POST = "account.post"
     DATA_IMPORT = "data.import"
     STRATEGY_SAVE = "strategy.save"
     BACKTEST_RESULT = "backtest.result"

@@ -33,7 +33,8 @@ from neural_trader_governance.terms.portfolios import Portfolio
 from neural_trader_tools.brokers.port import Broker, BrokerReport
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
-from neural_trader_tools.orders import accounts, book, breaks, messages, previews
+from neural_trader_tools.orders import accounts, book, breaks, messages, postings, previews
+from neural_trader_tools.orders.dividends import Dividends
 from neural_trader_tools.orders.facts import Sources
 from neural_trader_tools.orders.judge import Judge, Judged, is_halted, preview_entry, require_no_halt
 from neural_trader_tools.orders.ledger import Ledger, ask_cancel
@@ -41,7 +42,14 @@ from neural_trader_tools.orders.previews import APPROVAL_TTL, PREVIEW_TTL, Previ
 from neural_trader_tools.orders.reconciliation import IN_DOUBT_AFTER, Discrepancy, Reconciliation
 from neural_trader_tools.orders.valuation import read_portfolio
 
-SCHEMAS = (accounts.SCHEMA, previews.SCHEMA, book.SCHEMA, messages.SCHEMA, breaks.SCHEMA)
+SCHEMAS = (
+    accounts.SCHEMA,
+    postings.SCHEMA,
+    previews.SCHEMA,
+    book.SCHEMA,
+    messages.SCHEMA,
+    breaks.SCHEMA,
+)
 """The desk's tables, for `Store.open`: they live beside the log so that one transaction covers both."""
 
 _STATES = {
@@ -103,6 +111,7 @@ class Desk:
     _judge: Judge = field(init=False)
     _ledger: Ledger = field(init=False)
     _reconciliation: Reconciliation = field(init=False)
+    _dividends: Dividends = field(init=False)
 
     def __post_init__(self) -> None:
         sources = Sources(
@@ -117,6 +126,7 @@ class Desk:
         self._judge = Judge(self.policy, sources, self.clock)
         self._ledger = Ledger(self.store, self.archive, self.replay, self.clock)
         self._reconciliation = Reconciliation(self.store, self.broker, self._ledger, self.clock)
+        self._dividends = Dividends(self.store, self.archive, self.replay)
 
     async def preview(self, intent: OrderIntent, caller: Caller) -> Preview:
         """Prices and judges an intent, and stores it for one submission.
@@ -194,8 +204,14 @@ class Desk:
     async def reconcile(
         self, caller: Caller, *, in_doubt_after: timedelta = IN_DOUBT_AFTER
     ) -> list[Discrepancy]:
-        """Asks the venue about every order that is not finished; see `Reconciliation.settle`."""
-        return await self._reconciliation.settle(caller, in_doubt_after=in_doubt_after)
+        """Asks the venue about every order that is not finished; see `Reconciliation.settle`.
+
+        Then books the dividends that are due, where the venue pays none itself.
+        """
+        found = await self._reconciliation.settle(caller, in_doubt_after=in_doubt_after)
+        if self.broker.name == "paper":
+            await anyio.to_thread.run_sync(self._dividends.book, caller)
+        return found
 
     async def keep_reconciled(self, caller: Caller, *, every_s: float = 5.0) -> None:
         """Reconciles for ever: run it in a task group of the server's lifespan."""

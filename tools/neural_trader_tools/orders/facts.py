@@ -8,6 +8,7 @@ from typing import Literal
 
 from neural_trader_governance import leases, mandates, overrides, principals, taints, throttles
 from neural_trader_governance.audit import witnessing
+from neural_trader_governance.errors import InputError
 from neural_trader_governance.halts import Halt, covering_halt
 from neural_trader_governance.policy.contexts import (
     PolicyContext,
@@ -93,7 +94,8 @@ def gather(
 
     Raises:
         DataError: the symbol is unknown, or something held has no price.
-        InputError: the account does not exist, or an amount lies beyond policy's range.
+        InputError: the account does not exist, or is in another currency than the symbol; or an amount lies
+            beyond policy's range.
     """
     around = sources.lookout.at(intent.symbol)
     quote, issuer = around.quote, sources.issuer
@@ -102,6 +104,13 @@ def gather(
     portfolio = portfolios.get(intent.account) or read_portfolio(
         connection, intent.account, sources.archive, sources.replay
     )
+    if around.tradable and around.currency != portfolio.currency:
+        raise InputError(
+            "foreign_currency",
+            f"{intent.symbol} trades in {around.currency}, and {intent.account} is an account in"
+            f" {portfolio.currency} that converts nothing",
+            f"trade it in an account in {around.currency}",
+        )
     price = estimate_price(intent, quote.last) if quote else Decimal(0)
     notional = price * intent.quantity
     cents, buying = cents_up(notional), intent.side == "buy"

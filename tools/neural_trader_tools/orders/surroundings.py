@@ -33,6 +33,7 @@ class Surroundings:
         closed: Why the venue does not trade now; empty where it does.
         mean_volume: Units a day over 20 sessions; 0 where it is not known.
         reference_price: Median close of 5 sessions, in USD on today's share basis; 0 where none is known.
+        currency: What the prices are in.
     """
 
     desk_time: datetime
@@ -41,6 +42,7 @@ class Surroundings:
     closed: str
     mean_volume: Decimal
     reference_price: Decimal
+    currency: str = "USD"
 
     @property
     def quote_age_s(self) -> int:
@@ -118,7 +120,9 @@ def _look_around(
     )
     hours_of = instrument.model_copy(update={"intervals": kept_up})
     closed = why_closed(hours_of, now=now, last_made=quote.event_time if quote else None)
-    return Surroundings(now, instrument.tradable, quote, closed, max(Decimal(0), volume), reference)
+    return Surroundings(
+        now, instrument.tradable, quote, closed, max(Decimal(0), volume), reference, instrument.currency
+    )
 
 
 def _bps_up(part: Decimal, whole: Decimal) -> int:

@@ -15,7 +15,8 @@ from neural_trader_governance.terms.orders import OrderIntent
 from neural_trader_governance.terms.portfolios import Portfolio, Position
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock, newest_bar
-from neural_trader_tools.orders import accounts
+from neural_trader_tools.orders import accounts, postings
+from neural_trader_tools.orders.accounting.settlement import unsettled_since
 
 STOP_GAP = Decimal("0.10")
 """How far beyond its stop a waiting stop buy is judged: the width of the policy's price collar."""
@@ -115,7 +116,8 @@ def read_portfolio(
     """Values one account.
 
     Day profit is the change of equity since the close before the clock's session: what was held then,
-    at that close, plus today's cash movements, against what is held now.
+    at that close, plus today's cash movements, against what is held now; what its owner paid in or took
+    out is none. Cash is settled by the settlement calendar (`accounting.settlement`).
 
     Raises:
         InputError: the account does not exist.
@@ -132,7 +134,9 @@ def read_portfolio(
     currency, cash = str(row[0]), from_micros(row[1])
     pricer = pricer or Pricer(archive, replay, replay.now())
     since_us = to_epoch_us(pricer.session_start)
-    cash_today, unsettled = accounts.cash_since(connection, account, since_us)
+    traded_today, _ = accounts.cash_since(connection, account, since_us)
+    posted_today, paid_in = postings.posted_since(connection, account, since_us)
+    _, unsettled = accounts.cash_since(connection, account, to_epoch_us(unsettled_since(pricer.now)))
     reserved = accounts.reserved_cash(connection, account)
     positions: list[Position] = []
     equity, start_value = cash, Decimal(0)
@@ -151,7 +155,7 @@ def read_portfolio(
         reserved_cash=reserved,
         buying_power=max(cash - reserved, Decimal(0)),
         equity=equity,
-        day_pnl=equity - (cash - cash_today) - start_value,
+        day_pnl=equity - (cash - traded_today - posted_today) - start_value - paid_in,
         positions=tuple(positions),
         priced_at=pricer.now,
         clock="replay",
