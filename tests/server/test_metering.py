@@ -353,7 +353,7 @@ async def test_a_stream_that_fails_to_open_or_is_canceled_is_charged_for_its_tim
     with anyio.move_on_after(0.05):
         await stream.send(1)
     (row,) = desk.ledger.rows()
-    assert 50 <= row.sandbox_ms < 5_000
+    assert 45 <= row.sandbox_ms < 5_000, "the time to the cancellation, whole milliseconds"
     assert desk.ledger.reserved_micros() == 0
 
 

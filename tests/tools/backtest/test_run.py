@@ -38,10 +38,11 @@ def signals(bars, fast: int = 20, slow: int = 50):
     return (close.rolling_mean(fast) > close.rolling_mean(slow)).cast(pl.Float64)
 """
 CHANCE = """
+import dataclasses
 import polars as pl
 def signals(bars):
-    x = id(object()) // 16 % 997
-    return pl.Series([x / 1000] * bars.height)
+    drawn = dataclasses.sys.modules["os"].getrandom(6)
+    return pl.Series([int.from_bytes(drawn, "big") / 2**48] * bars.height)
 """
 
 
