@@ -9,10 +9,14 @@ import os
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from neural_trader_governance.errors import StorageError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 TEMPORARY_SUFFIX = ".partial"
 
@@ -50,6 +54,24 @@ def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> None:
         if partial is not None:
             partial.unlink(missing_ok=True)
         raise
+
+
+def write_parquet_durably(path: Path, frame: "pl.DataFrame", **options: Any) -> None:
+    """Replaces `path` by the frame as Parquet.
+
+    Encoded in memory first: polars would put the disk's refusal into an error of its own.
+
+    Args:
+        path: The file to create or replace.
+        frame: Its content.
+        options: Of `DataFrame.write_parquet`.
+
+    Raises:
+        StorageError: the disk refused; `path` is as it was before.
+    """
+    encoded = BytesIO()
+    frame.write_parquet(encoded, compression="zstd", **options)
+    write_durably(path, lambda file: file.write(encoded.getbuffer()))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import polars as pl
 
 from neural_trader_governance.errors import IntegrityError
-from neural_trader_tools.market.durable import TEMPORARY_SUFFIX, write_durably
+from neural_trader_tools.market.durable import TEMPORARY_SUFFIX, write_durably, write_parquet_durably
 from neural_trader_tools.market.frames import BAR_KEY, BAR_SCHEMA, digest, known_at
 from neural_trader_tools.market.manifest import Part, Series
 from neural_trader_tools.market.tiers import fetched
@@ -45,7 +45,7 @@ class ParquetFolder:
         """
         content_digest = digest(frame)
         file = f"{folder}/{quote(symbol, safe='.^=-')}.{content_digest[:16]}.parquet"
-        write_durably(self._root / file, lambda out: frame.write_parquet(out, compression="zstd"))
+        write_parquet_durably(self._root / file, frame)
         return file, content_digest
 
     def store_part(self, interval: str, frame: pl.DataFrame) -> Part:

@@ -17,7 +17,7 @@ import msgspec
 import polars as pl
 
 from neural_trader_governance.errors import IntegrityError, StorageError
-from neural_trader_tools.market.durable import exclusive, sync_folder, write_durably
+from neural_trader_tools.market.durable import exclusive, sync_folder, write_parquet_durably
 from neural_trader_tools.market.feed.journal import Journal
 from neural_trader_tools.market.feed.manifest import Part, TickManifest, read_manifest, replace_manifest
 from neural_trader_tools.market.feed.segment_files import sealed
@@ -133,12 +133,7 @@ def _by_date(rows: pl.DataFrame) -> Iterable[tuple[str, pl.DataFrame]]:
 def _written(root: Path, kind: str, day: str, rows: pl.DataFrame, first: int, last: int) -> Part:
     file = f"{TICKS}/{kind}/date={day}/{first:06d}-{last:06d}.parquet"
     ordered = rows.sort("symbol", "event_time", maintain_order=True)
-    write_durably(
-        root / file,
-        lambda out: ordered.write_parquet(
-            out, compression="zstd", statistics=True, row_group_size=ROW_GROUP_ROWS
-        ),
-    )
+    write_parquet_durably(root / file, ordered, statistics=True, row_group_size=ROW_GROUP_ROWS)
     return Part(file=file, rows=ordered.height, first_segment=first, last_segment=last)
 
 
