@@ -26,8 +26,10 @@ from neural_trader_server.cli import (
     keys,
     mandates,
     memory,
+    news,
     orders,
     policy,
+    portfolio,
     sandbox,
     serve,
     setup,
@@ -71,12 +73,14 @@ app.command()(install.install)
 app.command()(doctor.doctor)
 app.add_typer(data.app)
 app.add_typer(feed.app)
+app.add_typer(news.app)
 app.add_typer(bus.app)
 app.add_typer(exchange.app)
 app.add_typer(features.app)
 app.add_typer(backtest.app)
 app.add_typer(sandbox.app)
 app.add_typer(orders.app)
+app.add_typer(portfolio.app)
 app.command()(halt.halt)
 app.command()(halt.resume)
 app.add_typer(identity.app)
