@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio.to_thread
 import typer
 
-from neural_trader_server.cli import order_controls
+from neural_trader_server.cli import order_controls, order_reports
 from neural_trader_server.cli.terminal import Json, emit, group, out, show_table, with_desk
 
 if TYPE_CHECKING:
@@ -246,6 +246,8 @@ def reconcile(json_output: Json = False) -> None:
 app.command()(order_controls.enable)
 app.command("breaks")(order_controls.list_breaks)
 app.command()(order_controls.resolve)
+app.command()(order_reports.report)
+app.command()(order_reports.export)
 
 
 def _write_request(preview_id: str, approver: str | None, file: Path, json_output: bool) -> None:

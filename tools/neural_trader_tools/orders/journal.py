@@ -212,6 +212,11 @@ def _log_checks(connection: sqlite3.Connection, account: str) -> list[Check]:
     return [
         Check("fills in the log", str(fills), str(signed)),
         Check("fills that differ from the log", ", ".join(differing) or "none", "none"),
+        Check(
+            "payments in the log",
+            str(len(list_postings(connection, account))),
+            str(_signed(connection, account, "account.post")),
+        ),
     ]
 
 

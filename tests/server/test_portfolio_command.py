@@ -1,0 +1,57 @@
+"""Accounts, statements and exports at the command line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Here = Callable[..., Any]
+
+
+def _json(ended: Any) -> Any:
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def test_accounts_are_opened_paid_into_and_reported(here: Here, home: Any, tmp_path: Path) -> None:
+    prices = tmp_path / "prices.csv"
+    prices.write_text(
+        "date,open,high,low,close,volume\n2024-01-02,10,11,9,10,500\n2024-01-03,10,12,9,11,500\n"
+    )
+    assert here("data", "import", str(prices), "--symbol", "XYZ", "--interval", "1d").returncode == 0
+    opened = _json(
+        here(
+            "portfolio",
+            "open",
+            "growth",
+            "--cash",
+            "500.25",
+            "--currency",
+            "EUR",
+            "--agent",
+            "agent-1",
+            "--json",
+        )
+    )
+    assert opened == {"account": "growth", "cash": "500.25", "currency": "EUR"}
+    assert "account_exists" in here("portfolio", "open", "growth").stderr
+    assert "invalid_account" in here("portfolio", "open", "Growth").stderr
+    assert _json(here("portfolio", "deposit", "growth", "99.75", "--reason", "room", "--json"))["seq"] > 0
+    assert "not_enough_cash" in here("portfolio", "withdraw", "growth", "600.01", "--reason", "x").stderr
+    assert here("portfolio", "withdraw", "growth", "100", "--reason", "back").returncode == 0
+    rows = _json(here("portfolio", "list", "--json"))["accounts"]
+    assert [(row["account"], row["currency"], row["cash"]) for row in rows] == [
+        ("growth", "EUR", "500"),
+        ("paper", "USD", "100000"),
+    ]
+    report = _json(here("orders", "report", "--account", "growth", "--json"))
+    assert (report["day"], report["paid_in"], report["day_pnl"]) == ("2024-01-03", "-0.25", "0")
+    assert report["reconciled"]
+    assert "The books agree" in here("orders", "report").stdout
+    assert _json(here("portfolio", "lots", "growth", "--json"))["open"] == []
+    exported = _json(here("orders", "export", str(tmp_path / "out"), "--json"))
+    assert exported["reconciled"]
+    assert [row["rows"] for row in exported["files"]] == [0, 0, 2]
+    assert "unknown_format" in here("orders", "export", str(tmp_path / "o"), "--format", "xls").stderr
+    assert "unknown_account" in here("orders", "report", "--account", "none").stderr
+    assert "invalid_date" in here("orders", "report", "--day", "yesterday").stderr
