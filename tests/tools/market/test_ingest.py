@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pyarrow  # pyright: ignore[reportMissingTypeStubs]
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pyarrow import ipc as arrow_ipc  # pyright: ignore[reportMissingTypeStubs]
 
@@ -295,6 +295,7 @@ def test_arrow_times_without_a_zone_that_happen_twice_or_never_are_quarantined(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
 @given(how=st.sampled_from(["file", "stream"]), at=st.integers(0, 3000), byte=st.integers(-1, 255))
+@example(how="stream", at=1645, byte=1)  # a length that lies, of more than there is memory
 def test_an_arrow_file_that_is_cut_or_changed_anywhere_is_refused_or_read_whole(
     tmp_path_factory: pytest.TempPathFactory, how: str, at: int, byte: int
 ) -> None:

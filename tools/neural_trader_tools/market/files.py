@@ -118,17 +118,17 @@ def _arrow(path: Path) -> pl.DataFrame:
     arrow: Any = ipc
     convert = cast("Callable[[Any], Any]", pl.from_arrow)  # pyright: ignore[reportUnknownMemberType]
     try:
-        with path.open("rb") as file:
-            is_file = file.read(len(ARROW_MAGIC)) == ARROW_MAGIC
-            file.seek(0)
-            table = (arrow.open_file if is_file else arrow.open_stream)(file).read_all()
+        # From memory: a length that lies can then ask for no more than there is.
+        content = path.read_bytes()
+        is_file = content.startswith(ARROW_MAGIC)
+        table = (arrow.open_file if is_file else arrow.open_stream)(pa.BufferReader(content)).read_all()
         table.validate(full=True)
         for at, one in enumerate(table.schema):  # the same instants: polars knows no zone such as +05:30
             if pa.types.is_timestamp(one.type) and one.type.tz is not None:
                 instants = table.column(at).cast(pa.timestamp(one.type.unit, "UTC"))
                 table = table.set_column(at, one.name, instants)
         frame = convert(table)
-    except (pa.ArrowException, UnicodeDecodeError, KeyError, ValueError) as error:
+    except (pa.ArrowException, MemoryError, UnicodeDecodeError, KeyError, ValueError) as error:
         raise pl.exceptions.ComputeError(f"{error!s:.200}") from error
     if not isinstance(frame, pl.DataFrame):
         raise pl.exceptions.ComputeError("it holds no table")
