@@ -135,7 +135,7 @@ VERSIONS = st.lists(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(received=VERSIONS, cut=st.integers(0, 12))
 def test_a_read_as_of_a_moment_equals_that_of_an_archive_that_ends_there(
     received: list[tuple[str, str, int]], cut: int, tmp_path_factory: pytest.TempPathFactory

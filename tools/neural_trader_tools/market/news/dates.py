@@ -30,7 +30,7 @@ def read_published(said: str, zone: str = "UTC") -> datetime | None:
             return datetime.fromtimestamp(int(said[:10]), UTC) + timedelta(milliseconds=int(said[10:] or 0))
         moment = _moment(said)
         if _DATE.fullmatch(said):
-            moment = moment + timedelta(days=1) - timedelta(microseconds=1)
+            moment += timedelta(days=1, microseconds=-1)
         return _placed(moment, zone)
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
