@@ -9,8 +9,8 @@ LABELS := benchmarks/untrusted_text
 PEERS  := benchmarks/peers.constraints.txt
 # ta-lib-takt is a package `talib`, as TA-Lib is: only an environment of its own can hold it.
 TAKT   := .venv-takt
-# One more than cores: tests that wait for their children would leave cores idle.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 1)')
+# Twice the cores of a small machine: the suite waits for children, disks and timers a third of its time.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 2)')
 # Python writes what it compiled, whatever the caller's shell says: the suite and the sandbox start hundreds of
 # processes, and each would compile every module again (three times as long as its work).
 export PYTHONDONTWRITEBYTECODE :=

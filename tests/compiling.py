@@ -15,7 +15,6 @@ import numpy as np
 from neural_trader_sandbox.local.handover import give_machine_code
 
 ROOT = Path(__file__).parents[1]
-SYMBOLS = ("A", "B")
 
 
 def engine() -> None:
@@ -39,8 +38,8 @@ def features() -> None:
 
 def replays() -> None:
     """The trusted engine: one symbol by targets and by orders, weights, metrics."""
+    from neural_trader_tools.backtest import portfolio_orders
     from neural_trader_tools.backtest.metrics import compute_metrics
-    from neural_trader_tools.backtest.portfolio import Panel, replay_portfolio
     from neural_trader_tools.backtest.prices import Prices
     from neural_trader_tools.backtest.replay import Replay, replay_symbol
     from neural_trader_tools.backtest.settings import Settings
@@ -48,14 +47,13 @@ def replays() -> None:
 
     close = 100.0 + np.arange(60.0) % 7
     times = np.arange(60, dtype=np.int64) * 86_400_000_000
-    prices = [Prices(name, times, close, close, close, close, close) for name in SYMBOLS]
+    prices = Prices("A", times, close, close, close, close, close)
     order = np.full((1, len(o.COLUMNS)), np.nan)
     order[0, [o.BAR, o.ACTION, o.SIDE, o.SIZE, o.SIZED_BY, o.TIME_IN_FORCE, o.TRAIL_BY]] = 0, 0, 1, 2, 0, 0, 0
-    replay_symbol("orders", order, prices[0], Settings(), 1e5)
-    done = replay_symbol("signals", np.arange(60.0) % 2, prices[0], Settings(), 1e5)
+    replay_symbol("orders", order, prices, Settings(), 1e5)
+    done = replay_symbol("signals", np.arange(60.0) % 2, prices, Settings(), 1e5)
     compute_metrics(Replay.combine([done], 1e5), 252.0, ())
-    weights = np.array([[0.5, 0.5], [0.2, 0.1]])
-    replay_portfolio(np.array([1, 9]), weights, Panel.of(prices), Settings(), 1e5)
+    portfolio_orders.warm_up()
 
 
 PARTS: dict[str, Callable[[], None]] = {"engine": engine, "features": features}

@@ -55,11 +55,11 @@ def _warm_kernels() -> None:
 
     import neural_trader_tools
     from neural_trader_sandbox.local.handover import give_machine_code
-    from neural_trader_tools.backtest import replay
+    from neural_trader_tools.backtest import portfolio_orders, replay
     from neural_trader_tools.backtest.sweeps import ground
     from neural_trader_tools.engine import floor, guest, sweep
 
-    for module in (replay, ground, guest, floor, sweep):
+    for module in (replay, ground, guest, floor, sweep, portfolio_orders):
         module.warm_up()
     if beside.wait() != 0:
         raise HostError(

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from neural_trader_governance.errors import StrategyError
-from neural_trader_tools.backtest.portfolio import Panel, check_equity
+from neural_trader_tools.backtest.portfolio import Panel, check_equity, replay_portfolio
+from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.replay import Replay, SymbolReplay
 from neural_trader_tools.backtest.settings import Settings
 from neural_trader_tools.backtest.stream import check_orders, check_weights, forged
@@ -30,6 +31,18 @@ class PortfolioHeader(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     kind: Literal["portfolio"]
+
+
+def warm_up() -> None:
+    """Compiles the trusted engines of portfolios, or loads them from their cache; `setup` calls it."""
+    line = np.ones(3)
+    prices = [Prices(name, np.arange(3, dtype=np.int64), line, line, line, line, line) for name in "AB"]
+    panel, rows, weights = Panel.of(prices), np.array([1]), np.array([[0.5, 0.5]])
+    order = np.full((1, len(o.COLUMNS)), np.nan)
+    order[0, [o.BAR, o.ACTION, o.SIDE, o.SIZE, o.SIZED_BY, o.TIME_IN_FORCE, o.TRAIL_BY]] = 0, 0, 1, 2, 0, 0, 0
+    decisions = Decisions(order, np.zeros(1, dtype=np.int64), rows, weights)
+    replay_decisions(decisions, panel, Settings(), 1e5)
+    replay_portfolio(rows, weights, panel, Settings(), 1e5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
