@@ -47,6 +47,11 @@ def statement(floor: Floor, day: date | None = None) -> Statement:
         return day_statement(connection, "paper", floor.archive, floor.replay, day=day)
 
 
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def test_a_day_adds_up_and_agrees_with_the_desk(traded: Floor) -> None:
     today, portfolio = statement(traded), anyio.run(traded.desk().portfolio, "paper")
     assert today.day == date(2012, 5, 15)
@@ -87,15 +92,14 @@ def test_exports_hold_decimals_and_add_up_to_the_ledger(traded: Floor, tmp_path:
     write_tables(tmp_path / "csv", tables, "csv")
     write_tables(tmp_path / "parquet", tables, "parquet")
     for name, column in (("orders", "filled_value"), ("fills", "cash"), ("payments", "amount")):
-        rows = list(csv.DictReader((tmp_path / "csv" / f"{name}.csv").open(newline="")))
+        rows = read_csv(tmp_path / "csv" / f"{name}.csv")
         frame = pl.read_parquet(tmp_path / "parquet" / f"{name}.parquet")
         assert frame.columns == list(rows[0])
         assert isinstance(frame.schema[column], pl.Decimal)
         assert [Decimal(row[column]) for row in rows] == frame.get_column(column).to_list()
         assert frame.height == len(rows) == {"orders": 4, "fills": 4, "payments": 1}[name]
-    (formula,) = {row["reason"] for row in csv.DictReader((tmp_path / "csv" / "orders.csv").open())} - {
-        "a test of the desk"
-    }
+    reasons = {row["reason"] for row in read_csv(tmp_path / "csv" / "orders.csv")}
+    (formula,) = reasons - {"a test of the desk"}
     assert formula.startswith("'="), "a spreadsheet does not run an agent's words"
     with pytest.raises(InputError, match="exists already"):
         write_tables(tmp_path / "csv", tables, "csv")
