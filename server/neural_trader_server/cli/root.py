@@ -24,6 +24,7 @@ from neural_trader_server.cli import (
     identity,
     install,
     keys,
+    live,
     mandates,
     memory,
     news,
@@ -33,6 +34,7 @@ from neural_trader_server.cli import (
     sandbox,
     serve,
     setup,
+    similar,
     taint,
     usage,
     witness,
@@ -71,6 +73,7 @@ app.command()(setup.init)
 app.command()(serve.serve)
 app.command()(install.install)
 app.command()(doctor.doctor)
+data.app.command()(similar.similar)
 app.add_typer(data.app)
 app.add_typer(feed.app)
 app.add_typer(news.app)
@@ -81,6 +84,7 @@ app.add_typer(backtest.app)
 app.add_typer(sandbox.app)
 app.add_typer(orders.app)
 app.add_typer(portfolio.app)
+app.add_typer(live.app)
 app.command()(halt.halt)
 app.command()(halt.resume)
 app.add_typer(identity.app)
