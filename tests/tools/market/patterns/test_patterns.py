@@ -129,7 +129,7 @@ def test_warped_distances_are_those_of_the_definition(values: Floats, bars: int,
 
 
 def greedy(distances: Floats, starts: Integers, owners: Integers, top: int, apart: int) -> list[int]:
-    left = [place for place in range(distances.size) if not math.isnan(distances[place])]
+    left: list[int] = np.flatnonzero(~np.isnan(distances)).tolist()
     taken: list[int] = []
     while left and len(taken) < top:
         best = min(left, key=lambda place: (distances[place], place))
@@ -249,7 +249,7 @@ def test_outcomes_count_where_they_had_ended_and_across_no_hole() -> None:
     found = np.array([windows.ends().tolist().index(end) for end in (4, 9, 11, 24, 25)])
     one = outcome(windows, found, 5)
     np.testing.assert_allclose(one.returns, [19 / 14 - 1, 24 / 19 - 1, np.nan, 39 / 34 - 1, np.nan])
-    ends = [end for end in windows.ends().tolist() if end + 5 < 30 and (end >= 15 or end + 5 < 15)]
+    ends: list[int] = [end for end in windows.ends().tolist() if end + 5 < 30 and (end >= 15 or end + 5 < 15)]
     assert one.usual_count == len(ends)
     usual = [closes[end + 5] / closes[end] - 1 for end in ends]
     np.testing.assert_allclose(one.usual, np.mean(usual))
