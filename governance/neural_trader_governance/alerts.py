@@ -60,6 +60,7 @@ class AlertKind(StrEnum):
     AUDIT = "audit_write_failure"
     TAINT = "taint"
     OVERRIDE = "override_granted"
+    LIVE = "live_trading"
     APPROVAL = "approval_waiting"
     TEST = "test"
 
@@ -169,6 +170,8 @@ _TELLING: dict[EntryType, AlertKind] = {
     EntryType.LEASE_LOST: AlertKind.LEASE,
     EntryType.WITNESS_REFUSE: AlertKind.WITNESS,
     EntryType.OVERRIDE_GRANT: AlertKind.OVERRIDE,
+    EntryType.LIVE_PERMIT: AlertKind.LIVE,
+    EntryType.LIVE_END: AlertKind.LIVE,
     EntryType.TAINT_MARK: AlertKind.TAINT,
 }
 

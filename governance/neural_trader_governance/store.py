@@ -24,6 +24,7 @@ from neural_trader_governance import (
     database,
     halts,
     leases,
+    live,
     mandates,
     overrides,
     principals,
@@ -54,6 +55,7 @@ GOVERNANCE_SCHEMAS = (
     throttles.SCHEMA,
     leases.SCHEMA,
     overrides.SCHEMA,
+    live.SCHEMA,
 )
 """The tables of governance's own modules; other packages hand theirs to `Store.open`."""
 

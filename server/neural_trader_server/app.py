@@ -47,6 +47,8 @@ if TYPE_CHECKING:  # what a service costs to import is paid when it is first use
     from neural_trader_tools.market.archive import Archive
     from neural_trader_tools.market.replay import ReplayClock
     from neural_trader_tools.orders.desk import Desk
+    from neural_trader_tools.orders.following import Following
+    from neural_trader_tools.orders.hearing import Hearing
     from neural_trader_tools.orders.inbox import Inbox
     from neural_trader_tools.strategies.registry import StrategyRegistry
 
@@ -114,7 +116,13 @@ class Services:
 
     @functools.cached_property
     def replay(self) -> "ReplayClock":
-        """The market's time where there is no live feed."""
+        """The market's time: replayed, unless orders meet a market of now."""
+        if self.settings.broker != "paper":
+            from neural_trader_server.broker_services import is_real_market
+            from neural_trader_tools.market.present import PresentClock
+
+            if is_real_market(self.settings):
+                return PresentClock(self.archive, self.clock)
         from neural_trader_tools.market.replay import ReplayClock
 
         return ReplayClock(self.archive)
@@ -144,7 +152,11 @@ class Services:
 
     @functools.cached_property
     def broker(self) -> "Broker":
-        """The venue: paper, on the replay clock."""
+        """The venue: paper on the replay clock, or Alpaca."""
+        if self.settings.broker == "alpaca":
+            from neural_trader_server.broker_services import open_alpaca
+
+            return open_alpaca(self.settings, self.home.config, self.clock)
         from neural_trader_tools.brokers.paper import PaperBroker
 
         return PaperBroker(self.home.paper_db, self.archive, self.replay, self.clock)
@@ -164,7 +176,28 @@ class Services:
             issuer=self.issuer,
             restricted_symbols=self.settings.restricted_symbols,
             mandates_required=self.settings.mandates_required,
+            live_switch=self.settings.live_trading,
+            deaf=self.hearing.why_deaf if self.settings.broker == "alpaca" else lambda: "",
         )
+
+    @functools.cached_property
+    def hearing(self) -> "Hearing":
+        """Whether a process of this home hears of its fills at the venue."""
+        from neural_trader_tools.orders.hearing import Hearing
+
+        return Hearing(self.home.path / "trade-updates.json", self.clock)
+
+    @functools.cached_property
+    def following(self) -> "Following | None":
+        """What listens to the venue; None where it tells nothing by itself."""
+        from neural_trader_tools.brokers.port import Telling
+
+        venue = self.broker
+        if not isinstance(venue, Telling):
+            return None
+        from neural_trader_tools.orders.following import Following
+
+        return Following(self.desk, venue, self.hearing, self.caller)
 
     @functools.cached_property
     def cosigner(self) -> "Cosigner":
@@ -347,6 +380,9 @@ class Services:
         await self._background.aclose()
         if "sandbox" in vars(self):
             await self.sandbox.aclose()
+        closes = getattr(vars(self).get("broker"), "aclose", None)
+        if closes is not None:
+            await closes()
         self.close()
 
     async def abandon(self) -> None:
@@ -498,6 +534,7 @@ def build_server(services: Services, *, toolsets: str | None = None, read_only: 
     from neural_trader_server.endpoint import Endpoint
     from neural_trader_server.gate import Gate, select_toolsets
     from neural_trader_server.metering import CallMeter
+    from neural_trader_server.newsstand import offer_news
     from neural_trader_server.standings import Standings
 
     chosen = select_toolsets(toolsets)
@@ -509,4 +546,11 @@ def build_server(services: Services, *, toolsets: str | None = None, read_only: 
     standing = Standings(services.store, services.issuer).of
     present = services.leasing.renew
     gate = Gate(specs, chosen, read_only, deadline_s, mark, measure, services.calling, standing, present)
-    return Endpoint(tools, gate, version("neural-trader"))
+    endpoint = Endpoint(tools, gate, version("neural-trader"))
+    if "market" in chosen:
+        offer_news(
+            endpoint,
+            lambda: services.archive.root,
+            lambda: HorizonClock(services.replay, services.clock).now(),
+        )
+    return endpoint

@@ -77,12 +77,20 @@ async def running(services: "Services", *, ends_process: bool = False) -> AsyncG
         tasks.start_soon(services.alerting.keep_delivering)
         if not checked_first:
             tasks.start_soon(failstop.keep, services, check_log)
-        keep_reconciled = functools.partial(services.desk.keep_reconciled, services.caller)
+        following = services.following
+        keep_reconciled = functools.partial(
+            services.desk.keep_reconciled, services.caller, found=following.found if following else None
+        )
+        keep_compared = functools.partial(services.desk.keep_compared, services.caller)
         if ends_process:
             tasks.start_soon(failstop.end_when_failed, services)
             tasks.start_soon(failstop.keep, services, keep_reconciled)
+            tasks.start_soon(failstop.keep, services, keep_compared)
         else:
             tasks.start_soon(keep_reconciled)
+            tasks.start_soon(keep_compared)
+        if following is not None:
+            tasks.start_soon(following.keep)
         tasks.start_soon(services.cosigner.keep_cosigned)
         if services.settings.bus != "off":
             tasks.start_soon(services.publishing.keep_publishing)

@@ -97,10 +97,10 @@ def service_settings(name: str, settings: "Settings", config: Path) -> "AlpacaSe
     given: dict[str, Any] = {each: getattr(settings, f"{name}_{each}") for each in names}
     try:
         if name == "alpaca":
-            key = _key(settings.alpaca_key_id, "APCA_API_KEY_ID", "alpaca-key-id")
-            secret = _key(settings.alpaca_secret_key, "APCA_API_SECRET_KEY", "alpaca-secret-key")
+            key = find_key(settings.alpaca_key_id, "APCA_API_KEY_ID", "alpaca-key-id")
+            secret = find_key(settings.alpaca_secret_key, "APCA_API_SECRET_KEY", "alpaca-secret-key")
             return AlpacaSettings(key_id=key, secret_key=secret, **given)
-        key = _key(settings.massive_api_key, "MASSIVE_API_KEY", "massive")
+        key = find_key(settings.massive_api_key, "MASSIVE_API_KEY", "massive")
         return MassiveSettings(api_key=key, **given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -112,7 +112,7 @@ def service_settings(name: str, settings: "Settings", config: Path) -> "AlpacaSe
         ) from None
 
 
-def _key(setting: SecretStr | None, variable: str, keyring_name: str) -> SecretStr | None:
+def find_key(setting: SecretStr | None, variable: str, keyring_name: str) -> SecretStr | None:
     """A key: our setting, the vendor's own variable, the operating system's keyring."""
     found = setting.get_secret_value() if setting is not None else ""
     found = found or os.environ.get(variable, "") or _recalled(keyring_name)

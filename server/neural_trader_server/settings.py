@@ -138,6 +138,26 @@ class Settings(BaseSettings):
     alpaca_requests_per_minute: int = Field(
         default=200, ge=0, le=1_000_000, description="By your plan; 0 is no limit"
     )
+    broker: Literal["paper", "alpaca"] = Field(
+        default="paper", description="Where orders go: our own paper venue, or Alpaca's trading API"
+    )
+    broker_url: str = Field(
+        default="https://paper-api.alpaca.markets",
+        max_length=500,
+        description="Alpaca's paper host, its live host (docs/orders.md), or an exchange on this machine",
+    )
+    broker_key_id: SecretStr | None = Field(
+        default=None, description="Else alpaca_key_id, APCA_API_KEY_ID, the keyring's (…, alpaca-key-id)"
+    )
+    broker_secret_key: SecretStr | None = Field(
+        default=None, description="Else alpaca_secret_key, APCA_API_SECRET_KEY, the keyring's"
+    )
+    broker_stand_in: Symbol = Field(
+        default="SPY", description="Bid a cent for, to use up an order id that never arrived (ADR 11)"
+    )
+    live_trading: bool = Field(
+        default=False, description="The first of two switches; the second is `neural-trader live enable`"
+    )
     massive_api_key: SecretStr | None = Field(
         default=None, description="Else MASSIVE_API_KEY, else the keyring's (neural-trader, massive)"
     )
@@ -177,6 +197,8 @@ class Settings(BaseSettings):
             self.e2b_api_key,
             self.alpaca_key_id,
             self.alpaca_secret_key,
+            self.broker_key_id,
+            self.broker_secret_key,
             self.massive_api_key,
             self.bus_password,
             self.bus_token,

@@ -30,6 +30,8 @@ KEPT_TYPES = (
     EntryType.MANDATE_REVOKE,
     EntryType.BUDGET_SET,
     EntryType.OVERRIDE_GRANT,
+    EntryType.LIVE_PERMIT,
+    EntryType.LIVE_END,
     EntryType.OVERRIDE_REVOKE,
     EntryType.WITNESS_PIN,
     EntryType.KILL,

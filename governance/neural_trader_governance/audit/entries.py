@@ -52,6 +52,8 @@ class EntryType(StrEnum):
     BUDGET_SET = "budget.set"
     OVERRIDE_GRANT = "override.grant"
     OVERRIDE_REVOKE = "override.revoke"
+    LIVE_PERMIT = "live.permit"
+    LIVE_END = "live.end"
     THROTTLE_TRIP = "throttle.trip"
     THROTTLE_ENABLE = "throttle.enable"
     LEASE_LOST = "lease.lost"

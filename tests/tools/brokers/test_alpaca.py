@@ -15,7 +15,8 @@ from tests.tools.brokers.exchange.api.conftest import KEY, SECRET, Served
 from neural_trader_governance.errors import ConfigurationError, IntegrityError, NetworkError
 from neural_trader_governance.terms.clocks import WallClock
 from neural_trader_governance.terms.orders import OrderIntent
-from neural_trader_tools.brokers.alpaca import LIVE_URL, AlpacaBroker, AlpacaTradingSettings
+from neural_trader_tools.brokers.alpaca import AlpacaBroker
+from neural_trader_tools.brokers.alpaca_documents import LIVE_URL, AlpacaTradingSettings
 
 pytestmark = pytest.mark.anyio
 

@@ -9,99 +9,38 @@ order ids are unique for ever, so a late submission of the same id is refused th
 (docs/adr/0011-an-id-is-used-up.md).
 """
 
-from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, Literal, cast
 
-import httpx
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-
-from neural_trader_governance.addresses import Address, is_loopback
-from neural_trader_governance.errors import ConfigurationError, IntegrityError, NetworkError
-from neural_trader_governance.redaction import redact
+from neural_trader_governance.errors import IntegrityError
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_governance.terms.fills import Fill
-from neural_trader_governance.terms.money import DecimalText, format_decimal
 from neural_trader_governance.terms.orders import OrderIntent
-from neural_trader_tools.brokers.port import BrokerReport, VenueState
+from neural_trader_tools.brokers.alpaca_documents import (
+    LIVE_URL,
+    STATES,
+    AccountAnswer,
+    AlpacaTradingSettings,
+    FillAnswer,
+    OrderAnswer,
+    PositionAnswer,
+    order_terms,
+    read_leg,
+    replacement_terms,
+)
+from neural_trader_tools.brokers.alpaca_stream import open_updates
+from neural_trader_tools.brokers.alpaca_wire import AlpacaWire, field_of
+from neural_trader_tools.brokers.port import BrokerReport, NewsStream, VenueBooks, VenueState
+from neural_trader_tools.brokers.synthetic import synthetic_fill
 
-PAPER_URL = "https://paper-api.alpaca.markets"
-LIVE_URL = "https://api.alpaca.markets"
 CANCELS_RESERVED = 20
 """Of the requests a minute, so many are kept for cancels and look-ups: an order may not use the last ones."""
 _PAGE = 100
-_BODY_MAX = 4 * 1024 * 1024
+_ORDERS_MAX = 500
 _ID_TAKEN = 40010001
 _BARRED = "used up before it arrived: the venue never saw this order, and will not take it"
-
-_STATES: dict[str, VenueState] = {
-    "pending_new": "accepted",
-    "accepted": "accepted",
-    "accepted_for_bidding": "accepted",
-    "new": "accepted",
-    "held": "accepted",
-    "stopped": "accepted",
-    "suspended": "accepted",
-    "calculated": "accepted",
-    "done_for_day": "accepted",
-    "pending_cancel": "accepted",
-    "pending_replace": "accepted",
-    "partially_filled": "partially_filled",
-    "filled": "filled",
-    "canceled": "canceled",
-    "replaced": "canceled",
-    "expired": "expired",
-    "rejected": "rejected",
-}
-"""Of Alpaca's words. What is on its way to be canceled still works."""
-
-
-class AlpacaTradingSettings(BaseModel):
-    """How Alpaca's trading API is asked.
-
-    Attributes:
-        url: `PAPER_URL`, `LIVE_URL`, or a paper exchange on this machine.
-        request_timeout_s: Our deadline for one answer.
-        stand_in_symbol: What is bid a cent for, to use up an id.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    url: Address = PAPER_URL
-    key_id: SecretStr | None = None
-    secret_key: SecretStr | None = None
-    request_timeout_s: float = Field(default=10.0, ge=0.05, le=120)
-    stand_in_symbol: str = "SPY"
-
-
-class _OrderAnswer(BaseModel):
-    """What is read of Alpaca's order document."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    id: str = Field(min_length=1, max_length=64)
-    client_order_id: str
-    symbol: str | None = None
-    side: Literal["buy", "sell"] | None = None
-    qty: DecimalText | None = None
-    filled_qty: DecimalText = Decimal(0)
-    limit_price: DecimalText | None = None
-    status: str
-
-
-class _FillAnswer(BaseModel):
-    """What is read of a FILL activity."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    id: str = Field(min_length=3, max_length=120)
-    order_id: str
-    symbol: str
-    side: Literal["buy", "sell", "sell_short"]
-    qty: DecimalText = Field(gt=0)
-    price: DecimalText = Field(gt=0)
-    transaction_time: datetime
 
 
 class AlpacaBroker:
@@ -116,25 +55,14 @@ class AlpacaBroker:
     """
 
     def __init__(self, settings: AlpacaTradingSettings, clock: Clock) -> None:
-        if settings.key_id is None or settings.secret_key is None:
-            raise ConfigurationError(
-                "broker_key_missing",
-                "trading at Alpaca needs a key",
-                "set APCA_API_KEY_ID and APCA_API_SECRET_KEY, or: keyring set neural-trader alpaca-key-id",
-            )
+        self._wire = AlpacaWire(settings)
+        self._settings = settings
         self._clock = clock
         self._stand_in = settings.stand_in_symbol
         self._is_live = settings.url.rstrip("/") == LIVE_URL
-        self._secrets = (settings.key_id.get_secret_value(), settings.secret_key.get_secret_value())
-        self._remaining: int | None = None
-        host = httpx.URL(settings.url).host
-        self._client = httpx.AsyncClient(
-            base_url=settings.url.rstrip("/"),
-            headers={"APCA-API-KEY-ID": self._secrets[0], "APCA-API-SECRET-KEY": self._secrets[1]},
-            timeout=settings.request_timeout_s,
-            follow_redirects=False,  # a key goes where the settings say and nowhere else
-            trust_env=not is_loopback(host),
-        )
+        self._listing_grace_s = settings.listing_grace_s
+        self._behind: dict[str, tuple[Decimal | None, datetime | None]] = {}
+        """Orders whose fills are not all listed: what they said was filled, and since when."""
 
     @property
     def name(self) -> str:
@@ -146,9 +74,13 @@ class AlpacaBroker:
         """`live` for the live host only."""
         return "live" if self._is_live else "paper"
 
+    def updates(self) -> AbstractAsyncContextManager[NewsStream]:
+        """Opens `trade_updates`; see `open_updates`."""
+        return open_updates(self._settings)
+
     async def aclose(self) -> None:
         """Closes the connections."""
-        await self._client.aclose()
+        await self._wire.aclose()
 
     async def submit(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
         """Sends the order once.
@@ -159,30 +91,96 @@ class AlpacaBroker:
             NetworkError: what became of it is unknown.
             IntegrityError: the id stands for another order there.
         """
-        if self._remaining is not None and self._remaining <= CANCELS_RESERVED:
+        if self._wire.remaining is not None and self._wire.remaining <= CANCELS_RESERVED:
             # Learn the budget anew, which a look-up does: it is counted, but never refused here.
             known = await self.order(client_order_id)
-            if known is not None or self._remaining <= CANCELS_RESERVED:
+            if known is not None or self._wire.remaining <= CANCELS_RESERVED:
                 detail = "not sent: what is left of the minute's requests is kept for cancels"
                 return known or _ended(client_order_id, "rejected", detail)
-        terms = {"symbol": intent.symbol, "side": intent.side, "type": intent.type}
-        terms |= {"qty": format_decimal(intent.quantity), "time_in_force": intent.time_in_force}
-        for name, price in (("limit_price", intent.limit_price), ("stop_price", intent.stop_price)):
-            if price is not None:
-                terms[name] = format_decimal(price)
-        status, body = await self._ask(
-            "POST", "/v2/orders", json={**terms, "client_order_id": client_order_id}
+        terms = order_terms(intent) | {"client_order_id": client_order_id}
+        return await self._taken(
+            client_order_id, intent, *await self._wire.ask("POST", "/v2/orders", json=terms)
         )
+
+    async def replace(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
+        """Asks once that an order takes the place of `intent.replaces`; reports the new one.
+
+        The old one is looked up by whoever wants to know: that a replacement is taken does not say that it
+        happens, since the old order may be filled first.
+
+        Raises:
+            NetworkError: what became of it is unknown.
+            IntegrityError: the id stands for another order there.
+        """
+        old = await self._find(intent.replaces or "")
+        if old is None or STATES.get(old.status) != "accepted" or old.filled_qty:
+            standing = "not known there" if old is None else f"{old.status}, {old.filled_qty} filled"
+            known = await self._find(client_order_id)
+            detail = (
+                f"not sent: {intent.replaces} is {standing}; only a working order without fills is replaced"
+            )
+            return await self._report(known, intent) if known else _ended(client_order_id, "rejected", detail)
+        terms = replacement_terms(intent) | {"client_order_id": client_order_id}
+        return await self._taken(
+            client_order_id, intent, *await self._wire.ask("PATCH", f"/v2/orders/{old.id}", json=terms)
+        )
+
+    async def _taken(self, client_order_id: str, intent: OrderIntent, status: int, body: Any) -> BrokerReport:
+        """Reads the answer to an order that was sent: taken, refused, or neither."""
         if status == 200:
-            return await self._report(self._read(_OrderAnswer, body), intent)
-        if status == 422 and _field(body, "code") == _ID_TAKEN:
+            return await self._report(self._wire.read(OrderAnswer, body), intent)
+        if status == 422 and field_of(body, "code") == _ID_TAKEN:
             known = await self._find(client_order_id)
             if known is None:
-                self._unclear("says that it has the order, and does not know it")
+                self._wire.unclear("says that it has the order, and does not know it")
             return await self._report(known, intent)
         if 400 <= status < 500 and status != 408:  # it was heard and not taken
-            return _ended(client_order_id, "rejected", self._said(body, status))
-        self._unclear(f"answered {self._said(body, status)}")
+            return _ended(client_order_id, "rejected", self._wire.said(body, status))
+        self._wire.unclear(f"answered {self._wire.said(body, status)}")
+
+    def unsupported(self, intent: OrderIntent) -> str:
+        """Returns why Alpaca would not take such an order; empty where it would."""
+        if intent.quantity % 1 and (intent.time_in_force != "day" or intent.type not in {"market", "limit"}):
+            return "fractions go with market and limit orders for the day only"
+        if intent.replaces is not None and intent.has_exits:
+            return "a replacement brings no exits: those of the old order stay"
+        if intent.trail_percent is not None and intent.trail_percent % Decimal("0.01"):
+            return "a trail in percent has two decimal places at most"
+        return ""
+
+    async def books(self) -> VenueBooks:
+        """Returns cash, positions and working orders as Alpaca has them; a failed query is never "flat".
+
+        Raises:
+            NetworkError: it did not say; nothing may be concluded.
+        """
+        account: AccountAnswer = self._wire.read(AccountAnswer, await self._got("/v2/account", {}))
+        listed = await self._got("/v2/positions", {})
+        if not isinstance(listed, list):
+            self._wire.unclear("sent positions that are no list")
+        positions: list[PositionAnswer] = [
+            self._wire.read(PositionAnswer, each) for each in cast("list[Any]", listed)
+        ]
+        query = {"status": "open", "limit": str(_ORDERS_MAX), "direction": "asc", "nested": "false"}
+        answer = await self._got("/v2/orders", query)
+        if not isinstance(answer, list):
+            self._wire.unclear("sent orders that are no list")
+        orders: list[OrderAnswer] = [self._wire.read(OrderAnswer, each) for each in cast("list[Any]", answer)]
+        legs = [(each, read_leg(each)) for each in orders if not self._is_stand_in(each)]
+        return VenueBooks(
+            cash=account.cash,
+            currency=account.currency,
+            positions={each.symbol: each.qty for each in positions if each.qty},
+            working=tuple(leg for _, leg in legs if leg is not None),
+            unreadable=tuple(each.client_order_id for each, leg in legs if leg is None),
+            is_complete=len(orders) < _ORDERS_MAX,
+        )
+
+    async def _got(self, path: str, query: dict[str, str]) -> Any:
+        status, body = await self._wire.ask("GET", path, params=query)
+        if status != 200:
+            self._wire.unclear(f"answered {self._wire.said(body, status)}")
+        return body
 
     async def order(self, client_order_id: str) -> BrokerReport | None:
         """Returns what Alpaca knows, or None if it never saw the id.
@@ -202,10 +200,10 @@ class AlpacaBroker:
         known = await self._find(client_order_id)
         if known is None:
             return await self.close_unknown(client_order_id)
-        if _STATES.get(known.status) in {"accepted", "partially_filled"}:
-            status, body = await self._ask("DELETE", f"/v2/orders/{known.id}")
+        if STATES.get(known.status) in {"accepted", "partially_filled"}:
+            status, body = await self._wire.ask("DELETE", f"/v2/orders/{known.id}")
             if status not in {204, 404, 422}:  # 422: it ended meanwhile, and the look-up says how
-                self._unclear(f"answered {self._said(body, status)}")
+                self._wire.unclear(f"answered {self._wire.said(body, status)}")
             known = await self._find(client_order_id) or known
         return await self._report(known)
 
@@ -227,42 +225,50 @@ class AlpacaBroker:
             "time_in_force": "day",
             "client_order_id": client_order_id,
         }
-        status, body = await self._ask("POST", "/v2/orders", json=stand_in)
-        if status == 422 and _field(body, "code") == _ID_TAKEN:  # it arrived after all
+        status, body = await self._wire.ask("POST", "/v2/orders", json=stand_in)
+        if status == 422 and field_of(body, "code") == _ID_TAKEN:  # it arrived after all
             return await self._settled(client_order_id)
         if status != 200:
-            self._unclear(f"does not let {client_order_id} be used up: {self._said(body, status)}")
+            self._wire.unclear(f"does not let {client_order_id} be used up: {self._wire.said(body, status)}")
         return await self.cancel(client_order_id)
 
-    def _is_stand_in(self, known: _OrderAnswer) -> bool:
+    def _is_stand_in(self, known: OrderAnswer) -> bool:
         terms = (known.symbol, known.side, known.qty, known.limit_price)
         return terms == (self._stand_in, "buy", Decimal(1), Decimal("0.01"))
 
     async def _settled(self, client_order_id: str) -> BrokerReport:
         known = await self._find(client_order_id)
         if known is None:
-            self._unclear("says that it has the order, and does not know it")
+            self._wire.unclear("says that it has the order, and does not know it")
         return await self._report(known)
 
-    async def _find(self, client_order_id: str) -> _OrderAnswer | None:
+    async def _find(self, client_order_id: str) -> OrderAnswer | None:
         query = {"client_order_id": client_order_id}
-        status, body = await self._ask("GET", "/v2/orders:by_client_order_id", params=query)
+        status, body = await self._wire.ask("GET", "/v2/orders:by_client_order_id", params=query)
         if status == 404:
             return None
         if status != 200:
-            self._unclear(f"answered {self._said(body, status)}")
-        known = self._read(_OrderAnswer, body)
+            self._wire.unclear(f"answered {self._wire.said(body, status)}")
+        known = self._wire.read(OrderAnswer, body)
         if known.client_order_id != client_order_id:
-            self._unclear(f"answered about {known.client_order_id} when it was asked for {client_order_id}")
+            self._wire.unclear(
+                f"answered about {known.client_order_id} when it was asked for {client_order_id}"
+            )
         return known
 
-    async def _report(self, known: _OrderAnswer, intent: OrderIntent | None = None) -> BrokerReport:
-        if known.status not in _STATES:
-            self._unclear(f"says {known.status!r:.40} of an order, which is no state that we know")
+    async def _report(self, known: OrderAnswer, intent: OrderIntent | None = None) -> BrokerReport:
+        if known.status not in STATES:
+            self._wire.unclear(f"says {known.status!r:.40} of an order, which is no state that we know")
         if self._is_stand_in(known) and known.filled_qty == 0:
             return _ended(known.client_order_id, "canceled", _BARRED)
         theirs = (known.symbol, known.side, known.qty)
-        if intent is not None and theirs != (intent.symbol, intent.side, intent.quantity):
+        shrinks = intent is not None and intent.replaces is not None  # by what the old order was filled with
+        fits = intent is None or (
+            theirs[:2] == (intent.symbol, intent.side)
+            and known.qty is not None
+            and (known.qty == intent.quantity or (shrinks and known.qty < intent.quantity))
+        )
+        if not fits and intent is not None:
             raise IntegrityError(
                 "foreign_order",
                 f"{known.client_order_id} is to {intent.side} {intent.quantity} {intent.symbol}, and Alpaca"
@@ -270,27 +276,56 @@ class AlpacaBroker:
                 "halt trading and compare with the venue: neural-trader orders reconcile",
             )
         fills = await self._fills(known) if known.filled_qty else ()
-        if sum((fill.quantity for fill in fills), Decimal(0)) != known.filled_qty:
-            # Its records of fills may follow its order by a moment: half a truth is booked by nobody.
-            self._unclear(f"has not listed every fill of {known.client_order_id} yet")
+        listed = sum((fill.quantity for fill in fills), Decimal(0))
+        if listed != known.filled_qty:
+            fills = (*fills, self._unlisted(known, fills))
+        else:
+            self._behind.pop(known.client_order_id, None)
         return BrokerReport(
             client_order_id=known.client_order_id,
-            state=_STATES[known.status],
+            state=STATES[known.status],
             detail=known.status if known.status not in {"filled", "new"} else "",
             fills=fills,
+            filled=known.filled_qty,
+            legs=tuple(leg for each in known.legs or () if (leg := read_leg(each)) is not None),
         )
 
-    async def _fills(self, known: _OrderAnswer) -> tuple[Fill, ...]:
+    def _unlisted(self, known: OrderAnswer, listed: tuple[Fill, ...]) -> Fill:
+        """Returns what stands for executions that are not listed, once they had time to be.
+
+        Raises:
+            NetworkError: they have not had it: half a truth is booked by nobody.
+        """
+        now, (filled, since) = self._clock.now(), self._behind.get(known.client_order_id, (None, None))
+        if since is None or filled != known.filled_qty:
+            self._behind[known.client_order_id] = (known.filled_qty, now)
+        elif (now - since).total_seconds() >= self._listing_grace_s and known.filled_avg_price is not None:
+            assert known.symbol is not None  # noqa: S101 - what has fills has a symbol
+            fill = synthetic_fill(
+                known.client_order_id,
+                known.symbol,
+                known.side or "buy",
+                filled=known.filled_qty,
+                average_price=known.filled_avg_price,
+                listed=listed,
+                event_time=known.updated_at or now,
+                known_time=now,
+            )
+            if fill is not None:
+                return fill
+        self._wire.unclear(f"has not listed every fill of {known.client_order_id} yet")
+
+    async def _fills(self, known: OrderAnswer) -> tuple[Fill, ...]:
         found: dict[str, Fill] = {}
         token = ""
         while True:
             query = {"order_id": known.id, "direction": "asc", "page_size": str(_PAGE)}
             if token:
                 query["page_token"] = token
-            status, body = await self._ask("GET", "/v2/account/activities/FILL", params=query)
+            status, body = await self._wire.ask("GET", "/v2/account/activities/FILL", params=query)
             if status != 200 or not isinstance(body, list):
-                self._unclear(f"answered {self._said(body, status)}")
-            page: list[_FillAnswer] = [self._read(_FillAnswer, each) for each in cast("list[Any]", body)]
+                self._wire.unclear(f"answered {self._wire.said(body, status)}")
+            page: list[FillAnswer] = [self._wire.read(FillAnswer, each) for each in cast("list[Any]", body)]
             fresh = [each for each in page if each.order_id == known.id and each.id not in found]
             for each in fresh:
                 found[each.id] = self._fill(known, each)
@@ -298,9 +333,9 @@ class AlpacaBroker:
                 return tuple(found.values())
             token = page[-1].id
 
-    def _fill(self, known: _OrderAnswer, each: _FillAnswer) -> Fill:
+    def _fill(self, known: OrderAnswer, each: FillAnswer) -> Fill:
         if each.transaction_time.tzinfo is None:
-            self._unclear("gave a fill's time without a zone")
+            self._wire.unclear("gave a fill's time without a zone")
         return Fill(
             execution_id=each.id.rpartition("::")[2][:80],
             client_order_id=known.client_order_id,
@@ -315,55 +350,6 @@ class AlpacaBroker:
             rule="as Alpaca reports it; regulatory fees are charged at the end of the day",
         )
 
-    async def _ask(self, method: str, path: str, **options: Any) -> tuple[int, Any]:
-        """Sends one request, once, and returns its status and JSON."""
-        try:
-            async with self._client.stream(method, path, **options) as response:
-                body = bytearray()
-                async for piece in response.aiter_bytes():
-                    body += piece
-                    if len(body) > _BODY_MAX:
-                        self._unclear(f"sent more than {_BODY_MAX} bytes")
-                left = response.headers.get("x-ratelimit-remaining", "")
-                self._remaining = int(left) if left.isascii() and left.isdecimal() else None
-                status = response.status_code
-        except (httpx.HTTPError, OSError) as error:
-            self._unclear(f"did not answer ({type(error).__name__}: {self._clean(str(error))})")
-        if not body:
-            return status, None
-        try:
-            return status, httpx.Response(200, content=bytes(body)).json(parse_float=Decimal)
-        except (ValueError, RecursionError):
-            if status >= 400:
-                return status, {"message": self._clean(bytes(body[:300]).decode("utf-8", "replace"))}
-            self._unclear("sent an answer that is no JSON")
-
-    def _read(self, model: Callable[..., Any], body: Any) -> Any:
-        try:
-            return model(**body)
-        except (ValidationError, TypeError) as error:
-            self._unclear(f"sent a document that is not what it documents ({self._clean(str(error))[:200]})")
-
-    def _said(self, body: Any, status: int) -> str:
-        message = str(_field(body, "message") or "")
-        return f"{status}: {self._clean(message)[:300]}" if message else str(status)
-
-    def _clean(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "[hidden]")
-        return " ".join("".join(each if each.isprintable() else " " for each in redact(text)).split())
-
-    def _unclear(self, what: str) -> NoReturn:
-        raise NetworkError(
-            "broker_unclear",
-            f"alpaca {what}",
-            "nothing is sent again; the desk looks the order up: neural-trader orders reconcile",
-        )
-
 
 def _ended(client_order_id: str, state: VenueState, detail: str) -> BrokerReport:
     return BrokerReport(client_order_id=client_order_id, state=state, detail=detail)
-
-
-def _field(body: Any, name: str) -> Any:
-    return cast("dict[str, Any]", body).get(name) if isinstance(body, dict) else None

@@ -9,6 +9,7 @@ Rules, each named in the fill it makes:
   touches the stop fills it at the worse of its open and the stop.
 - stop_limit: triggers like a stop; fills at the trigger price if the limit allows, else rests as a limit
   from the next bar on.
+- ioc, fok: filled at once as above, whole, or canceled.
 - A `day` order lives for one session of its symbol after acceptance, then expires. No commission.
 - Prices are unadjusted and lie on the tick grid, rounded against the trader.
 - A split while an order works cancels it: its prices were for other shares.
@@ -33,7 +34,7 @@ from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.market import Bar, interval_duration
 from neural_trader_governance.terms.money import price_tick, round_to_tick
 from neural_trader_governance.terms.orders import OrderIntent
-from neural_trader_tools.brokers.port import BrokerReport
+from neural_trader_tools.brokers.port import BrokerReport, VenueBooks
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock, newest_bar
 
@@ -137,6 +138,26 @@ class PaperBroker:
         """Reports a known order; bars an unknown id for ever."""
         return await anyio.to_thread.run_sync(self._close_unknown, client_order_id)
 
+    def unsupported(self, intent: OrderIntent) -> str:
+        """Names what this venue does not have; the paper exchange has all of it (docs/exchange.md)."""
+        if intent.replaces is not None:
+            return "it replaces no orders: cancel, and place a new one"
+        if intent.type in {"trailing_stop", "oco"} or intent.has_exits:
+            return "it has no trailing stops and no brackets; `neural-trader exchange serve` has"
+        if intent.time_in_force in {"opg", "cls"}:
+            return "it has no auctions; `neural-trader exchange serve` has"
+        return ""
+
+    async def replace(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
+        """Refuses: `unsupported` says so before."""
+        return BrokerReport(
+            client_order_id=client_order_id, state="rejected", detail=self.unsupported(intent)
+        )
+
+    async def books(self) -> VenueBooks | None:
+        """None: this venue keeps orders and fills, and no account of its own."""
+        return None
+
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection, None, None]:
         try:
@@ -182,6 +203,9 @@ class PaperBroker:
             )
             if match.price is not None:
                 self._fill(connection, client_order_id, intent, match, now)
+            elif state == "accepted" and intent.time_in_force in {"ioc", "fok"}:
+                detail = f"{intent.time_in_force}: the last close does not meet its price"
+                self._end(connection, client_order_id, "canceled", detail)
             return self._known_report(connection, client_order_id)
 
     def _order(self, client_order_id: str) -> BrokerReport | None:

@@ -4,14 +4,49 @@ An adapter is told a `client_order_id` that is durable before it is called. It a
 knows about that id, and may be asked again at any time; asking never changes anything.
 """
 
-from typing import Literal, Protocol
+from contextlib import AbstractAsyncContextManager
+from typing import Literal, Protocol, runtime_checkable
+
+from pydantic import Field
 
 from neural_trader_governance.terms.fills import Fill
+from neural_trader_governance.terms.instruments import Symbol
 from neural_trader_governance.terms.money import DecimalText
-from neural_trader_governance.terms.orders import OrderIntent
+from neural_trader_governance.terms.orders import OrderIntent, OrderType, Side, TimeInForce
 from neural_trader_governance.terms.term import Term
 
 VenueState = Literal["accepted", "partially_filled", "filled", "canceled", "rejected", "expired", "replaced"]
+
+
+class Leg(Term):
+    """An order at the venue that we did not send as such: an exit made of one of ours, or a stranger's."""
+
+    client_order_id: str = Field(min_length=1, max_length=80)
+    symbol: Symbol
+    side: Side
+    quantity: DecimalText = Field(gt=0)
+    type: OrderType
+    limit_price: DecimalText | None = None
+    stop_price: DecimalText | None = None
+    time_in_force: TimeInForce
+
+
+class VenueBooks(Term):
+    """What a venue says of the whole account.
+
+    Attributes:
+        positions: Signed units by symbol; what is not named is not held.
+        working: Orders that may still fill.
+        unreadable: Ids of working orders that are nothing this desk could hold.
+        is_complete: False where there are more working orders than the venue lists at once.
+    """
+
+    cash: DecimalText
+    currency: str
+    positions: dict[str, DecimalText]
+    working: tuple[Leg, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    is_complete: bool = True
 
 
 class BrokerReport(Term):
@@ -20,6 +55,7 @@ class BrokerReport(Term):
     Attributes:
         fills: Oldest first.
         filled: What it says is filled in all; None where it does not count apart from its fills.
+        legs: Orders that it made of this one.
     """
 
     client_order_id: str
@@ -27,6 +63,40 @@ class BrokerReport(Term):
     detail: str = ""
     fills: tuple[Fill, ...] = ()
     filled: DecimalText | None = None
+    legs: tuple[Leg, ...] = ()
+
+
+class News(Term):
+    """A venue's word that an order changed; what became of it is looked up."""
+
+    client_order_id: str
+    event: str
+
+
+class NewsStream(Protocol):
+    """A connection over which a venue tells of orders."""
+
+    async def receive(self) -> News:
+        """Returns the next news, waiting for them.
+
+        Raises:
+            NetworkError: the connection is over.
+        """
+        ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A venue that tells by itself when an order changes."""
+
+    def updates(self) -> AbstractAsyncContextManager[NewsStream]:
+        """Connects; the venue has confirmed that it will tell when the context begins.
+
+        Raises:
+            ConfigurationError: no other try would help.
+            NetworkError: another may.
+        """
+        ...
 
 
 class Broker(Protocol):
@@ -60,4 +130,16 @@ class Broker(Protocol):
         After this call a late `submit` of an id that was unknown is rejected by the venue, so the
         desk may safely record that the order never happened.
         """
+        ...
+
+    def unsupported(self, intent: OrderIntent) -> str:
+        """Returns why the venue would not take such an order; empty where it would. Asks nobody."""
+        ...
+
+    async def replace(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
+        """Asks once that the order takes the place of `intent.replaces`, and reports the new order."""
+        ...
+
+    async def books(self) -> VenueBooks | None:
+        """Returns the whole account as the venue has it; None where the desk's own books are all there is."""
         ...

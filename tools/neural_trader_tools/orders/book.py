@@ -91,6 +91,22 @@ def find_order(connection: sqlite3.Connection, client_order_id: str) -> Order:
     return _read(row)
 
 
+def has_order(connection: sqlite3.Connection, client_order_id: str) -> bool:
+    """Tells whether the desk has an order of this id."""
+    query = "SELECT 1 FROM orders WHERE client_order_id = ?"
+    return connection.execute(query, (client_order_id,)).fetchone() is not None
+
+
+def replacement_of(connection: sqlite3.Connection, client_order_id: str) -> Order | None:
+    """Returns the newest order that was to take the place of another."""
+    row = connection.execute(
+        "SELECT * FROM orders WHERE audit_seq > (SELECT audit_seq FROM orders WHERE client_order_id = ?1)"
+        " AND json_extract(intent, '$.replaces') = ?1 ORDER BY audit_seq DESC LIMIT 1",
+        (client_order_id,),
+    ).fetchone()
+    return None if row is None else _read(row)
+
+
 def list_orders(
     connection: sqlite3.Connection,
     *,

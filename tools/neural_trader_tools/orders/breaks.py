@@ -9,6 +9,8 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import JsonValue
+
 from neural_trader_governance.alerts import AlertKind, raise_alert
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import InputError, RiskError
@@ -36,7 +38,10 @@ _DETAIL_MAX = 500
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """One contradiction between desk and venue; `resolved_seq` is None while it is open."""
+    """One contradiction between desk and venue; `resolved_seq` is None while it is open.
+
+    `client_order_id` is `account NAME` where it is about no order.
+    """
 
     break_id: str
     client_order_id: str
@@ -50,14 +55,7 @@ class Break:
 
 def open_break(unit: Unit, order: Order, *, kind: str, detail: str, caller: Caller, now: datetime) -> bool:
     """Writes a contradiction down, logs it and raises the alert; False if it is known already."""
-    detail = detail[:_DETAIL_MAX]
-    known = unit.connection.execute(
-        "SELECT 1 FROM breaks WHERE client_order_id = ? AND kind = ? AND detail = ?",
-        (order.client_order_id, kind, detail),
-    )
-    if known.fetchone() is not None:
-        return False
-    break_id, intent = f"br_{secrets.token_hex(6)}", order.intent
+    intent = order.intent
     entry = AuditEntry.by(
         caller,
         EntryType.RECON,
@@ -65,14 +63,42 @@ def open_break(unit: Unit, order: Order, *, kind: str, detail: str, caller: Call
         symbol=intent.symbol,
         intent_hash=order.intent_hash,
         client_order_id=order.client_order_id,
-        payload={"break_id": break_id, "break": kind, "detail": detail},
     )
-    seq = unit.append(entry)
+    return _open(unit, entry, order.client_order_id, intent.account, kind, detail, caller, now)
+
+
+def open_account_break(
+    unit: Unit, account: str, *, kind: str, detail: str, caller: Caller, now: datetime
+) -> bool:
+    """Writes down that the venue contradicts the desk about a whole account, as `open_break` does."""
+    entry = AuditEntry.by(caller, EntryType.RECON, account=account)
+    return _open(unit, entry, f"account {account}", account, kind, detail, caller, now)
+
+
+def _open(
+    unit: Unit,
+    entry: AuditEntry,
+    subject: str,
+    account: str,
+    kind: str,
+    detail: str,
+    caller: Caller,
+    now: datetime,
+) -> bool:
+    detail = detail[:_DETAIL_MAX]
+    known = unit.connection.execute(
+        "SELECT 1 FROM breaks WHERE client_order_id = ? AND kind = ? AND detail = ?", (subject, kind, detail)
+    )
+    if known.fetchone() is not None:
+        return False
+    break_id = f"br_{secrets.token_hex(6)}"
+    payload: dict[str, JsonValue] = {"break_id": break_id, "break": kind, "detail": detail}
+    seq = unit.append(entry.model_copy(update={"payload": payload}))
     unit.connection.execute(
         "INSERT INTO breaks VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
-        (break_id, order.client_order_id, intent.account, kind, detail, to_epoch_us(now), seq),
+        (break_id, subject, account, kind, detail, to_epoch_us(now), seq),
     )
-    message = f"the venue contradicts the desk about {order.client_order_id}: {detail}"
+    message = f"the venue contradicts the desk about {subject}: {detail}"
     raise_alert(unit, caller=caller, kind=AlertKind.RECONCILIATION, message=message[:_DETAIL_MAX], seq=seq)
     return True
 
@@ -107,11 +133,12 @@ def resolve(unit: Unit, break_id: str, *, person: Caller, reason: str) -> int:
             "break_resolved", f"{break_id} was resolved by entry {found.resolved_seq}", "carry on"
         )
     payload = {"break_id": break_id, "resolved": True, "reason": reason}
+    about = found.client_order_id if not found.client_order_id.startswith("account ") else None
     entry = AuditEntry.by(
         person,
         EntryType.RECON,
         account=found.account,
-        client_order_id=found.client_order_id,
+        client_order_id=about,
         payload=payload,
     )
     seq = unit.append(entry)

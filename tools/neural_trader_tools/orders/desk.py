@@ -34,10 +34,11 @@ from neural_trader_tools.brokers.port import Broker, BrokerReport
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.orders import accounts, book, breaks, messages, postings, previews
+from neural_trader_tools.orders.comparison import LASTS, Comparison, Difference
 from neural_trader_tools.orders.dividends import Dividends
 from neural_trader_tools.orders.facts import Sources
 from neural_trader_tools.orders.judge import Judge, Judged, is_halted, preview_entry, require_no_halt
-from neural_trader_tools.orders.ledger import Ledger, ask_cancel
+from neural_trader_tools.orders.ledger import Ledger, ask_cancel, ask_replace
 from neural_trader_tools.orders.previews import APPROVAL_TTL, PREVIEW_TTL, Preview, hash_intent
 from neural_trader_tools.orders.reconciliation import IN_DOUBT_AFTER, Discrepancy, Reconciliation
 from neural_trader_tools.orders.valuation import read_portfolio
@@ -104,13 +105,16 @@ class Desk:
     replay: ReplayClock
     clock: Clock
     issuer: VerifyingKey
-    live_enabled: bool = False
+    live_switch: bool = False
     restricted_symbols: frozenset[str] = frozenset()
     mandates_required: bool = False
+    deaf: Callable[[], str] = field(default=lambda: "")
+    """Why the desk does not hear of its venue's fills; empty where it does. Nothing is sent meanwhile."""
     new_id: Callable[[str], str] = field(default=random_id)
     _judge: Judge = field(init=False)
     _ledger: Ledger = field(init=False)
     _reconciliation: Reconciliation = field(init=False)
+    _comparison: Comparison = field(init=False)
     _dividends: Dividends = field(init=False)
 
     def __post_init__(self) -> None:
@@ -118,7 +122,7 @@ class Desk:
             archive=self.archive,
             replay=self.replay,
             mode=self.broker.mode,
-            live_enabled=self.live_enabled,
+            live_switch=self.live_switch,
             restricted_symbols=self.restricted_symbols,
             issuer=self.issuer,
             mandates_required=self.mandates_required,
@@ -126,6 +130,7 @@ class Desk:
         self._judge = Judge(self.policy, sources, self.clock)
         self._ledger = Ledger(self.store, self.archive, self.replay, self.clock)
         self._reconciliation = Reconciliation(self.store, self.broker, self._ledger, self.clock)
+        self._comparison = Comparison(self.store, self.broker, self.archive, self.replay, self.clock)
         self._dividends = Dividends(self.store, self.archive, self.replay)
 
     async def preview(self, intent: OrderIntent, caller: Caller) -> Preview:
@@ -143,6 +148,8 @@ class Desk:
                 f"the order names the agent {intent.agent}, and {caller.agent or 'a person'} asks for it",
                 "preview orders of your own only",
             )
+        if not intent.is_plain and (why := self.broker.unsupported(intent)):
+            raise InputError("not_available", f"the venue {self.broker.name} cannot do it: {why}", why)
         return await anyio.to_thread.run_sync(self._preview, intent, caller)
 
     async def submit(self, preview_id: str, caller: Caller) -> Submission:
@@ -213,14 +220,51 @@ class Desk:
             await anyio.to_thread.run_sync(self._dividends.book, caller)
         return found
 
-    async def keep_reconciled(self, caller: Caller, *, every_s: float = 5.0) -> None:
+    async def keep_reconciled(
+        self,
+        caller: Caller,
+        *,
+        every_s: float = 5.0,
+        found: Callable[[Discrepancy], None] | None = None,
+    ) -> None:
         """Reconciles for ever: run it in a task group of the server's lifespan."""
-        await self._reconciliation.keep_settling(caller, every_s=every_s)
+        await self._reconciliation.keep_settling(caller, every_s=every_s, found=found)
+
+    async def keep_compared(self, caller: Caller, *, every_s: float = 30.0) -> None:
+        """Compares the whole account for ever, where the venue has books: run it beside `keep_reconciled`."""
+        await self._comparison.keep_comparing(caller, every_s=every_s)
+
+    async def compare(self, caller: Caller, *, lasts: timedelta = LASTS) -> list[Difference]:
+        """Compares the whole account with the venue's; see `Comparison.compare`."""
+        return await self._comparison.compare(caller, lasts=lasts)
+
+    async def heard(self, client_order_id: str, caller: Caller) -> bool:
+        """Looks up an order that the venue told of, and books it; False where the desk has none of that id.
+
+        Raises:
+            NetworkError: the venue did not say; ask again.
+            IntegrityError: it contradicts the desk, which is on the record as a break.
+        """
+        if not await self._reading(lambda c: book.has_order(c, client_order_id)):
+            return False
+        report = await self.broker.order(client_order_id)
+        if report is not None:
+            await anyio.to_thread.run_sync(self._ledger.record_report, report, caller, False)
+        return True
 
     async def _submit(self, preview_id: str, caller: Caller) -> Submission:
+        if why := self.deaf():
+            raise RiskError(
+                "venue_unheard",
+                f"the desk does not hear of its fills at {self.broker.name}: {why}",
+                "wait some seconds and submit the same preview again; cancels go through meanwhile",
+            )
         client_order_id, receipt = await anyio.to_thread.run_sync(self._commit_submission, preview_id, caller)
         intent = (await self.order(client_order_id)).intent
-        await self._ask_broker(client_order_id, lambda: self.broker.submit(client_order_id, intent), caller)
+        send = self.broker.submit if intent.replaces is None else self.broker.replace
+        await self._ask_broker(client_order_id, lambda: send(client_order_id, intent), caller)
+        if intent.replaces is not None:
+            await self._reconciliation.settle_one(intent.replaces, caller)
         return await self._reading(
             lambda c: Submission(
                 book.find_order(c, client_order_id), receipt, accounts.fills_of(c, client_order_id)
@@ -283,6 +327,8 @@ class Desk:
         connection, intent, facts, now = unit.connection, preview.intent, judged.facts, self.clock.now()
         decision_seq = self._judge.record(unit, preview, judged, caller)
         self._require_unsent(connection, client_order_id)
+        if intent.replaces is not None:
+            ask_replace(unit, intent, client_order_id, caller, now=now)
         entry = preview_entry(EntryType.ORDER_INTENT, preview, caller, {"decision_seq": decision_seq})
         names = {"client_order_id": client_order_id, "mandate_id": facts.mandate_id}
         seq = unit.append(entry.model_copy(update=names))

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
-from neural_trader_governance import leases, mandates, overrides, principals, taints, throttles
+from neural_trader_governance import leases, live, mandates, overrides, principals, taints, throttles
 from neural_trader_governance.audit import witnessing
 from neural_trader_governance.errors import InputError
 from neural_trader_governance.halts import Halt, covering_halt
@@ -35,6 +35,7 @@ class Sources:
     """Where facts come from beside the store.
 
     Attributes:
+        live_switch: The operator's setting, the first of two switches for real money.
         issuer: The pinned key that enrolments, mandates and overrides are verified against.
         mandates_required: Nobody trades without a mandate, not even who never had one.
     """
@@ -42,7 +43,7 @@ class Sources:
     archive: Archive
     replay: ReplayClock
     mode: Literal["paper", "live"]
-    live_enabled: bool
+    live_switch: bool
     restricted_symbols: frozenset[str]
     issuer: VerifyingKey
     mandates_required: bool = False
@@ -81,7 +82,13 @@ class Facts:
 
 
 def gather(
-    connection: sqlite3.Connection, intent: OrderIntent, sources: Sources, *, principal: str, now: datetime
+    connection: sqlite3.Connection,
+    intent: OrderIntent,
+    sources: Sources,
+    *,
+    principal: str,
+    policy_digest: str,
+    now: datetime,
 ) -> Facts:
     """Reads the accounts, the market, who asks, what stands against him, and what was sent before.
 
@@ -90,6 +97,7 @@ def gather(
         intent: What is to be judged.
         sources: The market, the venue's mode, and the pinned issuer.
         principal: The person whom the agent serves.
+        policy_digest: Of the policy that is to decide.
         now: The machine's time; the market's is the replay clock's.
 
     Raises:
@@ -134,7 +142,8 @@ def gather(
     witness = witnessing.standing(connection, now=now)
     context = PolicyContext(
         action_mode=sources.mode,
-        live_enabled=sources.live_enabled,
+        live_enabled=sources.live_switch
+        and live.is_permitted(connection, issuer=issuer, policy_digest=policy_digest, now=now),
         halted=halt is not None,
         halt_scope=str(halt.scope) if halt else "",
         principal=principal,

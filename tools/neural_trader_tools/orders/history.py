@@ -78,7 +78,7 @@ def replay(connection: sqlite3.Connection, client_order_id: str) -> History:
         event, more, detail = _read(entry, executions)
         if event is None:
             continue
-        if entry["type"] != EntryType.ORDER_INTENT:
+        if event not in {"submitted", "adopted"}:
             filled += more
             state = follow(state, Event(event), filled=filled, quantity=order.intent.quantity)
         moments.append(Moment(int(seq), parse_time(entry["ts"]), event, state, filled, detail))
@@ -119,7 +119,10 @@ def _read(entry: dict[str, Any], executions: set[str]) -> tuple[str | None, Deci
         detail = f"{fill.quantity.normalize():f} at {fill.price.normalize():f}"
         return Event.PARTIALLY_FILLED.value, fill.quantity, detail
     if kind == EntryType.BROKER_CANCEL:
-        return Event.CANCEL_ASKED.value, nothing, str(payload.get("why", ""))
+        said = str(payload.get("said", Event.CANCEL_ASKED.value))
+        return said, nothing, str(payload.get("why", ""))
+    if "adopted" in payload:
+        return "adopted", nothing, str(payload.get("origin", ""))
     if kind in _SAYS_STATE and "state" in payload:  # a break is a recon entry, too, and has none
         # Entries from before events were logged name the state that followed.
         return str(payload.get("said", payload["state"])), nothing, str(payload.get("detail", ""))

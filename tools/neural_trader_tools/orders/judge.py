@@ -59,8 +59,16 @@ class Judge:
             DataError: the symbol is unknown, or something held has no price.
             InputError: the account does not exist, or an amount lies beyond policy's range.
         """
-        facts = gather(connection, intent, self.sources, principal=caller.principal, now=self.clock.now())
-        return Judged(facts, self.policy.current(connection).decide(facts.context))
+        policy = self.policy.current(connection)
+        facts = gather(
+            connection,
+            intent,
+            self.sources,
+            principal=caller.principal,
+            policy_digest=policy.digest,
+            now=self.clock.now(),
+        )
+        return Judged(facts, policy.decide(facts.context))
 
     def decide_signed(self, connection: sqlite3.Connection, preview: Preview, *, more: int = 0) -> Judged:
         """Judges a preview with the approvals that it has now, and `more` independent ones.
@@ -70,7 +78,14 @@ class Judge:
             InputError: as `decide`.
         """
         policy, now = self.policy.current(connection), self.clock.now()
-        facts = gather(connection, preview.intent, self.sources, principal=preview.caller.principal, now=now)
+        facts = gather(
+            connection,
+            preview.intent,
+            self.sources,
+            principal=preview.caller.principal,
+            policy_digest=policy.digest,
+            now=now,
+        )
         counted = approvals.count(
             previews.find_approvals(connection, preview.preview_id),
             keys=principals.approver_keys(connection, issuer=self.sources.issuer),

@@ -7,20 +7,21 @@ from decimal import ROUND_CEILING, Decimal
 
 from neural_trader_governance import mandates
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
-from neural_trader_governance.errors import IntegrityError
+from neural_trader_governance.errors import IntegrityError, RiskError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.store import Store, Unit
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.money import MICRO, to_micros, to_nanos
-from neural_trader_governance.terms.orders import Order, OrderState
+from neural_trader_governance.terms.orders import Order, OrderIntent, OrderState
 from neural_trader_tools.brokers import synthetic
-from neural_trader_tools.brokers.port import BrokerReport
+from neural_trader_tools.brokers.port import BrokerReport, Leg
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.orders import accounts, book, messages
 from neural_trader_tools.orders.breaks import open_break
 from neural_trader_tools.orders.machine import WORKING, Event, follow
+from neural_trader_tools.orders.previews import hash_intent
 from neural_trader_tools.orders.valuation import Pricer
 
 
@@ -64,8 +65,13 @@ class Ledger:
                 event = Event.NEVER_ARRIVED
             fresh = _unbooked(connection, order, report)
             filled = order.filled_quantity + sum((fill.quantity for fill in fresh), Decimal(0))
+            if event == Event.FILLED and filled == report.filled:
+                # Less than was ordered: the venue has shrunk it, by what filled a sibling or an order that it
+                # replaced. Nothing more comes.
+                event = Event.FILLED if filled >= order.intent.quantity else Event.CANCELED
             after = follow(order.state, event, filled=filled, quantity=order.intent.quantity)
-            if not fresh and after == order.state:
+            legs = [leg for leg in report.legs if not book.has_order(connection, leg.client_order_id)]
+            if not fresh and after == order.state and not legs:
                 return order.state
             kind = EntryType.RECON if reconciled else EntryType.BROKER_ACK
             said = {"state": after.value, "said": event.value, "detail": report.detail}
@@ -75,6 +81,8 @@ class Ledger:
             after = book.move_order(connection, order.client_order_id, event, now=now, detail=report.detail)
             if after not in WORKING:
                 mandates.release(connection, order.client_order_id)
+            for leg in legs:
+                adopt_leg(unit, order, leg, caller, now=now)
             return after
 
     def _book_fill(self, unit: Unit, order: Order, fill: Fill, caller: Caller) -> None:
@@ -181,3 +189,80 @@ def order_entry(kind: EntryType, order: Order, caller: Caller, payload: Mapping[
         client_order_id=order.client_order_id,
         payload=payload,
     )
+
+
+def ask_replace(
+    unit: Unit, intent: OrderIntent, client_order_id: str, caller: Caller, *, now: datetime
+) -> None:
+    """Writes down that an order is to take another's place; the venue is asked after the commit.
+
+    Raises:
+        RiskError: `cannot_replace`: the other is no working order of this agent, or another kind of order.
+    """
+    old = book.find_order(unit.connection, intent.replaces or "")
+    terms = ("account", "agent", "symbol", "side", "type")
+    differs = [name for name in terms if getattr(old.intent, name) != getattr(intent, name)]
+    if old.state != OrderState.ACCEPTED or old.filled_quantity or differs:
+        why = f"differs in {', '.join(differs)}" if differs else f"is {old.state}"
+        raise RiskError(
+            "cannot_replace",
+            f"{old.client_order_id} {why}",
+            "replace a working order without fills by one of its kind; else cancel, and preview anew",
+        )
+    why = f"replaced by {client_order_id}"
+    book.move_order(unit.connection, old.client_order_id, Event.REPLACE_ASKED, now=now, detail=why)
+    payload = {"why": why, "said": Event.REPLACE_ASKED.value}
+    unit.append(order_entry(EntryType.BROKER_CANCEL, old, caller, payload))
+
+
+def refuse_replace(unit: Unit, order: Order, caller: Caller, *, now: datetime) -> OrderState:
+    """Writes down that an order goes on as it was: what should have taken its place did not."""
+    payload = {"said": Event.REPLACE_REFUSED.value, "state": OrderState.ACCEPTED.value, "detail": ""}
+    unit.append(order_entry(EntryType.RECON, order, caller, payload))
+    return book.move_order(unit.connection, order.client_order_id, Event.REPLACE_REFUSED, now=now)
+
+
+def adopt_leg(unit: Unit, parent: Order, leg: Leg, caller: Caller, *, now: datetime) -> None:
+    """Takes an exit that the venue made of an order into the books of its agent, account and strategy.
+
+    Its entry order was judged with it; nothing is reserved for it, since it closes what that one opened.
+    """
+    intent = OrderIntent(
+        symbol=leg.symbol,
+        side=leg.side,
+        quantity=leg.quantity,
+        type=leg.type,
+        limit_price=leg.limit_price,
+        stop_price=leg.stop_price,
+        time_in_force=leg.time_in_force,
+        account=parent.intent.account,
+        agent=parent.intent.agent,
+        reason=f"exit of {parent.client_order_id}",
+        strategy_id=parent.intent.strategy_id,
+    )
+    adopt(unit, intent, leg.client_order_id, f"{parent.preview_id}/{leg.type}", caller, now=now)
+
+
+def adopt(
+    unit: Unit, intent: OrderIntent, client_order_id: str, origin: str, caller: Caller, *, now: datetime
+) -> None:
+    """Takes an order that the venue works, and this desk did not send, into the books."""
+    digest = hash_intent(intent)
+    payload = {"adopted": intent.model_dump(mode="json"), "origin": origin}
+    seq = unit.append(
+        AuditEntry.by(
+            caller,
+            EntryType.RECON,
+            account=intent.account,
+            symbol=intent.symbol,
+            intent_hash=digest,
+            client_order_id=client_order_id,
+            payload=payload,
+        )
+    )
+    order = book.NewOrder(client_order_id, origin, intent, digest, Decimal(0), now, seq)
+    book.insert_order(unit.connection, order)
+    taken = {"said": Event.ACCEPTED.value, "state": OrderState.ACCEPTED.value, "detail": "adopted"}
+    entry = order_entry(EntryType.RECON, book.find_order(unit.connection, client_order_id), caller, taken)
+    unit.append(entry)
+    book.move_order(unit.connection, client_order_id, Event.ACCEPTED, now=now, detail="adopted")

@@ -24,6 +24,12 @@ Number = Annotated[str | int | float, BeforeValidator(_refuse_truth)]
 """A decimal string; a JSON number is accepted where it is exact."""
 
 
+def _trail(trail: str | int | float | None) -> dict[str, object]:
+    if isinstance(trail, str) and trail.rstrip().endswith("%"):
+        return {"trail_percent": trail.rstrip()[:-1].rstrip()}
+    return {"trail_price": trail}
+
+
 class Estimate(BaseModel):
     """What the order would cost at the price that governs it."""
 
@@ -53,6 +59,7 @@ class PreviewResult(BaseModel):
 
     preview_id: str = Field(description="Pass to orders_submit; single use")
     intent_hash: str
+    mode: str
     symbol: str
     side: str
     quantity: str
@@ -69,26 +76,18 @@ async def orders_preview(
     side: Annotated[str, Field(description="buy or sell")],
     quantity: Annotated[Number, Field(description="Units, as a decimal string")],
     reason: Annotated[str, Field(description="Why; goes into the audit log")],
-    type: Annotated[str, Field(description="market, limit, stop or stop_limit")] = "market",  # noqa: A002 - contract
-    limit_price: Annotated[Number | None, Field(description="For limit and stop_limit")] = None,
-    stop_price: Annotated[Number | None, Field(description="For stop and stop_limit")] = None,
-    trail: Annotated[Number | None, Field(description="Not available yet")] = None,
-    take_profit: Annotated[Number | None, Field(description="Not available yet")] = None,
-    stop_loss: Annotated[Number | None, Field(description="Not available yet")] = None,
-    time_in_force: Annotated[str, Field(description="day or gtc")] = "day",
+    type: Annotated[str, Field(description="Or limit, stop, stop_limit, trailing_stop, oco")] = "market",  # noqa: A002 - contract
+    limit_price: Annotated[Number | None, Field(description="For limits")] = None,
+    stop_price: Annotated[Number | None, Field(description="For stops")] = None,
+    trail: Annotated[Number | None, Field(description="USD, or percent as 2%")] = None,
+    take_profit: Annotated[Number | None, Field(description="Limit of an exit")] = None,
+    stop_loss: Annotated[Number | None, Field(description="Stop of an exit")] = None,
+    time_in_force: Annotated[str, Field(description="Or gtc, ioc, fok, opg, cls")] = "day",
     account: Annotated[str, Field(description="Account name")] = "paper",
     strategy_id: Annotated[str | None, Field(description="Strategy behind the order")] = None,
-    replaces: Annotated[str | None, Field(description="Not available yet")] = None,
+    replaces: Annotated[str | None, Field(description="Order to replace")] = None,
 ) -> PreviewResult:
     """Price an order and ask policy about it, without sending it. Then call orders_submit with preview_id."""
-    absent = {"trail": trail, "take_profit": take_profit, "stop_loss": stop_loss, "replaces": replaces}
-    for name, value in absent.items():
-        if value is not None:
-            raise InputError(
-                "not_available",
-                f"{name} is not supported by this desk yet",
-                "place a separate stop or limit order, or cancel and preview again",
-            )
     try:
         intent = OrderIntent.model_validate(
             {
@@ -98,6 +97,10 @@ async def orders_preview(
                 "type": type,
                 "limit_price": limit_price,
                 "stop_price": stop_price,
+                **_trail(trail),
+                "take_profit": take_profit,
+                "stop_loss": stop_loss,
+                "replaces": replaces,
                 "time_in_force": time_in_force,
                 "account": account,
                 "agent": caller.agent,
@@ -117,6 +120,7 @@ async def orders_preview(
     return PreviewResult(
         preview_id=preview.preview_id,
         intent_hash=preview.intent_hash,
+        mode=desk.broker.mode,
         symbol=intent.symbol,
         side=intent.side,
         quantity=format_decimal(intent.quantity),

@@ -4,6 +4,7 @@ An order in doubt is looked up, barred at the venue if the venue never saw it, a
 the venue contradicts becomes a break, and the orders of an agent whose lease ran out are canceled.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -26,7 +27,7 @@ from neural_trader_governance.terms.clocks import Clock
 from neural_trader_governance.terms.orders import Order, OrderState
 from neural_trader_tools.brokers.port import Broker, BrokerReport
 from neural_trader_tools.orders import book
-from neural_trader_tools.orders.ledger import Ledger, ask_cancel
+from neural_trader_tools.orders.ledger import Ledger, ask_cancel, refuse_replace
 from neural_trader_tools.orders.machine import WORKING
 
 IN_DOUBT_AFTER = timedelta(seconds=5)
@@ -76,13 +77,7 @@ class Reconciliation:
             if order.state in _IN_FLIGHT and self.clock.now() - order.updated_time < in_doubt_after:
                 continue  # another process may be between its commit and its broker call
             try:
-                report = await self._look_up(order)
-                if report is None:
-                    await anyio.to_thread.run_sync(self._record_missing, order, caller)
-                    continue
-                if report.state == order.state and len(report.fills) == 0:
-                    continue
-                after = await anyio.to_thread.run_sync(self.ledger.record_report, report, caller, True)
+                settled = await self._settle_order(order, caller)
             except IntegrityError as error:
                 _log.error("reconcile.break", client_order_id=order.client_order_id, error=str(error))
                 contradictions.append(error)
@@ -90,22 +85,51 @@ class Reconciliation:
             except (NetworkError, ExecutionError, DataError) as error:  # the others may still be settled
                 _log.warning("reconcile.unsettled", client_order_id=order.client_order_id, error=str(error))
                 continue
-            if after != order.state:
-                found.append(Discrepancy(order.client_order_id, order.state, after, report.detail))
+            if settled is not None:
+                found.append(settled)
         if contradictions:
             raise contradictions[0]
         return found
 
-    async def keep_settling(self, caller: Caller, *, every_s: float) -> None:
-        """Settles at once and then for ever.
+    async def settle_one(self, client_order_id: str, caller: Caller) -> None:
+        """Looks one order up and books what the venue says; what stays unclear is left to `settle`."""
+        order = await anyio.to_thread.run_sync(self._find, client_order_id)
+        if order.state not in WORKING:
+            return
+        try:
+            await self._settle_order(order, caller)
+        except (NetworkError, ExecutionError, DataError) as error:
+            _log.warning("reconcile.unsettled", client_order_id=client_order_id, error=str(error))
+
+    async def _settle_order(self, order: Order, caller: Caller) -> Discrepancy | None:
+        report = await self._look_up(order)
+        if report is None:
+            await anyio.to_thread.run_sync(self._record_missing, order, caller)
+            return None
+        if order.state == OrderState.PENDING_REPLACE and report.state == "accepted":
+            after = await anyio.to_thread.run_sync(self._settle_replacement, order, caller)
+        elif report.state == order.state and not report.fills and not report.legs:
+            return None
+        else:
+            after = await anyio.to_thread.run_sync(self.ledger.record_report, report, caller, True)
+        if after == order.state:
+            return None
+        return Discrepancy(order.client_order_id, order.state, after, report.detail)
+
+    async def keep_settling(
+        self, caller: Caller, *, every_s: float, found: Callable[[Discrepancy], None] | None = None
+    ) -> None:
+        """Settles at once and then for ever; `found` is told of everything that was settled.
 
         Raises:
             StorageError: the log cannot be written any more; the process must stop.
         """
         while True:
             try:
-                for found in await self.settle(caller):
-                    _log.info("reconcile.settled", client_order_id=found.client_order_id, state=found.after)
+                for each in await self.settle(caller):
+                    _log.info("reconcile.settled", client_order_id=each.client_order_id, state=each.after)
+                    if found is not None:
+                        found(each)
             except StorageError:
                 raise
             except (
@@ -133,6 +157,18 @@ class Reconciliation:
     def _record_missing(self, order: Order, caller: Caller) -> None:
         detail = f"the venue does not know {order.client_order_id}, which the desk holds for {order.state}"
         self.ledger.record_break(order.client_order_id, "missing_at_venue", detail, caller)
+
+    def _settle_replacement(self, order: Order, caller: Caller) -> OrderState:
+        """Lets an order go on whose replacement ended without taking its place."""
+        with self.store.unit() as unit:
+            new = book.replacement_of(unit.connection, order.client_order_id)
+            if new is not None and new.state in WORKING:
+                return order.state
+            return refuse_replace(unit, order, caller, now=self.clock.now())
+
+    def _find(self, client_order_id: str) -> Order:
+        with self.store.read() as connection:
+            return book.find_order(connection, client_order_id)
 
     def _working(self) -> list[Order]:
         with self.store.read() as connection:

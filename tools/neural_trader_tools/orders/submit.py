@@ -15,10 +15,10 @@ from neural_trader_tools.orders.desk import Desk
 class ReceiptResult(BaseModel):
     """Where the order stands in the signed log."""
 
-    seq: int = Field(description="Sequence number of the order.intent entry, from 0")
+    seq: int = Field(description="Of the order.intent entry, from 0")
     leaf_hash: str
-    checkpoint: str = Field(description="Signed checkpoint (C2SP tlog-checkpoint) that covers it")
-    proof: str = Field(description="The same as a C2SP tlog-proof, with the path from leaf_hash to the root")
+    checkpoint: str = Field(description="Signed C2SP tlog-checkpoint that covers it")
+    proof: str = Field(description="C2SP tlog-proof from leaf_hash to the root")
 
 
 class FillResult(BaseModel):
@@ -35,6 +35,7 @@ class SubmitResult(BaseModel):
     """The order after the venue's first answer."""
 
     client_order_id: str
+    mode: str
     state: str
     filled_quantity: str
     average_price: str | None
@@ -59,6 +60,7 @@ async def orders_submit(
 
     return SubmitResult(
         client_order_id=order.client_order_id,
+        mode=desk.broker.mode,
         state=order.state,
         filled_quantity=format_decimal(order.filled_quantity),
         average_price=format_decimal(order.average_price) if order.average_price is not None else None,

@@ -81,7 +81,9 @@ def estimate_price(intent: OrderIntent, last: Decimal) -> Decimal:
     stop buy that waits fills at the open of a bar that gaps through it, so it is judged and reserved
     with `STOP_GAP` on top; a wider gap is possible, and a stop_limit is the order that excludes it.
     """
-    buying, limit, stop = intent.side == "buy", intent.limit_price, intent.stop_price
+    buying, limit, stop = intent.side == "buy", intent.limit_price, _stop(intent, last)
+    if intent.type == "oco" and not buying:
+        limit = intent.take_profit
     if buying and limit is not None:
         return limit
     first = last
@@ -90,6 +92,21 @@ def estimate_price(intent: OrderIntent, last: Decimal) -> Decimal:
             return round_to_tick(stop * (1 + STOP_GAP), price_tick(stop), "up")
         first = last if buying else min(last, stop)
     return first if limit is None else max(first, limit)
+
+
+def _stop(intent: OrderIntent, last: Decimal) -> Decimal | None:
+    """Returns the stop, or where a trailing one stands now; of two exits the one that costs more."""
+    if intent.type == "oco":
+        return intent.stop_loss
+    distance = intent.trail_price
+    if intent.trail_percent is not None:
+        distance = last * intent.trail_percent / 100
+    if distance is None:
+        return intent.stop_price
+    tick = price_tick(last)
+    if intent.side == "buy":
+        return round_to_tick(last + distance, tick, "up")
+    return max(round_to_tick(last - distance, tick, "down"), tick)
 
 
 def read_portfolios(
