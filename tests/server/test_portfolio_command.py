@@ -55,3 +55,7 @@ def test_accounts_are_opened_paid_into_and_reported(here: Here, home: Any, tmp_p
     assert "unknown_format" in here("orders", "export", str(tmp_path / "o"), "--format", "xls").stderr
     assert "unknown_account" in here("orders", "report", "--account", "none").stderr
     assert "invalid_date" in here("orders", "report", "--day", "yesterday").stderr
+    costs = _json(here("orders", "costs", "--json"))
+    assert costs == {"orders": [], "by": "strategy", "groups": [], "unmeasured": []}
+    assert "unknown_order" in here("orders", "costs", "nt_0").stderr
+    assert "unknown_group" in here("orders", "costs", "--by", "mood").stderr

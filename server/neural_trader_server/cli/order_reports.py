@@ -113,6 +113,78 @@ def export(
         raise typer.Exit(1)
 
 
+def costs(
+    client_order_id: Annotated[
+        str | None, typer.Argument(help="Only this order, as `orders list` shows it.", metavar="[ID]")
+    ] = None,
+    day: Annotated[
+        str | None, typer.Option(help="Only orders that were sent on this date in New York.", metavar="DATE")
+    ] = None,
+    account: Annotated[str | None, typer.Option(help="Only this account.")] = None,
+    by: Annotated[str, typer.Option(help="Add up by strategy, symbol, side, type or all.")] = "strategy",
+    json_output: Json = False,
+) -> None:
+    """Show what orders cost: implementation shortfall (Perold 1988), slippage to arrival and to VWAP.
+
+    Shortfall = delay (decision to arrival) + trading (arrival to fills) + opportunity (what was not filled,
+    at the last price) + fees; positive is a cost. Example: neural-trader orders costs --by symbol
+    """
+    from neural_trader_governance.errors import InputError
+    from neural_trader_tools.orders.costs import summarise
+    from neural_trader_tools.orders.measuring import Measured, measure_orders
+
+    if by not in {"strategy", "symbol", "side", "type", "all"}:
+        raise InputError(
+            "unknown_group", f"{by!r:.20} is no group", "use strategy, symbol, side, type or all"
+        )
+    date = _date(day)
+
+    async def run(services: "Services") -> Measured:
+        def read() -> Measured:
+            with services.store.read() as connection:
+                return measure_orders(
+                    connection,
+                    services.archive,
+                    services.replay,
+                    client_order_id=client_order_id,
+                    account=account,
+                    day=date,
+                )
+
+        await services.desk.reconcile(services.person)
+        return await anyio.to_thread.run_sync(read)
+
+    measured = with_desk(run)
+    orders = [each.model_dump(mode="json") for each in measured.costs]
+    groups = [each.model_dump(mode="json") for each in summarise(measured.costs, by)]
+    unmeasured = [{"client_order_id": order, "why": why} for order, why in measured.unmeasured]
+    if json_output:
+        emit({"orders": orders, "by": by, "groups": groups, "unmeasured": unmeasured})
+        return
+    shown = ("delay", "trading", "opportunity", "fees", "shortfall", "shortfall_bps")
+    against = ("arrival_slippage_bps", "vwap_slippage_bps")
+    show_table(
+        "What orders cost (positive: a cost)",
+        ("order", "symbol", "side", *shown[:5], "bp", "to arrival bp", "to vwap bp"),
+        (
+            (
+                row["client_order_id"],
+                row["symbol"],
+                row["side"],
+                *(row["cost"][n] for n in (*shown, *against)),
+            )
+            for row in orders
+        ),
+    )
+    show_table(
+        f"By {by}",
+        (by, "orders", "value", *shown[:5], "bp"),
+        ((row["group"], row["orders"], row["value"], *(row[name] for name in shown)) for row in groups),
+    )
+    if unmeasured:
+        show_table("Not measured", ("order", "why"), (tuple(row.values()) for row in unmeasured))
+
+
 def _show(facts: dict[str, Any]) -> None:
     title = f"{facts['account']} on {facts['day']}, {facts['currency']} (to {facts['until']})"
     show_table(

@@ -248,6 +248,7 @@ app.command("breaks")(order_controls.list_breaks)
 app.command()(order_controls.resolve)
 app.command()(order_reports.report)
 app.command()(order_reports.export)
+app.command()(order_reports.costs)
 
 
 def _write_request(preview_id: str, approver: str | None, file: Path, json_output: bool) -> None:

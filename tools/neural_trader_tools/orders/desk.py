@@ -33,7 +33,7 @@ from neural_trader_governance.terms.portfolios import Portfolio
 from neural_trader_tools.brokers.port import Broker, BrokerReport
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
-from neural_trader_tools.orders import accounts, book, breaks, messages, postings, previews
+from neural_trader_tools.orders import accounts, arrivals, book, breaks, messages, postings, previews
 from neural_trader_tools.orders.comparison import LASTS, Comparison, Difference
 from neural_trader_tools.orders.dividends import Dividends
 from neural_trader_tools.orders.facts import Sources
@@ -50,6 +50,7 @@ SCHEMAS = (
     book.SCHEMA,
     messages.SCHEMA,
     breaks.SCHEMA,
+    arrivals.SCHEMA,
 )
 """The desk's tables, for `Store.open`: they live beside the log so that one transaction covers both."""
 

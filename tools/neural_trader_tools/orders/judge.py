@@ -20,6 +20,7 @@ from neural_trader_governance.terms.money import format_decimal
 from neural_trader_governance.terms.orders import OrderIntent
 from neural_trader_governance.untrusted.readings import OUTSIDE, Source
 from neural_trader_tools.orders import previews
+from neural_trader_tools.orders.arrivals import note_arrival
 from neural_trader_tools.orders.facts import Facts, Sources, gather
 from neural_trader_tools.orders.previews import Preview
 
@@ -110,6 +111,8 @@ class Judge:
             "price": format_decimal(facts.price),  # at submit it may not be the preview's any more
         }
         seq = unit.append(preview_entry(EntryType.POLICY_DECISION, preview, caller, payload))
+        if (quote := self.sources.lookout.at(preview.intent.symbol).quote) is not None:
+            note_arrival(unit.connection, preview.preview_id, last=quote.last, now=facts.desk_time)
         for reason in verdict.reasons:
             if reason.rule == TRIPPING_RULE:
                 throttles.trip(unit, caller=caller, reason=reason.message, symbol=preview.intent.symbol)
