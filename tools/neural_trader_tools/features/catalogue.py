@@ -20,13 +20,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from neural_trader_tools.features.arena import ARENA
 from neural_trader_tools.features.definition import Definition, Parameter
 from neural_trader_tools.features.definitions import DEFINITIONS, WARM
 
 Floats = NDArray[np.float64]
 
 COMPILED: Final = "neural_trader_tools.features.compiled"
+PASSES: Final = "neural_trader_tools.features.passes"
 TIMES: Final = ("time", "event_time")
 """What the column with the bars' opens is called: by strategies, and by the archive."""
 
@@ -64,7 +64,7 @@ class Feature:
             ValueError: `missing_column`, the bars lack an input.
         """
         columns = [column(bars, name, self.definition) for name in self.definition.inputs]
-        return outputs(self.definition, self.arguments, columns)[self.output]
+        return outputs(self.definition, self.arguments, columns, wanted=[self.output])[self.output]
 
 
 def parse(expression: str) -> Feature:
@@ -120,8 +120,9 @@ def outputs(
     arguments: Sequence[int | float],
     columns: Sequence[Floats],
     segments: Iterable[tuple[int, int]] | None = None,
+    wanted: Iterable[int] | None = None,
 ) -> Floats:
-    """Runs a feature's kernel over columns.
+    """Computes a feature over columns.
 
     Args:
         definition: Of the feature.
@@ -129,21 +130,15 @@ def outputs(
         columns: Its inputs, in order, of one length, C-contiguous.
         segments: Ranges of bars that know nothing of each other (symbols), which together are all bars;
             None: one range.
+        wanted: Which outputs are read, by place; the others may hold anything. None: all.
 
     Returns:
         (outputs, bars), NaN where undefined. The memory comes from the arena.
     """
-    machine: Any = importlib.import_module(COMPILED).machine(
-        definition.kernels, definition.name, len(definition.inputs)
-    )
-    size = columns[0].size
-    out = ARENA.floats(len(definition.outputs), size)
-    params = np.array([*arguments, 0.0], dtype=np.float64)
-    state = np.empty(definition.state_floats(*arguments))
-    for start, stop in ((0, size),) if segments is None else segments:
-        state.fill(0.0)
-        machine.run(start, stop, columns, params, state, out)
-    return out
+    passes: Any = importlib.import_module(PASSES)
+    bound = definition, tuple(arguments)
+    named = dict(zip(definition.inputs, columns, strict=True))
+    return passes.compute({bound: wanted}, named, segments)[bound]
 
 
 def warm_up(names: Iterable[str] = WARM) -> None:
@@ -164,6 +159,11 @@ def warm_later() -> Iterator[None]:
         if name not in WARM:
             warm_up([name])
             yield
+    passes: Any = importlib.import_module(PASSES)
+    compiled: Any = importlib.import_module(COMPILED)
+    for kernels, name in passes.stretched():
+        compiled.stretches(kernels, name)
+        yield
 
 
 def _bound(definition: Definition, text: str) -> tuple[int | float, ...]:

@@ -2,12 +2,12 @@
 
 A long frame has a column with the symbol, and its rows lie together by symbol, ascending in time: each symbol
 is then computed as if it were alone. Features that are the same but for their output are computed once, and
-several may be computed at a time, because kernels let go of Python's lock.
+so are sums that several are made of; several may be computed at a time (`passes`).
 """
 
 import importlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import polars as pl
 
@@ -35,23 +35,14 @@ def evaluate_all(
     """
     features = {expression: catalogue.parse(expression) for expression in expressions}
     segments = None if symbol is None else _segments(bars, symbol)
-    parts = dict.fromkeys((feature.definition, feature.arguments) for feature in features.values())
-    names = dict.fromkeys(name for definition, _ in parts for name in definition.inputs)
-    readers = {name: next(part for part, _ in parts if name in part.inputs) for name in names}
+    asked: dict[Any, set[int]] = {}
+    for feature in features.values():
+        asked.setdefault((feature.definition, feature.arguments), set()).add(feature.output)
+    names = dict.fromkeys(name for definition, _ in asked for name in definition.inputs)
+    readers = {name: next(part for part, _ in asked if name in part.inputs) for name in names}
     columns = {name: catalogue.column(bars, name, definition) for name, definition in readers.items()}
-    importlib.import_module(catalogue.COMPILED)
-
-    def run(part: tuple[catalogue.Definition, tuple[int | float, ...]]) -> Floats:
-        definition, arguments = part
-        return catalogue.outputs(
-            definition, arguments, [columns[name] for name in definition.inputs], segments
-        )
-
-    if threads > 1 and len(parts) > 1:
-        with ThreadPoolExecutor(threads, thread_name_prefix="features") as pool:
-            computed = dict(zip(parts, pool.map(run, parts), strict=True))
-    else:
-        computed = {part: run(part) for part in parts}
+    passes: Any = importlib.import_module(catalogue.PASSES)
+    computed = passes.compute(asked, columns, segments, threads)
     return {
         expression: computed[feature.definition, feature.arguments][feature.output]
         for expression, feature in features.items()

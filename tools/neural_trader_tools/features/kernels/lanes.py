@@ -29,8 +29,8 @@ def _slide(
         places = [first]
         for _ in range(LANES - 1):
             places.append(builder.add(places[-1], step))
-        come = _turned(builder, [builder.load(at(inputs, one), align=8) for one in places])
-        gone = _turned(builder, [builder.load(at(inputs, builder.sub(one, back)), align=8) for one in places])
+        come = turned(builder, [builder.load(at(inputs, one), align=8) for one in places])
+        gone = turned(builder, [builder.load(at(inputs, builder.sub(one, back)), align=8) for one in places])
         total = builder.load(at(ends, first.type(0)), align=8)
         totals: list[Any] = []
         for new, old in zip(come, gone, strict=True):
@@ -41,27 +41,27 @@ def _slide(
         every = builder.shuffle_vector(
             one, one, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
         )
-        for lane, row in zip(places, _turned(builder, totals), strict=True):
+        for lane, row in zip(places, turned(builder, totals), strict=True):
             builder.store(builder.fdiv(row, every), at(outputs, lane), align=8)
         return target.get_dummy_value()
 
     return cast("Any", types).void(values, out, place, apart, window, divisor, sums), generate
 
 
-def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+def turned(builder: Any, rows: list[Any]) -> list[Any]:
     """Returns the columns of a square of vectors: in each step, halves of blocks change places."""
     kind = ir.VectorType(ir.IntType(32), LANES)
     width = LANES // 2
     while width:
-        turned = list(rows)
+        moved = list(rows)
         for row in range(LANES):
             if row & width == 0:
                 low = [k if k & width == 0 else LANES + k - width for k in range(LANES)]
                 high = [k + width if k & width == 0 else LANES + k for k in range(LANES)]
                 pair = rows[row], rows[row + width]
-                turned[row] = builder.shuffle_vector(*pair, ir.Constant(kind, low))
-                turned[row + width] = builder.shuffle_vector(*pair, ir.Constant(kind, high))
-        rows, width = turned, width // 2
+                moved[row] = builder.shuffle_vector(*pair, ir.Constant(kind, low))
+                moved[row + width] = builder.shuffle_vector(*pair, ir.Constant(kind, high))
+        rows, width = moved, width // 2
     return rows
 
 

@@ -1,0 +1,100 @@
+"""Averages that decay, over long columns: eight stretches side by side, checked where they meet.
+
+What a stretch starts from is guessed by starting some bars earlier. Every guess is compared with where the
+stretch before ended; where they differ, which is rare, the stretch is done again, bar by bar.
+
+Runs inside the sandbox too: standard library, numpy and numba only.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neural_trader_tools.features import compiled
+from neural_trader_tools.features.columns import STRETCH_MIN, Column, Floats, Part
+from neural_trader_tools.features.kernels import decaying
+from neural_trader_tools.features.kernels.decaying import DECAYS
+from neural_trader_tools.features.kernels.lanes import LANES
+
+SQUARE: Final = LANES
+"""Bars come eight at a time."""
+
+ROUNDING: Final = 46
+"""After so many windows an average that decays by 1 / window a bar has forgotten where it started: e^-46 is a
+ten-thousandth of what a double resolves, and rounding needs a while until the two agree."""
+
+
+class DecayingColumn(Column):
+    """See the module; one part, whose name is in `DECAYS`."""
+
+    KERNELS: ClassVar = decaying.__name__
+
+    def __init__(self, parts: Sequence[Part], columns: Sequence[Floats]) -> None:
+        super().__init__(parts, columns)
+        (self._part,) = parts
+        self._decay = DECAYS[self._part.name]
+        self._lead = SQUARE * (1 + int(ROUNDING * self._decay.windows(self._part.arguments)) // SQUARE)
+        self._settled = self._part.definition.lookback_bars(*self._part.arguments) + 2
+
+    def bars_min(self) -> int:
+        """See Column."""
+        return 2 * self._lead + LANES * max(STRETCH_MIN, 3 * self._lead)
+
+    def clear(self, start: int, stop: int) -> int:
+        """See Column."""
+        state = self._part.state
+        first = -(-(start + self._settled + self._lead) // SQUARE) * SQUARE
+        stretch = (stop - first) // LANES // SQUARE * SQUARE
+        if stretch % (2 * SQUARE) == 0:
+            stretch -= SQUARE  # else all lanes' bars would take the same places of the processor's cache
+        self.bar_by_bar(start, first)
+        if state[0] < self._settled:
+            return first
+        heads = first + stretch * np.arange(LANES)
+        states = self._guessed(heads, stretch)
+        guesses = states[: len(self._decay.slots)].copy()
+        self._go(first, stretch, stretch, states, self._part.addresses())
+        if not np.isfinite(states[-1]).all():
+            return first
+        self._joined(heads, stretch, guesses, states[: len(guesses)])
+        self.bar_by_bar(first + LANES * stretch, stop)
+        return stop
+
+    def _guessed(self, heads: NDArray[np.intp], stretch: int) -> Floats:
+        """The states that lanes start from at their heads; the first is known."""
+        slots, former = list(self._decay.slots), self._decay.former
+        count = len(slots)
+        states = np.zeros((count + len(former) + 1, LANES))
+        if self._decay.is_seeded:
+            states[:count] = self.columns[0][heads - self._lead - 1]
+        for slot, column in enumerate(former):
+            states[count + slot] = self.columns[column][heads - self._lead - 1]
+        self._go(int(heads[0]) - self._lead, self._lead, stretch, states, [0] * len(self._part.out))
+        states[:count, 0] = self._part.state[slots]
+        for slot, column in enumerate(former):
+            states[count + slot, 0] = self.columns[column][heads[0] - 1]
+        states[-1] = 0.0  # there may be a gap in what came before the first
+        return states
+
+    def _go(self, first: int, bars: int, stretch: int, states: Floats, addresses: list[int]) -> None:
+        inputs = np.array([column.ctypes.data for column in self.columns])
+        outs = np.array(addresses)
+        tables = self._part.params, states, inputs, outs, states
+        run = compiled.stretches(self.KERNELS, self._part.name)
+        run(first, bars // SQUARE, stretch, *(table.ctypes.data for table in tables))
+
+    def _joined(self, heads: NDArray[np.intp], stretch: int, guesses: Floats, ends: Floats) -> None:
+        """Does again what started from a wrong guess, and leaves the last lane's end in the part's state."""
+        slots, counts = list(self._decay.slots), list(self._decay.counts)
+        state = self._part.state
+        before = state[counts].copy()
+        for lane in range(1, LANES):
+            if guesses[:, lane].tobytes() != ends[:, lane - 1].tobytes():
+                state[slots] = ends[:, lane - 1]
+                state[counts] = before + lane * stretch
+                self.bar_by_bar(int(heads[lane]), int(heads[lane]) + stretch)
+                ends[:, lane] = state[slots]
+        state[slots] = ends[:, -1]
+        state[counts] = before + LANES * stretch
