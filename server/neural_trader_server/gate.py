@@ -20,6 +20,7 @@ from mcp.types import INVALID_REQUEST, CallToolResult, TextContent
 from neural_trader_governance.errors import ExecutionError, InputError, NeuralTraderError, RiskError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.principals import Role
+from neural_trader_governance.redaction import redact
 from neural_trader_governance.untrusted.readings import Reading, collecting
 from neural_trader_server.calling import caller_of, calling
 from neural_trader_server.catalogue import TOOLSETS, ToolSpec
@@ -84,6 +85,15 @@ Measure = Callable[[str, Mapping[str, Any] | None], AbstractAsyncContextManager[
 """Admits a call by tool and parameters, and charges it at its end; raises where a budget is used up."""
 
 
+Observe = Callable[[str, str, float], None]
+"""Told of every call that has ended: the tool as it was named, `ok` or the error's code, and the seconds."""
+
+
+def unobserved(tool: str, outcome: str, seconds: float) -> None:
+    """Counts nothing: nobody can ask a server on stdio."""
+    del tool, outcome, seconds
+
+
 class Gate:
     """Middleware for `MCPServer(middleware=[…])`.
 
@@ -97,6 +107,9 @@ class Gate:
         whose: Returns who is calling; asked while a message is handled.
         standing: Returns what a caller's roles open now.
         present: Called on every message: whoever sends one is still there.
+
+    Attributes:
+        observe: Told of every call that has ended.
     """
 
     def __init__(
@@ -111,6 +124,7 @@ class Gate:
         standing: Standing = anybody,
         present: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
     ) -> None:
+        self.observe: Observe = unobserved
         self._specs = specs
         self.toolsets = toolsets
         self.read_only = read_only
@@ -140,6 +154,8 @@ class Gate:
                 return await self._call(ctx, call_next)
             if ctx.method.startswith(_READS) and self._standing(self._whose()) is None:
                 raise MCPError(INVALID_REQUEST, "not_enrolled: this caller reads nothing; ask a person")
+            if ctx.method == "resources/read":
+                return await self._read(ctx, call_next)
             return await call_next(ctx)
 
     def _filter(self, result: HandlerResult, role: Role | None) -> HandlerResult:
@@ -171,14 +187,37 @@ class Gate:
                         "ask for less at once, or look with a get tool at what it had begun",
                     )
                 )
+        outcome, took_s = _outcome(result), time.perf_counter() - started
+        self.observe(name, outcome, took_s)
         log.info(
             "tool_call",
             tool=name[:60],
             agent=self._whose().agent,
-            outcome=_outcome(result),
-            wall_ms=round((time.perf_counter() - started) * 1e3, 1),
+            outcome=outcome,
+            wall_ms=round(took_s * 1e3, 1),
             request_id=str(ctx.request_id)[:40],
         )
+        return result
+
+    async def _read(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Passes the reading of a resource on, as bounded, measured and marked as a tool's call."""
+        name = str((ctx.params or {}).get("uri"))[:200]
+        kind = f"{name.partition(':')[0][:40]}://"
+        try:
+            with anyio.fail_after(self._deadline_s), collecting() as readings:
+                async with self._measure(kind, None) as call:
+                    result = await call_next(ctx)
+                    call.read(result)
+                if readings:
+                    await self._marked(kind, readings)
+        except TimeoutError:
+            raise MCPError(
+                INVALID_REQUEST,
+                f"deadline_exceeded: {kind} took longer than {self._deadline_s:g} s; ask for less",
+            ) from None
+        except NeuralTraderError as error:
+            raise MCPError(INVALID_REQUEST, redact(str(error))) from None
+        log.info("resource_read", uri=name, agent=self._whose().agent)
         return result
 
     async def _measured(
@@ -195,19 +234,28 @@ class Gate:
     async def _show(self, name: str, result: HandlerResult, readings: Sequence[Reading]) -> HandlerResult:
         """Returns the answer once the mark is durable; withholds it where the mark cannot be made."""
         try:
+            await self._marked(name, readings)
+        except RiskError as error:
+            return refuse(error)
+        return result
+
+    async def _marked(self, name: str, readings: Sequence[Reading]) -> None:
+        """Makes the mark durable.
+
+        Raises:
+            RiskError: it cannot be made; nothing may be shown.
+        """
+        try:
             await self._mark(name, readings)
         except Exception as error:
             log.exception("taint_not_recorded", tool=name)
             ours = isinstance(error, NeuralTraderError)
-            return refuse(
-                RiskError(
-                    "taint_not_recorded",
-                    f"{name} would show text from outside, and that could not be put on record"
-                    f" ({error.code if ours else type(error).__name__})",
-                    "nothing is shown; see the server's log",
-                )
-            )
-        return result
+            raise RiskError(
+                "taint_not_recorded",
+                f"{name} would show text from outside, and that could not be put on record"
+                f" ({error.code if ours else type(error).__name__})",
+                "nothing is shown; see the server's log",
+            ) from None
 
     def _refusal(self, name: str) -> NeuralTraderError | None:
         spec = self._specs.get(name)
