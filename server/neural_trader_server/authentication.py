@@ -2,8 +2,9 @@
 
     Authorization: Bearer ntk_…
 
-Liveness (`/healthz`) is anybody's. A desk that never issued a key serves loopback as it is; from the
-first key on the door stays shut, also when the last key was revoked.
+Liveness (`/healthz`, `/readyz`) is anybody's, and so is `/metrics`, since the desk serves loopback alone. A
+desk that never issued a key serves loopback as it is; from the first key on the door stays shut, also when
+the last key was revoked.
 """
 
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from neural_trader_governance.store import Store
     from neural_trader_governance.terms.clocks import Clock
 
-OPEN_PATHS = frozenset({"/healthz"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 log = structlog.get_logger(__name__)
 

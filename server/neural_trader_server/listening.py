@@ -113,12 +113,15 @@ async def serve_stdio(home: Home, settings: Settings, toolsets: str | None, read
 async def serve_http(
     home: Home, settings: Settings, toolsets: str | None, read_only: bool, host: str, port: int
 ) -> None:
-    """Serves MCP at `/mcp` and liveness at `/healthz` on a loopback address.
+    """Serves MCP at `/mcp`, and `/healthz`, `/readyz` and `/metrics`, on a loopback address.
 
     Raises:
         ConfigurationError: the address is public or taken.
     """
     import uvicorn
+
+    from neural_trader_server.catalogue import CATALOGUE
+    from neural_trader_server.monitoring import Monitor
 
     require_loopback(host)
     listener = bind(host, port)
@@ -126,6 +129,10 @@ async def serve_http(
     async with open_desk(home, settings) as services:
         server = build_server(services, toolsets=toolsets, read_only=read_only)
         await record_tools(server, services)
+        monitor = Monitor(services, [spec.name for spec in CATALOGUE], own_names(host))
+        server.gate.observe = monitor.observe
+        server.custom_route("/metrics", methods=["GET"])(monitor.metrics)
+        server.custom_route("/readyz", methods=["GET"])(monitor.readyz)
         app = RequireKey(
             server.streamable_http_app(host=host, transport_security=own_names(host)),
             store=services.store,
