@@ -1,5 +1,8 @@
 """The gate: what is not served is neither listed nor callable; every call ends in time."""
 
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+
 import anyio
 import pytest
 from mcp import Client
@@ -7,11 +10,13 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 
-from neural_trader_governance.errors import InputError
+from neural_trader_governance.errors import InputError, RiskError
 from neural_trader_governance.principals import Role
+from neural_trader_governance.untrusted.readings import Reading, Source, expose
 from neural_trader_server.catalogue import CATALOGUE, TOOLSETS, ToolSpec, bind
 from neural_trader_server.endpoint import Endpoint
 from neural_trader_server.gate import DEFAULT_TOOLSETS, Gate, select_toolsets
+from neural_trader_server.metering import Measured
 
 SPECS = {spec.name: spec for spec in CATALOGUE}
 WRITERS = {
@@ -141,3 +146,43 @@ async def test_who_has_no_role_reads_nothing_by_another_method_either() -> None:
             await client.read_resource("policy://active")
         with pytest.raises(MCPError, match="not_enrolled"):
             await client.get_prompt("daily")
+
+
+@pytest.mark.anyio
+async def test_reading_a_resource_is_bounded_measured_and_marked_as_a_call_is() -> None:
+    measured: list[str] = []
+    marked: list[str] = []
+
+    @asynccontextmanager
+    async def measure(name: str, _: object) -> AsyncGenerator[Measured]:
+        if len(measured) == 2:
+            raise RiskError("budget_exhausted", "nothing is left", "ask a person")
+        measured.append(name)
+        yield Measured(data_call=False)
+
+    async def mark(name: str, readings: Sequence[Reading]) -> None:
+        marked.extend(f"{name} {reading.text}" for reading in readings)
+
+    async def told() -> str:
+        return expose(Source.NEWS, "strange words")
+
+    async def never() -> str:
+        await anyio.sleep_forever()
+        return ""
+
+    server = endpoint(Gate({}, TOOLSETS, False, 0.1, mark=mark, measure=measure))
+    server.resource("strange://words")(told)
+    server.resource("strange://silence")(never)
+    async with Client(server) as client:
+        assert "strange words" in str(await client.read_resource("strange://words"))
+        with anyio.fail_after(5), pytest.raises(MCPError, match="deadline_exceeded: strange://"):
+            await client.read_resource("strange://silence")
+        with pytest.raises(MCPError, match="budget_exhausted"):
+            await client.read_resource("strange://words")
+    assert measured == ["strange://", "strange://"]
+    assert marked == ["strange:// strange words"]
+    server = endpoint(Gate({}, TOOLSETS, False, 5.0))  # without a way to mark
+    server.resource("strange://words")(told)
+    async with Client(server) as client:
+        with pytest.raises(MCPError, match="taint_not_recorded"):
+            await client.read_resource("strange://words")
