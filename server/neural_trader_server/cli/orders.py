@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio.to_thread
 import typer
 
-from neural_trader_server.cli import order_controls, order_reports
+from neural_trader_server.cli import order_books, order_controls, order_reports
 from neural_trader_server.cli.terminal import Json, emit, group, out, show_table, with_desk
 
 if TYPE_CHECKING:
@@ -219,30 +219,8 @@ def cancel(
         out().print(f"{client_order_id} is {result['state']}.")
 
 
-@app.command()
-def reconcile(json_output: Json = False) -> None:
-    """Ask the venue about every unfinished order and book what it answers; nothing is sent again."""
-
-    async def run(services: "Services") -> list[dict[str, Any]]:
-        return [
-            {
-                "client_order_id": found.client_order_id,
-                "before": found.before.value,
-                "after": found.after.value,
-                "detail": found.detail,
-            }
-            for found in await services.desk.reconcile(services.person)
-        ]
-
-    settled = with_desk(run)
-    if json_output:
-        emit({"settled": settled})
-    elif not settled:
-        out().print("The desk and the venue agree; nothing had to be settled.")
-    else:
-        show_table("Settled", ("id", "before", "after", "detail"), (tuple(row.values()) for row in settled))
-
-
+app.command()(order_books.reconcile)
+app.command()(order_books.history)
 app.command()(order_controls.enable)
 app.command("breaks")(order_controls.list_breaks)
 app.command()(order_controls.resolve)

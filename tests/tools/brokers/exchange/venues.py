@@ -45,12 +45,16 @@ class Venue:
         start_ns: int = START,
         multiplier: int = 1,
         seed: int = 1,
+        more: tuple[str, ...] = (),
         **rules: Any,
     ) -> None:
         self.account = Account("paper", "KEY", cash * DOLLAR, multiplier=multiplier, may_short=multiplier > 1)
         self.exchange = Exchange(
             hours or round_the_clock(date(2024, 1, 1), date(2024, 4, 1)),
-            [Asset("A"), Asset("B"), Asset("C", is_fractionable=False, is_shortable=False)],
+            [
+                *(Asset(symbol) for symbol in ("A", "B", *more)),
+                Asset("C", is_fractionable=False, is_shortable=False),
+            ],
             [self.account],
             venue=VenueRules(**rules),
             seed=seed,

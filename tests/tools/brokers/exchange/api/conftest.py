@@ -69,12 +69,12 @@ class Served:
         assert self._loop is not None
         asyncio.run_coroutine_threadsafe(self.service.call(action), self._loop).result(WAIT_S)
 
-    def quote(self, bid: float, ask: float, size: float = 10_000) -> None:
-        """Shows a quote of A."""
+    def quote(self, bid: float, ask: float, size: float = 10_000, symbol: str = "A") -> None:
+        """Shows a quote."""
         from neural_trader_tools.brokers.exchange.prices import QuoteSeen
 
         self.market(
-            lambda exchange: exchange.observe(QuoteSeen.of("A", exchange.now_ns, bid, size, ask, size))
+            lambda exchange: exchange.observe(QuoteSeen.of(symbol, exchange.now_ns, bid, size, ask, size))
         )
 
     def client(self) -> httpx.Client:
