@@ -15,7 +15,7 @@ from neural_trader_governance.errors import IntegrityError, StorageError
 from neural_trader_governance.terms.clocks import parse_time
 from neural_trader_tools.market.news.archive import NewsArchive
 from neural_trader_tools.market.news.articles import Article, bounded
-from neural_trader_tools.market.news.manifest import NewsSource
+from neural_trader_tools.market.news.manifest import NewsSource, read_manifest
 
 from .conftest import Import, MakeArticle
 
@@ -169,9 +169,27 @@ def test_a_full_disk_is_a_clear_error_and_changes_nothing(
             put(*fresh, at="2026-01-04T00:00:00Z")
         assert refused.value.code == "write_failed"
         assert titles(news) == ["before"]
+    (news.root / "news" / "month=2026-01" / "orphan.parquet").write_bytes(
+        b"an import that was killed left it"
+    )
     assert put(*fresh, at="2026-01-04T00:00:00Z").rows_new == 398
     kept = [path.suffix for path in (news.root / "news").rglob("*") if path.is_file()]
     assert kept == [".parquet"] * 2  # the new one, and for readers that go on the one before
+
+
+def test_a_reader_that_is_overtaken_by_imports_looks_again(
+    news: NewsArchive, article: MakeArticle, put: Import, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(article(title="one", published=NOON), at="2026-01-03T00:00:00Z")
+    stale = [read_manifest(news.root)]
+    for title in ("two", "three"):
+        put(article(title=title, published=NOON), at="2026-01-04T00:00:00Z")
+    monkeypatch.setattr(
+        "neural_trader_tools.market.news.archive.read_manifest",
+        lambda root: stale.pop() if stale else read_manifest(root),  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
+    )
+    assert titles(news) == ["three"]
+    assert stale == []
 
 
 def test_damaged_files_are_named_and_truncated_ones_found(

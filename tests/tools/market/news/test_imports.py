@@ -93,6 +93,9 @@ def test_a_feed_is_fetched_revised_and_kept_with_where_it_came_from(
     [one] = page.articles
     assert (one.title, one.document, one.source) == ("Apple buys a bank", first.document, first.address)
     assert news.sources()[one.source].licence.startswith("unknown")
+    feed.faults = [Fault(status=404, body=b"the token s3cret-t0ken is not valid")]
+    [refused] = imported(news, clock, address)
+    assert "the token [redacted] is not valid" in refused.error
     everything = b"".join(path.read_bytes() for path in news.root.rglob("*") if path.is_file())
     assert b"s3cret-t0ken" not in everything
 

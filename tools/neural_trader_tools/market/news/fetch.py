@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from neural_trader_tools.market.providers.standing import Standing
 
 ACCEPT = "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.8"
 ADDRESS_MAX = 2_000
+SECRET_MIN = 6
 
 
 class FeedSettings(ServiceSettings):
@@ -112,7 +113,7 @@ async def fetch_feed(root: Path, address: FeedAddress, settings: FeedSettings) -
         "the feed",
         settings.model_copy(update={"url": address.origin}),
         headers={"User-Agent": "neural-trader"},
-        secrets=(address.query,) if address.query else (),
+        secrets=_secrets(address.query),
         key_advice="give an address that needs no key",
         breaker=standing.breaker,
         budget=standing.budget,
@@ -131,6 +132,12 @@ async def fetch_feed(root: Path, address: FeedAddress, settings: FeedSettings) -
     finally:
         await service.aclose()
         await standing.close()
+
+
+def _secrets(query: str) -> tuple[str, ...]:
+    """Returns what a server may not be quoted with: the query, and each longer value in it."""
+    values = (value for _, value in parse_qsl(query))
+    return tuple(each for each in (query, *values) if len(each) >= SECRET_MIN)
 
 
 def _standing_name(host: str) -> str:
