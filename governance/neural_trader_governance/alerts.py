@@ -204,6 +204,8 @@ def _tell(entry: AuditEntry) -> tuple[AlertKind, str, str] | None:
         AlertKind.LEASE: f"the lease of {who} was lost; its working orders are canceled",
         AlertKind.WITNESS: "the witness refused to cosign this log",
         AlertKind.OVERRIDE: f"{payload.get('rule') or 'a rule'} was lifted for a while",
+        AlertKind.LIVE: "real money was "
+        + ("permitted for a while" if entry.type is EntryType.LIVE_PERMIT else "switched off"),
     }[kind]
     scope = payload.get("scope")
     reason = payload.get("reason") or payload.get("rule") or payload.get("detail")

@@ -60,3 +60,30 @@ def test_an_agent_that_was_switched_off_is_shown_and_enabled_by_a_person(here: H
     unknown = here("orders", "resolve", "br_0", "--reason", "looked")
     assert unknown.returncode == 1
     assert "unknown_break" in unknown.stderr
+
+
+def test_real_money_takes_a_setting_and_a_signature_and_the_policy_that_was_signed(here: Here) -> None:
+    here("init")
+    off = _json(here("live", "status", "--json"))
+    assert (off["mode"], off["live_trading"], off["permitted"], off["real_money"]) == (
+        *("paper", False, False),
+        False,
+    )
+    made = _json(here("live", "enable", "--reason", "reviewed", "--days", "2", "--json"))
+    assert (made["permitted"], made["real_money"]) == (True, False)
+    live = {
+        "NEURAL_TRADER_BROKER": "alpaca",
+        "NEURAL_TRADER_BROKER_URL": "https://api.alpaca.markets",
+        "NEURAL_TRADER_BROKER_KEY_ID": "live-key-of-a-test",
+        "NEURAL_TRADER_BROKER_SECRET_KEY": "live-secret-of-a-test",
+    }
+    refused = here("orders", "breaks", **live)
+    assert refused.returncode == 0, "what needs no venue asks for none"
+    refused = here("orders", "reconcile", **live)
+    assert (refused.returncode, "live_not_switched_on" in refused.stderr) == (1, True)
+    on = live | {"NEURAL_TRADER_LIVE_TRADING": "true"}
+    shown = _json(here("live", "status", "--json", **on))
+    assert (shown["mode"], shown["real_money"]) == ("live", True)
+    assert shown["permits"][0]["state"] == "in force"
+    ended = _json(here("live", "disable", "--reason", "done", "--json", **on))
+    assert (ended["permitted"], ended["real_money"]) == (False, False)
