@@ -57,6 +57,20 @@ def test_a_trial_that_fails_doubles_the_pause_up_to_ten_minutes(hand: Hand) -> N
     assert pauses == [60, 120, 240, 480, 600, 600, 600]
 
 
+def test_the_pause_goes_on_doubling_where_every_trial_is_another_process(hand: Hand) -> None:
+    breaker = CircuitBreaker("alpaca", hand)
+    fail(breaker, 5)
+    pauses: list[float] = []
+    for _ in range(6):
+        hand.now_s = breaker.open_until
+        after = CircuitBreaker("alpaca", hand)
+        after.restore(breaker.failures, breaker.open_until, breaker.last_failure)
+        fail(after, 1)
+        pauses.append(after.open_until - hand.now_s)
+        breaker = after
+    assert pauses == [60, 120, 240, 480, 600, 600]
+
+
 def test_its_changes_are_logged_as_events(hand: Hand) -> None:
     breaker = CircuitBreaker("alpaca", hand)
     with capture_logs() as events:

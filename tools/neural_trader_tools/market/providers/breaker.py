@@ -63,8 +63,10 @@ class CircuitBreaker:
         return "open" if self._remaining_s() > 0 else "half_open"
 
     def restore(self, failures: int, open_until: float, last_failure: str) -> None:
-        """Goes on where an earlier process stood."""
+        """Goes on where an earlier process stood: every failure beyond the first to open it was a trial's."""
         self.failures, self.open_until, self.last_failure = failures, open_until, last_failure
+        trials = min(max(failures - self._failures_max, 0), 32)
+        self._open_s = min(self._open_s_first * 2**trials, OPEN_S_MAX)
 
     def admit(self) -> None:
         """Lets one request pass; every admitted one ends in `succeeded`, `failed` or `abandoned`.
