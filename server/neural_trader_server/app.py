@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # what a service costs to import is paid when it is first use
     from neural_trader_tools.orders.desk import Desk
     from neural_trader_tools.orders.following import Following
     from neural_trader_tools.orders.hearing import Hearing
+    from neural_trader_tools.orders.algos.execution import Execution
     from neural_trader_tools.orders.inbox import Inbox
     from neural_trader_tools.strategies.registry import StrategyRegistry
 
@@ -212,6 +213,13 @@ class Services:
         from neural_trader_server.leasing import Leasing
 
         return Leasing(self.store, self.clock, self.settings.lease_s, self.calling)
+
+    @functools.cached_property
+    def execution(self) -> "Execution":
+        """What sends parents in parts."""
+        from neural_trader_tools.orders.algos.execution import Execution
+
+        return Execution(self.store, self.desk, self.archive, self.replay, self.clock)
 
     @functools.cached_property
     def inbox(self) -> "Inbox":

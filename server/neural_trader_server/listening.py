@@ -86,9 +86,11 @@ async def running(services: "Services", *, ends_process: bool = False) -> AsyncG
             tasks.start_soon(failstop.end_when_failed, services)
             tasks.start_soon(failstop.keep, services, keep_reconciled)
             tasks.start_soon(failstop.keep, services, keep_compared)
+            tasks.start_soon(failstop.keep, services, services.execution.keep_stepping)
         else:
             tasks.start_soon(keep_reconciled)
             tasks.start_soon(keep_compared)
+            tasks.start_soon(services.execution.keep_stepping)
         if following is not None:
             tasks.start_soon(following.keep)
         tasks.start_soon(services.cosigner.keep_cosigned)

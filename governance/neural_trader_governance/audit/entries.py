@@ -21,6 +21,7 @@ class EntryType(StrEnum):
     """What an entry records."""
 
     ORDER_INTENT = "order.intent"
+    ORDER_PARENT = "order.parent"
     POLICY_DECISION = "policy.decision"
     APPROVAL_REQUEST = "approval.request"
     APPROVAL_GRANT = "approval.grant"

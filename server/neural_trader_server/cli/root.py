@@ -11,6 +11,7 @@ import typer
 from neural_trader_governance.errors import NeuralTraderError
 from neural_trader_server.cli import (
     alerts,
+    algos,
     audit,
     backtest,
     bus,
@@ -84,6 +85,7 @@ app.add_typer(backtest.app)
 app.add_typer(sandbox.app)
 app.add_typer(orders.app)
 app.add_typer(portfolio.app)
+app.add_typer(algos.app)
 app.add_typer(live.app)
 app.command()(halt.halt)
 app.command()(halt.resume)
