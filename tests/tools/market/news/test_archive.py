@@ -1,6 +1,9 @@
 """The archive of articles: two times, revisions, reads as of any moment, crashes and full disks."""
 
 import resource
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -190,6 +193,47 @@ def test_a_reader_that_is_overtaken_by_imports_looks_again(
     )
     assert titles(news) == ["three"]
     assert stale == []
+
+
+CHILD = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+from neural_trader_governance.terms.clocks import parse_time
+from neural_trader_tools.market.news.archive import NewsArchive
+from neural_trader_tools.market.news.articles import Article, bounded
+from neural_trader_tools.market.news.manifest import NewsSource
+
+news, noon = NewsArchive(Path(sys.argv[1])), parse_time("2026-01-02T12:00:00Z")
+source = NewsSource(name="s", kind="file", address="s", licence="", received_time=noon)
+number = news.read()[1] // 2
+while True:  # each import brings one text to each of two months, so that half of a commit would be seen
+    number += 1
+    dates = {month: parse_time(f"2025-{month}-01") for month in ("01", "02")}
+    both = [bounded(Article(f"{month} {number}", "x", "", published=date)) for month, date in dates.items()]
+    news.write(both, source, "", noon + timedelta(seconds=number))
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_an_import_that_is_killed_leaves_the_archive_before_or_after_it(tmp_path: Path) -> None:
+    for run in range(8):
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert child.stdout is not None
+        acknowledged = 0
+        for _, line in zip(range(1 + run % 3), child.stdout, strict=False):
+            acknowledged = int(line)
+        child.send_signal(signal.SIGKILL)
+        rest = [int(line) for line in child.stdout.read().split()]
+        acknowledged = max([acknowledged, *rest])
+        child.stdout.close()
+        assert child.wait() == -signal.SIGKILL
+        ids = set(NewsArchive(tmp_path).read(limit=9999)[0].get_column("item_id"))
+        assert {f"{month} {number}" for month in ("01", "02") for number in range(1, acknowledged + 1)} <= ids
+        assert len(ids) in {2 * acknowledged, 2 * acknowledged + 2}
 
 
 def test_damaged_files_are_named_and_truncated_ones_found(
