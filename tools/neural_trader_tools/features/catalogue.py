@@ -148,6 +148,7 @@ def warm_up(names: Iterable[str] = WARM) -> None:
     was not loaded before it forked.
     """
     compiled: Any = importlib.import_module(COMPILED)
+    importlib.import_module(PASSES)
     for name in names:
         definition = DEFINITIONS[name]
         compiled.machine(definition.kernels, name, len(definition.inputs))

@@ -38,6 +38,8 @@ class Definition:
     """The function of TA-Lib that it equals, or where the two differ; empty: TA-Lib has none."""
     check: Callable[..., str | None] | None = None
     """Returns what is wrong with parameters that each keep their bounds, and what to do; None if nothing."""
+    reach: int = 0
+    """How many bars back the kernel reads that no parameter tells of."""
 
     @property
     def family(self) -> str:
@@ -57,7 +59,7 @@ class Definition:
 
     def reach_bars(self, *arguments: int | float) -> int:
         """Returns how many bars before its own the kernel may read: all its windows, and a few more."""
-        return 8 + sum(int(one) for one in arguments if isinstance(one, int))
+        return 8 + self.reach + sum(int(one) for one in arguments if isinstance(one, int))
 
     def state_floats(self, *arguments: int | float) -> int:
         """Returns how many numbers of state the kernel may keep between bars: an ample bound."""

@@ -72,5 +72,6 @@ DEFINITIONS: Final = (
         formula="|c[i] - c[i-window]| / sum of |changes|; null where nothing moved",
         source="Kaufman, Smarter Trading (1995)",
         kernels=KERNELS,
+        convention="ER",
     ),
 )

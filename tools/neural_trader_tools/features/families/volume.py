@@ -65,6 +65,7 @@ DEFINITIONS: Final = (
         formula="sum of v ((c-l) - (h-c))/(h-l) over sum of v",
         source="Chaikin, in Achelis, Technical Analysis from A to Z (2000)",
         kernels=KERNELS,
+        convention="CMF",
     ),
     Definition(
         name="mfi",
@@ -110,5 +111,6 @@ DEFINITIONS: Final = (
         formula="v / mean of the window volumes before it",
         source="Kaufman, Trading Systems and Methods (2013)",
         kernels=KERNELS,
+        convention="RVOL",
     ),
 )

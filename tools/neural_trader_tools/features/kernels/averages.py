@@ -13,6 +13,7 @@ from neural_trader_tools.features.kernels.cells import (
     mean,
     smooth,
     weighted,
+    wilder,
 )
 from neural_trader_tools.features.kernels.lanes import LANES, slide
 
@@ -188,6 +189,29 @@ def hma(start: int, stop: int, size: int, price: Floats, params: Floats, state: 
         fast = weighted(state, 0, price[i], half)
         slow = weighted(state, second, price[i], window)
         out[i] = weighted(state, third, 2.0 * fast - slow, root)
+
+
+def wilder_average(
+    start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats
+) -> None:
+    """Wilder's average, smoothing 1 / window."""
+    window = int(params[0])
+    for i in range(start, stop):
+        out[i] = wilder(state, 0, price[i], window)
+
+
+def zlema(
+    start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats
+) -> None:
+    """Exponential average of the price and of what it gained since half a window ago."""
+    window = int(params[0])
+    lag = (window - 1) // 2
+    run = int(state[0])
+    for i in range(start, stop):
+        run = run + 1 if math.isfinite(price[i]) else 0
+        ahead = 2.0 * price[i] - price[i - lag] if run > lag else np.nan
+        out[i] = smooth(state, 1, ahead, window)
+    state[0] = run
 
 
 def kama(start: int, stop: int, size: int, price: Floats, params: Floats, state: Floats, out: Floats) -> None:

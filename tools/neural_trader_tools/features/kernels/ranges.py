@@ -9,6 +9,7 @@ from neural_trader_tools.features.kernels.cells import (
     SLIDING,
     SMOOTH,
     best,
+    mean,
     settled,
     slide,
     smooth,
@@ -210,6 +211,32 @@ def donchian(
         lower = -best(low, -1.0, i, window, state, SLIDING + window)
         out[i] = upper
         out[size + i] = (upper + lower) / 2.0
+        out[2 * size + i] = lower
+
+
+def acceleration_bands(
+    start: int,
+    stop: int,
+    size: int,
+    high: Floats,
+    low: Floats,
+    close: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    """Headley's bands: means of highs and lows pushed out by four times the bar's share of range."""
+    window = int(params[0])
+    second = SLIDING + window
+    for i in range(start, stop):
+        total = high[i] + low[i]
+        width = 4.0 * (high[i] - low[i]) / total if total != 0.0 else 0.0
+        whole = 0.0 * (total + close[i])
+        upper = mean(state, 0, high[i] * (1.0 + width) + whole, window)
+        middle = mean(state, second, close[i] + whole, window)
+        lower = mean(state, 2 * second, low[i] * (1.0 - width) + whole, window)
+        out[i] = upper
+        out[size + i] = middle
         out[2 * size + i] = lower
 
 

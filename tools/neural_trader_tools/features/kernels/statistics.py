@@ -197,6 +197,66 @@ def kurtosis(
     state[0] = run
 
 
+def rolling_sum(
+    start: int,
+    stop: int,
+    size: int,
+    price: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    """Sum of the last `window` values."""
+    window = int(params[0])
+    run = int(state[0])
+    total = state[1]
+    for i in range(start, stop):
+        if not math.isfinite(price[i]):
+            run = 0
+            total = 0.0
+            out[i] = np.nan
+            continue
+        run += 1
+        total += price[i]
+        if run > window:
+            total -= price[i - window]
+            if run % REFRESH == 0:
+                total = 0.0
+                for j in range(i - window + 1, i + 1):
+                    total += price[j]
+        out[i] = total if run >= window else np.nan
+    state[0] = run
+    state[1] = total
+
+
+def mean_deviation(
+    start: int,
+    stop: int,
+    size: int,
+    price: Floats,
+    params: Floats,
+    state: Floats,
+    out: Floats,
+) -> None:
+    """Mean distance from the window's mean; O(window)."""
+    window = int(params[0])
+    run = int(state[0])
+    for i in range(start, stop):
+        run = run + 1 if math.isfinite(price[i]) else 0
+        out[i] = np.nan
+        if run < window:
+            continue
+        average = 0.0
+        for j in range(i - window + 1, i + 1):
+            average += price[j]
+        average /= window
+        far = 0.0
+        for j in range(i - window + 1, i + 1):
+            far += abs(price[j] - average)
+        out[i] = far / window
+    state[0] = run
+
+
 def linear_regression(
     start: int,
     stop: int,
@@ -206,7 +266,7 @@ def linear_regression(
     state: Floats,
     out: Floats,
 ) -> None:
-    """Least-squares line through the window: its last value, slope a bar, first value, angle in degrees."""
+    """Least-squares line through the window: last value, slope a bar, first value, degrees, next value."""
     window = int(params[0])
     run = int(state[0])
     total = state[1]
@@ -220,7 +280,7 @@ def linear_regression(
             run = 0
             total = 0.0
             rising = 0.0
-            for row in range(4):
+            for row in range(5):
                 out[row * size + i] = np.nan
             continue
         run += 1
@@ -237,7 +297,7 @@ def linear_regression(
                     total += price[i - window + 1 + j]
                     rising += j * price[i - window + 1 + j]
         if run < window:
-            for row in range(4):
+            for row in range(5):
                 out[row * size + i] = np.nan
             continue
         slope = (rising - middle * total) / squares
@@ -246,6 +306,7 @@ def linear_regression(
         out[size + i] = slope
         out[2 * size + i] = first
         out[3 * size + i] = math.degrees(math.atan(slope))
+        out[4 * size + i] = first + slope * n
     state[0] = run
     state[1] = total
     state[2] = rising
