@@ -34,8 +34,8 @@ from neural_trader_tools.brokers.port import Broker, BrokerReport
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.orders import accounts, arrivals, book, breaks, messages, postings, previews
-from neural_trader_tools.orders.comparison import LASTS, Comparison, Difference
 from neural_trader_tools.orders.algos import parents
+from neural_trader_tools.orders.comparison import LASTS, Comparison, Difference
 from neural_trader_tools.orders.dividends import Dividends
 from neural_trader_tools.orders.facts import Sources
 from neural_trader_tools.orders.judge import Judge, Judged, is_halted, preview_entry, require_no_halt

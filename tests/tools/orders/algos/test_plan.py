@@ -67,15 +67,20 @@ def test_what_was_missed_is_made_up_for_in_parts() -> None:
     assert cut.child(leg(100), Decimal(20), late, Decimal(0)) == 20
 
 
-PLANS = st.builds(
-    lambda slices, weights, seed, jitter, lot: plan(
+def any_plan(slices: int, weights: list[int], seed: int, jitter: Decimal, lot: Decimal) -> Plan:
+    """A plan whose weights repeat those given; without any it is time-weighted."""
+    return plan(
         algorithm="vwap" if weights else "twap",
         slices=slices,
         weights=tuple(weights[number % len(weights)] for number in range(slices)) if weights else (),
         seed=seed,
         jitter=jitter,
         lot=lot,
-    ),
+    )
+
+
+PLANS = st.builds(
+    any_plan,
     st.integers(1, 40),
     st.lists(st.integers(0, 1_000), max_size=5).filter(lambda given: not given or given[0] > 0),
     st.integers(0, 5),
