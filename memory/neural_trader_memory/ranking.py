@@ -9,21 +9,53 @@ moment kept four). Here the statistics are those of the candidates, which the ca
 import functools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neural_trader_memory.embedders.port import Vectors
+from neural_trader_memory.records import Kind
 
 Scores = NDArray[np.float64]
 """One score a candidate."""
+Integers = NDArray[np.int64]
 
 BM25_K1 = 1.2
 BM25_B = 0.75
 # Chosen on 30 trading notes (tests/memory/notes.json): at 0.5 the words of a paraphrase mislead (hit@1 .30,
 # here .37), from 0.7 on a query of bare terms is no longer always answered first (.97, here 1.00).
 VECTOR_WEIGHT = 0.6
+# Recency and importance decide between memories that answer about equally well, and little more.
+WEIGHTS: Final[Mapping[str, float]] = {
+    "vector": 0.9 * VECTOR_WEIGHT,
+    "words": 0.9 * (1 - VECTOR_WEIGHT),
+    "recency": 0.05,
+    "importance": 0.05,
+    "context": 0.2,
+    "regime": 0.6,
+}
+DECAY_DAYS: Final[Mapping[Kind, float]] = {
+    "order": 3.0,
+    "note": 90.0,
+    "decision": 90.0,
+    "trade": 90.0,
+    "outcome": 365.0,
+    "reflection": 365.0,
+    "backtest": 365.0,
+    "skill": 365.0,
+}
+IMPORTANCE: Final[Mapping[Kind, float]] = {
+    "order": 0.3,
+    "note": 0.3,
+    "backtest": 0.4,
+    "trade": 0.5,
+    "decision": 0.5,
+    "outcome": 0.6,
+    "reflection": 0.7,
+    "skill": 0.7,
+}
 SCORE_DECIMALS = 4  # far above float32 noise, so that equal stores give equal scores
 
 _WORD = re.compile(r"\w+")
@@ -43,8 +75,8 @@ def split_words(text: str) -> list[str]:
     return [term for term in map(_reduce, _WORD.findall(text.lower())) if term]
 
 
-def score(query: str, asked: Vectors, texts: Sequence[str], vectors: Vectors) -> Scores:
-    """Returns how well each candidate answers, 0 to 1.
+def relevance(query: str, asked: Vectors, texts: Sequence[str], vectors: Vectors) -> dict[str, Scores]:
+    """Returns what vectors and words say of each candidate, 0 to 1.
 
     Args:
         query: What is looked for.
@@ -52,7 +84,7 @@ def score(query: str, asked: Vectors, texts: Sequence[str], vectors: Vectors) ->
         texts: The candidates' texts.
         vectors: The candidates' vectors, row for row.
     """
-    return fuse(score_vectors(asked, vectors), score_words(query, texts))
+    return {"vector": score_vectors(asked, vectors), "words": score_words(query, texts)}
 
 
 def score_words(query: str, texts: Sequence[str]) -> Scores:
@@ -83,12 +115,53 @@ def score_vectors(query: Vectors, vectors: Vectors) -> Scores:
     return np.clip(vectors.astype(np.float64) @ query.astype(np.float64), 0.0, 1.0)
 
 
-def fuse(by_vector: Scores, by_words: Scores) -> Scores:
-    """Returns the convex combination of both, rounded to `SCORE_DECIMALS`.
+def score_recency(event_us: Integers, kinds: Sequence[Kind], as_of_us: int) -> Scores:
+    """Returns exp(-age / scale) of each, with its kind's scale; worked out at `as_of`, never stored.
+
+    The layers of FinMem (Yu et al. 2023): days for what passes, a quarter, a year for what was learned.
+    """
+    days = np.maximum(as_of_us - event_us, 0) / 86_400e6
+    return np.exp(-days / np.array([DECAY_DAYS[kind] for kind in kinds], np.float64))
+
+
+def score_importance(importance: Scores, kinds: Sequence[Kind]) -> Scores:
+    """Returns the importance that was given, else the kind's."""
+    return np.where(
+        np.isnan(importance), np.array([IMPORTANCE[kind] for kind in kinds], np.float64), importance
+    )
+
+
+def score_regimes(asked: Scores, regimes: Scores) -> Scores:
+    """Returns exp(-d^2 / 33) for the distance d of each regime vector from the one asked for.
+
+    All 33 numbers are in deviations, so two independent markets stand at about d^2 = 66: .14. A memory
+    without a regime has 0.
+    """
+    square = np.square(regimes - asked).sum(axis=1)
+    return np.nan_to_num(np.exp(-square / asked.size), nan=0.0)
+
+
+def score_context(by_relevance: Scores, event_us: Integers) -> Scores:
+    """Returns the better relevance of the two memories before and after each, in the order of events."""
+    order = np.argsort(event_us, kind="stable")
+    inner = by_relevance[order]
+    found = np.zeros(len(inner), np.float64)
+    if len(inner) > 1:
+        found[1:] = inner[:-1]
+        found[:-1] = np.maximum(found[:-1], inner[1:])
+    scores = np.empty_like(found)
+    scores[order] = found
+    return scores
+
+
+def fuse(parts: Mapping[str, Scores], weights: Mapping[str, float]) -> Scores:
+    """Returns the weighted mean of the parts, rounded to `SCORE_DECIMALS`.
 
     Reciprocal-rank fusion throws away how far apart two candidates are, and measured worse.
     """
-    return np.round(VECTOR_WEIGHT * by_vector + (1 - VECTOR_WEIGHT) * by_words, SCORE_DECIMALS)
+    total = sum(weights[name] for name in parts)
+    # Summed in a fixed order: the last bit of a sum depends on it.
+    return np.round(sum(weights[name] / total * parts[name] for name in sorted(parts)), SCORE_DECIMALS)
 
 
 @functools.lru_cache(maxsize=50_000)

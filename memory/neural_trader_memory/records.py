@@ -1,30 +1,26 @@
-"""What a memory is: its kinds, its limits, and the record that a store keeps."""
+"""What a memory is: its kinds, whom it can be trusted from, and the record that a store keeps."""
 
 import hashlib
 import json
-import re
-import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
-from pydantic import JsonValue
-
-from neural_trader_governance.errors import InputError, IntegrityError
-from neural_trader_governance.terms.clocks import format_time, to_utc
-from neural_trader_governance.terms.instruments import SYMBOL_PATTERN
+from neural_trader_governance.errors import IntegrityError
+from neural_trader_governance.terms.clocks import format_time
 
 Kind = Literal["note", "decision", "outcome", "reflection", "skill", "backtest", "order", "trade"]
 Source = Literal["agent", "desk", "person", "import", "outside"]
-Trust = Literal["verified", "asserted", "untrusted"]
+Trust = Literal["verified", "asserted", "untrusted", "quarantined"]
+State = Literal["live", "forgotten"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-TEXT_MAX_CHARS = 4_000
-DATA_MAX_BYTES = 16_000
-SYMBOLS_MAX = 16
-AGENT_MAX_CHARS = 200
+TRUSTS: tuple[Trust, ...] = get_args(Trust)
+"""From the most to the least."""
+TRUSTED: Final = frozenset[Trust](("verified", "asserted"))
+REGIME_DIMENSION: Final = 33
+"""16 features, 9 quantiles of returns, 8 spectral bands; see docs/memory.md."""
 
 # What the desk saw or a person wrote is verified; what an agent says is a claim until something proves it.
 TRUST_BY_SOURCE: Mapping[Source, Trust] = {
@@ -35,7 +31,7 @@ TRUST_BY_SOURCE: Mapping[Source, Trust] = {
     "outside": "untrusted",  # an agent's own words, written after it had read text from outside
 }
 
-_SYMBOL = re.compile(SYMBOL_PATTERN, re.ASCII)
+_SECOND_FORMAT: Final = ("importance", "expires_at", "causes", "origin", "state", "regime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +45,15 @@ class Record:
         symbols: What it is about, sorted, without duplicates.
         data: Canonical JSON text of an object, or "" where there is none.
         event_time: When it happened.
-        known_time: When this desk came to know it, by the server's clock.
+        known_time: When this desk came to know this revision, by the server's clock.
         about_seq: The audit entry that the memory speaks of, such as an order's.
         prev_hash: Content hash of the revision before, or "".
+        importance: 0 to 1; None lets the kind speak.
+        expires_at: From when on it is not found any more; None: never.
+        causes: Ids of the memories that it follows from.
+        origin: Where an imported memory comes from, in its importer's words; "" for one of our own.
+        state: `forgotten` is a tombstone: from its `known_time` on the memory is not found.
+        regime: The market's regime vector when it was written (`REGIME_DIMENSION` numbers), if there was one.
     """
 
     memory_id: str
@@ -67,14 +69,29 @@ class Record:
     trust: Trust
     about_seq: int | None
     prev_hash: str
+    importance: float | None = None
+    expires_at: datetime | None = None
+    causes: tuple[str, ...] = ()
+    origin: str = ""
+    state: State = "live"
+    regime: tuple[float, ...] | None = None
 
     @property
     def content_hash(self) -> str:
-        """Returns the SHA-256, in hex, of every field; the audit log carries it."""
+        """Returns the SHA-256, in hex, of every field; the audit log carries it.
+
+        A record that uses no field of the second format hashes as it did in the first, so that what was
+        written then still verifies; the two are kept apart by their prefix.
+        """
         fields = {name: getattr(self, name) for name in self.__slots__}
         fields["event_time"] = format_time(self.event_time)
         fields["known_time"] = format_time(self.known_time)
-        return hashlib.sha256(b"neural-trader/memory/v1\0" + _canonical(fields)).hexdigest()
+        added = {name: fields.pop(name) for name in _SECOND_FORMAT}
+        if added == _DEFAULTS:
+            return hashlib.sha256(b"neural-trader/memory/v1\0" + canonical(fields)).hexdigest()
+        if self.expires_at is not None:
+            added["expires_at"] = format_time(self.expires_at)
+        return hashlib.sha256(b"neural-trader/memory/v2\0" + canonical(fields | added)).hexdigest()
 
     def verify(self, recorded_hash: str) -> None:
         """Checks the record against the hash that was kept beside it.
@@ -91,143 +108,27 @@ class Record:
             )
 
 
-def validate_kind(kind: str) -> Kind:
-    """Returns `kind` as one of `KINDS`.
+_DEFAULTS: Final = {
+    "importance": None,
+    "expires_at": None,
+    "causes": (),
+    "origin": "",
+    "state": "live",
+    "regime": None,
+}
+
+
+def least_trust(*trusts: Trust) -> Trust:
+    """Returns the lowest of them: what is made from several things is trusted as its worst part is."""
+    return max(trusts, key=TRUSTS.index)
+
+
+def canonical(value: object) -> bytes:
+    """Returns the one JSON text of a value: sorted keys, no spaces, UTF-8.
 
     Raises:
-        InputError: it is none of them.
+        ValueError: it is not JSON; NaN, infinities and lone surrogates are not either.
+        TypeError: as ValueError.
     """
-    for known in KINDS:
-        if known == kind:
-            return known
-    close = get_close_matches(str(kind), KINDS, n=1)
-    raise InputError(
-        "unknown_kind",
-        f"{kind!r:.60} is not a kind of memory",
-        f"did you mean {close[0]!r}?" if close else f"use one of: {', '.join(KINDS)}",
-    )
-
-
-def validate_text(text: str, *, field: str = "text", max_chars: int = TEXT_MAX_CHARS) -> str:
-    """Returns `text` as it is: it is refused, never repaired, so that what was hashed is what was said.
-
-    Raises:
-        InputError: empty, too long, or holding characters that could rewrite a terminal or reorder a line.
-    """
-    if not text.strip():
-        raise InputError("empty_text", f"{field} is empty", f"give 1 to {max_chars:,} characters")
-    if len(text) > max_chars:
-        raise InputError(
-            "text_too_long",
-            f"{field} has {len(text):,} characters, at most {max_chars:,} are kept",
-            "shorten it, or split it into several memories",
-        )
-    _refuse_controls(text, field)
-    return text
-
-
-def validate_agent(agent: str) -> str:
-    """Returns the agent's name, which is any printable text of up to 200 characters.
-
-    Raises:
-        InputError: empty, too long, or holding control characters.
-    """
-    return validate_text(agent, field="agent", max_chars=AGENT_MAX_CHARS)
-
-
-def validate_symbols(symbols: Iterable[str]) -> tuple[str, ...]:
-    """Returns the symbols sorted, without duplicates.
-
-    Raises:
-        InputError: one is not written as symbols are, or there are more than `SYMBOLS_MAX`.
-    """
-    # A lone string would pass as an iterable of letters, each of them a plausible ticker.
-    listed = [symbols] if isinstance(symbols, str) else list(symbols)
-    for symbol in listed:
-        if not _SYMBOL.fullmatch(symbol):
-            raise InputError(
-                "invalid_symbol",
-                f"{symbol!r:.60} is not a symbol",
-                "write upper-case letters and digits as `market_search` spells them, such as AAPL or BRK.B",
-            )
-    if len(listed) > SYMBOLS_MAX:
-        raise InputError(
-            "too_many_symbols",
-            f"{len(listed)} symbols, at most {SYMBOLS_MAX}",
-            "name the ones that matter most",
-        )
-    return tuple(sorted(set(listed)))
-
-
-def validate_data(data: Mapping[str, JsonValue] | None) -> str:
-    """Returns canonical JSON of the object, or "" for None or an empty one.
-
-    Raises:
-        InputError: not JSON (NaN included), over `DATA_MAX_BYTES`, or holding control characters.
-    """
-    if not data:
-        return ""
-    try:
-        text = _canonical(data)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(
-            "invalid_data",
-            f"data is not a JSON object: {error}",
-            "use strings, finite numbers, lists and objects",
-        ) from None
-    if len(text) > DATA_MAX_BYTES:
-        raise InputError(
-            "data_too_large",
-            f"data has {len(text):,} bytes, at most {DATA_MAX_BYTES:,} are kept",
-            "keep a handle to the table or a summary instead of the values",
-        )
-    for string in _strings(dict(data)):
-        _refuse_controls(string, "data")
-    return text.decode()
-
-
-def validate_event_time(event_time: datetime | None, known_time: datetime) -> datetime:
-    """Returns when it happened, in UTC; `known_time` where it is not given.
-
-    Raises:
-        InputError: it lies in the future of the clock.
-    """
-    if event_time is None:
-        return known_time
-    event_time = to_utc(event_time)
-    if event_time > known_time:
-        raise InputError(
-            "event_in_future",
-            f"event_time {format_time(event_time)} is after the desk's clock, {format_time(known_time)}",
-            "remember what has happened; leave event_time out to mean now",
-        )
-    return event_time
-
-
-def _canonical(value: object) -> bytes:
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode()  # a lone surrogate ends here, as a UnicodeEncodeError (a ValueError)
-
-
-def _strings(value: JsonValue) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield key
-            yield from _strings(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _strings(inner)
-
-
-def _refuse_controls(text: str, field: str) -> None:
-    # Cc: terminal escapes; Cf: bidirectional overrides and invisible marks; Cs: lone surrogates, which no
-    # UTF-8 can carry. The joiners that scripts and emoji need are let through.
-    for position, character in enumerate(text):
-        if unicodedata.category(character) in {"Cc", "Cf", "Cs"} and character not in "\n\t\u200c\u200d":
-            raise InputError(
-                "control_characters",
-                f"{field} holds U+{ord(character):04X} at position {position}",
-                "remove control, escape and invisible formatting characters; newlines and tabs are fine",
-            )

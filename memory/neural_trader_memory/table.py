@@ -1,14 +1,12 @@
-"""The LanceDB table under the memory: schema, scope, rows in and rows out.
+"""The LanceDB table under the memory: rows in and rows out.
 
 LanceDB, pyarrow and pandas take more than a second to import, so nothing here is imported before the table is
 first used. pyarrow has no type stubs: it and the open table are `Any` here, and nowhere else.
 """
 
-import functools
 import importlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,69 +22,20 @@ from neural_trader_governance.errors import (
     NeuralTraderError,
     StorageError,
 )
-from neural_trader_governance.terms.clocks import format_time
 from neural_trader_memory.embedders.port import Vectors
-from neural_trader_memory.records import Kind, Record
+from neural_trader_memory.recall import Candidates, Key
+from neural_trader_memory.records import REGIME_DIMENSION, TRUSTED
+from neural_trader_memory.revisions import ADDED_COLUMNS, COLUMNS, Scope, head, quote, visible
+from neural_trader_memory.rows import StoredRecord, read_row, stored_row
+from neural_trader_memory.schema import DIMENSION_KEY, EMBEDDER_KEY, TABLE, migrate, pyarrow, schema
 
-TABLE = "memories"
-FORMAT = "1"
 FRAGMENTS_MAX = 20  # one write is one fragment; at 300 of them a query takes 60 ms instead of 4
 ROWS_A_FRAGMENT = 50  # compaction rewrites every small fragment: at equal steps that would be quadratic
 PRUNE_AFTER = timedelta(hours=1)  # longer than any read; until then old versions can still be read
 NEVER = timedelta(days=36_500)
+_RANKED = ("event_time", "text", "vector", "importance", "regime")
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The rows that one call may see. Every part narrows; none can widen, whatever its text is."""
-
-    agent: str
-    as_of: datetime
-    kind: Kind | None = None
-    symbols: tuple[str, ...] = ()
-
-    @property
-    def where(self) -> str:
-        """Returns the SQL condition: this agent's rows, known by `as_of` and not superseded then."""
-        moment = f"TIMESTAMP '{format_time(self.as_of)}'"
-        parts = [
-            f"agent = {quote(self.agent)}",
-            f"known_time <= {moment}",
-            f"(superseded_at IS NULL OR superseded_at > {moment})",
-        ]
-        if self.kind:
-            parts.append(f"kind = {quote(self.kind)}")
-        if self.symbols:
-            parts.append(f"array_has_any(symbols, [{', '.join(map(quote, self.symbols))}])")
-        return " AND ".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRecord:
-    """A record with what the store keeps beside it."""
-
-    record: Record
-    content_hash: str
-    audit_seq: int | None
-    audit_hash: str
-    embedder: str
-    dimension: int
-
-
-@dataclass(frozen=True, slots=True)
-class Candidates:
-    """What ranking reads, ordered by (known_time, memory_id): texts and their vectors, row for row."""
-
-    memory_ids: list[str]
-    texts: list[str]
-    vectors: Vectors
-
-
-def quote(text: str) -> str:
-    """Returns a SQL string literal; a quote is doubled, which is the only escape that DataFusion knows."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 class MemoryTable:
@@ -103,65 +52,116 @@ class MemoryTable:
         self._table: Any = None
         self._opening = anyio.Lock()
 
-    async def append(self, stored: StoredRecord, vector: Vectors) -> None:
-        """Commits one row; compacts where fragments have piled up."""
-        record = stored.record
-        row = {name: getattr(record, name) for name in record.__slots__} | {
-            "symbols": list(record.symbols),
-            "superseded_at": None,
-            "content_hash": stored.content_hash,
-            "audit_seq": stored.audit_seq,
-            "audit_hash": stored.audit_hash,
-            "embedder": stored.embedder,
-            "vector": vector,
-        }
+    async def append(self, rows: Sequence[tuple[StoredRecord, Vectors]]) -> None:
+        """Commits rows with their vectors, all or none; compacts where fragments have piled up."""
+        written = [stored_row(stored, vector) for stored, vector in rows]
         async with self._use() as table:
-            pyarrow = _pyarrow()
-            await table.add(pyarrow.Table.from_pylist([row], schema=_schema(self._embedder, self._dimension)))
+            made = pyarrow().Table.from_pylist(written, schema=schema(self._embedder, self._dimension))
+            await table.add(made)
         await self._compact()
 
     async def candidates(self, scope: Scope) -> Candidates:
-        """Returns every row in scope, with only the columns that ranking needs."""
-        columns = ["memory_id", "agent", "known_time", "text", "vector"]
+        """Returns every memory in scope, with only the columns that ranking needs."""
         async with self._use() as table:
-            rows = await table.query().where(scope.where).select(columns).to_arrow()
-        rows = rows.sort_by([("known_time", "ascending"), ("memory_id", "ascending")]).combine_chunks()
+            rows = (
+                await table.query().where(scope.where).select([*COLUMNS, *ADDED_COLUMNS, *_RANKED]).to_arrow()
+            )
         _check_scope(rows, scope)
-        flat = rows.column("vector").combine_chunks()
-        values = np.asarray(flat.flatten() if len(rows) else [], dtype=np.float32)
+        order = [(name, "ascending") for name in ("known_time", "memory_id", "rev")]
+        rows = rows.sort_by(order).combine_chunks()
+        rows = rows.take(pyarrow().array(visible(rows, scope), "int64"))
+        vectors = rows.column("vector").combine_chunks()
+        values = np.asarray(vectors.flatten() if len(rows) else [], dtype=np.float32)
+        regimes = [each or [np.nan] * REGIME_DIMENSION for each in rows.column("regime").to_pylist()]
         return Candidates(
-            rows.column("memory_id").to_pylist(),
-            rows.column("text").to_pylist(),
-            values.reshape(len(rows), self._dimension),
+            keys=list(
+                zip(
+                    rows.column("memory_id").to_pylist(), rows.column("content_hash").to_pylist(), strict=True
+                )
+            ),
+            texts=rows.column("text").to_pylist(),
+            vectors=values.reshape(len(rows), self._dimension),
+            kinds=rows.column("kind").to_pylist(),
+            trusted=np.array([each in TRUSTED for each in rows.column("trust").to_pylist()], np.bool_),
+            event_us=np.asarray(rows.column("event_time").cast("int64"), np.int64),
+            importance=np.array(rows.column("importance").to_pylist(), np.float64),
+            regimes=np.array(regimes, np.float64).reshape(len(rows), REGIME_DIMENSION),
         )
 
-    async def fetch(self, scope: Scope, memory_ids: list[str]) -> dict[str, StoredRecord]:
-        """Returns the named rows that are in scope, by id."""
-        if not memory_ids:
+    async def fetch(self, scope: Scope, keys: Sequence[Key]) -> dict[Key, StoredRecord]:
+        """Returns the named rows of the agent that were known at `as_of`, whatever became of them since."""
+        if not keys:
             return {}
-        where = f"{scope.where} AND memory_id IN ({', '.join(map(quote, memory_ids))})"
-        columns = [name for name in _schema(self._embedder, self._dimension).names if name != "vector"]
-        async with self._use() as table:
-            rows = await table.query().where(where).select(columns).to_arrow()
+        names = ", ".join(quote(name) for name, _ in keys)
+        rows = await self._rows(f"{scope.known} AND memory_id IN ({names})")
         _check_scope(rows, scope)
-        return {row["memory_id"]: self._stored(row) for row in rows.to_pylist()}
+        found = {(row["memory_id"], row["content_hash"]): row for row in rows.to_pylist()}
+        return {key: self._stored(found[key]) for key in keys if key in found}
+
+    async def find(self, scope: Scope, memory_id: str) -> StoredRecord | None:
+        """Returns a memory as it stood at `as_of`; None where it was unknown, forgotten or expired then."""
+        rows = await self._rows(f"{scope.known} AND memory_id = {quote(memory_id)}")
+        _check_scope(rows, scope)
+        newest = head(rows.to_pylist())
+        return self._stored(newest) if newest is not None and scope.admits(newest) else None
+
+    async def revisions(self, scope: Scope, memory_id: str) -> list[StoredRecord]:
+        """Returns all revisions of a memory that were known at `as_of`, the oldest first."""
+        rows = await self._rows(f"{scope.known} AND memory_id = {quote(memory_id)}")
+        _check_scope(rows, scope)
+        listed = sorted(
+            rows.to_pylist(), key=lambda row: (row["rev"], row["known_time"], row["content_hash"])
+        )
+        return [self._stored(row) for row in listed]
+
+    async def select(self, scope: Scope, condition: str) -> list[StoredRecord]:
+        """Returns the memories in scope whose newest revision meets a condition, oldest first.
+
+        Args:
+            scope: Who asks, and as of when.
+            condition: SQL over the columns.
+        """
+        met = await self._rows(f"({scope.known}) AND ({condition})")
+        _check_scope(met, scope)
+        if not len(met):
+            return []
+        names = ", ".join(map(quote, dict.fromkeys(met.column("memory_id").to_pylist())))
+        by_name: dict[str, list[dict[str, Any]]] = {}
+        for row in (await self._rows(f"{scope.known} AND memory_id IN ({names})")).to_pylist():
+            by_name.setdefault(row["memory_id"], []).append(row)
+        hashes = set(met.column("content_hash").to_pylist())
+        newest = [found for rows in by_name.values() if (found := head(rows)) is not None]
+        chosen = [row for row in newest if row["content_hash"] in hashes and scope.admits(row)]
+        chosen.sort(key=lambda row: (row["known_time"], row["memory_id"]))
+        return [self._stored(row) for row in chosen]
+
+    async def read_all(self, where: str | None = None) -> AsyncGenerator[StoredRecord]:
+        """Yields every row of every agent, all revisions, in no order: for upkeep, never for an agent."""
+        async with self._use() as table:
+            query = table.query()
+            if where is not None:
+                query = query.where(where)
+            async for batch in await query.select(self._columns()).to_batches():
+                for row in batch.to_pylist():
+                    yield self._stored(row)
 
     async def count(self, scope: Scope | None = None) -> int:
-        """Returns how many rows are in scope, or in the whole table."""
+        """Returns how many memories are in scope, or how many rows the whole table has."""
         async with self._use() as table:
-            return int(await table.count_rows(scope.where if scope else None))
+            if scope is None:
+                return int(await table.count_rows())
+            rows = await table.query().where(scope.where).select([*COLUMNS, *ADDED_COLUMNS]).to_arrow()
+        return len(visible(rows, scope))
+
+    def _columns(self) -> list[str]:
+        return [name for name in schema(self._embedder, self._dimension).names if name != "vector"]
+
+    async def _rows(self, where: str) -> Any:
+        async with self._use() as table:
+            return await table.query().where(where).select(self._columns()).to_arrow()
 
     def _stored(self, row: dict[str, Any]) -> StoredRecord:
-        fields: dict[str, Any] = {name: row[name] for name in Record.__slots__}
-        fields["symbols"] = tuple(row["symbols"])
-        return StoredRecord(
-            record=Record(**fields),
-            content_hash=row["content_hash"],
-            audit_seq=row["audit_seq"],
-            audit_hash=row["audit_hash"],
-            embedder=row["embedder"],
-            dimension=self._dimension,
-        )
+        return read_row(row, self._dimension)
 
     @asynccontextmanager
     async def _use(self) -> AsyncGenerator[Any]:
@@ -170,6 +170,8 @@ class MemoryTable:
             async with self._opening:
                 if self._table is None:
                     self._table = await self._open()
+                else:  # another process may have embedded everything anew with another model
+                    self._check_embedder((await self._table.schema()).metadata or {})
             yield self._table
         except NeuralTraderError:
             raise
@@ -181,29 +183,28 @@ class MemoryTable:
             ) from error
 
     async def _open(self) -> Any:
-        lancedb = await to_thread.run_sync(importlib.import_module, "lancedb")
-        # Each read sees what other processes have committed.
-        database = await lancedb.connect_async(self.uri, read_consistency_interval=timedelta(0))
+        database = await connect(self.uri)
         try:
             table = await database.open_table(TABLE)
         except ValueError:  # not there yet; LanceDB has no error class of its own for it
-            schema = _schema(self._embedder, self._dimension)
             try:
-                table = await database.create_table(TABLE, schema=schema, exist_ok=True)
+                made = schema(self._embedder, self._dimension)
+                table = await database.create_table(TABLE, schema=made, exist_ok=True)
             except (OSError, RuntimeError, ValueError):
                 table = await database.open_table(TABLE)  # another process was first
         self._check_embedder((await table.schema()).metadata or {})
+        await migrate(table)
         return table
 
     def _check_embedder(self, metadata: dict[bytes, bytes]) -> None:
-        name = metadata.get(b"neural_trader.embedder", b"?").decode()
-        dimension = metadata.get(b"neural_trader.dimension", b"?").decode()
+        name = metadata.get(EMBEDDER_KEY, b"?").decode()
+        dimension = metadata.get(DIMENSION_KEY, b"?").decode()
         if (name, dimension) != (self._embedder, str(self._dimension)):
             raise ConfigurationError(
                 "embedder_mismatch",
                 f"the memory at {self.uri} holds vectors of {name} ({dimension} dimensions), and this server "
                 f"embeds with {self._embedder} ({self._dimension}); their distances mean nothing together",
-                f"use {name} again, or move that folder away to begin an empty memory",
+                f"use {name} again, or embed everything anew with `neural-trader memory reindex`",
             )
 
     async def _compact(self) -> None:
@@ -219,6 +220,12 @@ class MemoryTable:
             await self._table.optimize(cleanup_older_than=PRUNE_AFTER)
         except (OSError, RuntimeError, ValueError) as error:  # such as another process compacting at once
             _log.info("memory_compaction_skipped", reason=str(error)[:200])
+
+
+async def connect(uri: str) -> Any:
+    """Returns a connection on which each read sees what other processes have committed."""
+    lancedb = await to_thread.run_sync(importlib.import_module, "lancedb")
+    return await lancedb.connect_async(uri, read_consistency_interval=timedelta(0))
 
 
 def locate(uri: str) -> str:
@@ -248,42 +255,3 @@ def _check_scope(rows: Any, scope: Scope) -> None:
             "the store returned a row outside the agent's namespace or after as_of",
             "stop using this memory and report it",
         )
-
-
-def _pyarrow() -> Any:
-    return importlib.import_module("pyarrow")
-
-
-@functools.lru_cache(maxsize=4)
-def _schema(embedder: str, dimension: int) -> Any:
-    pyarrow = _pyarrow()
-    text, whole, moment = pyarrow.string(), pyarrow.int64(), pyarrow.timestamp("us", tz="UTC")
-    field = pyarrow.field
-    return pyarrow.schema(
-        [
-            field("memory_id", text, nullable=False),
-            field("rev", whole, nullable=False),
-            field("agent", text, nullable=False),
-            field("kind", text, nullable=False),
-            field("text", text, nullable=False),
-            field("symbols", pyarrow.list_(text), nullable=False),
-            field("data", text, nullable=False),
-            field("event_time", moment, nullable=False),
-            field("known_time", moment, nullable=False),
-            field("superseded_at", moment),
-            field("source", text, nullable=False),
-            field("trust", text, nullable=False),
-            field("about_seq", whole),
-            field("prev_hash", text, nullable=False),
-            field("content_hash", text, nullable=False),
-            field("audit_seq", whole),
-            field("audit_hash", text, nullable=False),
-            field("embedder", text, nullable=False),
-            field("vector", pyarrow.list_(pyarrow.float32(), dimension), nullable=False),
-        ],
-        metadata={
-            b"neural_trader.format": FORMAT.encode(),
-            b"neural_trader.embedder": embedder.encode(),
-            b"neural_trader.dimension": str(dimension).encode(),
-        },
-    )

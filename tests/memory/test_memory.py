@@ -81,6 +81,8 @@ async def test_a_memory_is_found_by_a_paraphrase_with_all_that_was_written(
         "content_hash": written.content_hash,
         "embedder": "all-MiniLM-L6-v2",
         "dimension": 384,
+        "origin": "",
+        "prev_hash": "",
     }
     assert (await memory.get(written.memory_id, agent="alice")).text == best.text
     status = await memory.status()
@@ -98,7 +100,7 @@ async def test_the_profile_is_known_without_opening_the_store(memory: Memory) ->
 
 async def test_what_the_desk_saw_is_verified_and_what_was_imported_is_not_trusted(memory: Memory) -> None:
     await memory.write("trade", "Sold 10 AAPL at 421.", agent="a", source="desk")
-    await memory.write("note", "A newsletter says buy.", agent="a", source="import")
+    await memory.write("note", "A newsletter says buy.", agent="a", source="import", origin="a letter")
     trust = {hit.kind: hit.provenance.trust for hit in await memory.search("AAPL", agent="a")}
     assert trust == {"trade": "verified", "note": "untrusted"}
 
@@ -331,6 +333,12 @@ async def test_the_content_hash_covers_every_field(memory: Memory, clock: Simula
         "trust": "verified",
         "about_seq": 0,
         "prev_hash": "00",
+        "importance": 0.0,
+        "expires_at": clock.now() + timedelta(days=1),
+        "causes": ("mem-1",),
+        "origin": "a letter",
+        "state": "forgotten",
+        "regime": (0.0,) * 33,
     }
     assert set(changes) == set(record.__slots__)
     hashes = {replace(record, **{name: value}).content_hash for name, value in changes.items()}

@@ -5,7 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neural_trader_memory.ranking import BM25_B, BM25_K1, fuse, score_vectors, score_words, split_words
+from neural_trader_memory.ranking import (
+    BM25_B,
+    BM25_K1,
+    IMPORTANCE,
+    fuse,
+    score_context,
+    score_importance,
+    score_recency,
+    score_regimes,
+    score_vectors,
+    score_words,
+    split_words,
+)
 
 words = st.lists(st.sampled_from(["gap", "stop", "AAPL", "trend", "exit", "the", "62,000"]), max_size=8).map(
     " ".join
@@ -46,4 +58,31 @@ def test_opposite_vectors_score_nothing_and_fusion_is_rounded() -> None:
     vectors = np.array([[1, 0], [-1, 0], [0.6, 0.8]], np.float32)
     scores = score_vectors(np.array([1, 0], np.float32), vectors)
     assert scores == pytest.approx([1, 0, 0.6], abs=1e-6)
-    assert fuse(scores, np.array([0.0, 1.0, 0.5])).tolist() == [0.6, 0.4, 0.56]
+    parts = {"vector": scores, "words": np.array([0.0, 1.0, 0.5])}
+    assert fuse(parts, {"vector": 6, "words": 4, "regime": 99}).tolist() == [0.6, 0.4, 0.56]
+
+
+DAY_US = 86_400_000_000
+
+
+def test_recency_falls_to_a_third_over_the_scale_of_the_kind_and_never_rises() -> None:
+    events = np.array([0, 10, 87, 90]) * DAY_US
+    scores = score_recency(events, ["note", "order", "order", "order"], 90 * DAY_US)
+    assert scores == pytest.approx([math.exp(-1), math.exp(-80 / 3), math.exp(-1), 1])
+
+
+def test_importance_that_was_given_replaces_the_kinds() -> None:
+    scores = score_importance(np.array([np.nan, 0.0, 1.0]), ["skill", "skill", "note"])
+    assert scores.tolist() == [IMPORTANCE["skill"], 0, 1]
+
+
+def test_the_same_regime_scores_one_a_far_one_nothing_and_none_nothing() -> None:
+    asked = np.arange(33.0)
+    regimes = np.stack([asked, asked + 1, asked + 100, np.full(33, np.nan)])
+    assert score_regimes(asked, regimes) == pytest.approx([1, math.exp(-1), 0, 0])
+
+
+def test_context_is_the_better_of_the_two_beside_in_the_order_of_events() -> None:
+    scores = score_context(np.array([0.1, 0.9, 0.3, 0.2]), np.array([30, 10, 20, 40]))
+    assert scores.tolist() == [0.3, 0.3, 0.9, 0.1]  # in time: .9 .3 .1 .2
+    assert score_context(np.array([0.5]), np.array([1])).tolist() == [0]

@@ -1,0 +1,54 @@
+"""A record as a row of the table, and back."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from neural_trader_memory.embedders.port import Vectors
+from neural_trader_memory.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """A record with what the store keeps beside it."""
+
+    record: Record
+    content_hash: str
+    audit_seq: int | None
+    audit_hash: str
+    embedder: str
+    dimension: int
+
+
+def stored_row(stored: StoredRecord, vector: Vectors) -> dict[str, Any]:
+    """Returns the row that keeps a record with its vector."""
+    record = stored.record
+    return {name: getattr(record, name) for name in record.__slots__} | {
+        "symbols": list(record.symbols),
+        "causes": list(record.causes),
+        "regime": None if record.regime is None else list(record.regime),
+        "superseded_at": None,
+        "content_hash": stored.content_hash,
+        "audit_seq": stored.audit_seq,
+        "audit_hash": stored.audit_hash,
+        "embedder": stored.embedder,
+        "vector": vector,
+    }
+
+
+def read_row(row: dict[str, Any], dimension: int) -> StoredRecord:
+    """Returns what `stored_row` kept; a row of the first format has no later columns."""
+    fields: dict[str, Any] = {name: row.get(name) for name in Record.__slots__}
+    fields["symbols"] = tuple(row["symbols"])
+    fields["causes"] = tuple(row.get("causes") or ())
+    fields["origin"] = row.get("origin") or ""
+    fields["state"] = row.get("state") or "live"
+    regime = row.get("regime")
+    fields["regime"] = None if regime is None else tuple(regime)
+    return StoredRecord(
+        record=Record(**fields),
+        content_hash=row["content_hash"],
+        audit_seq=row["audit_seq"],
+        audit_hash=row["audit_hash"],
+        embedder=row["embedder"],
+        dimension=dimension,
+    )
