@@ -46,8 +46,8 @@ def start(
 
     Example: neural-trader algos start twap MSFT buy 400 --end 2012-06-08 --slices 4 --reason "build slowly"
     """
-    from neural_trader_tools.orders.algos.execution import Request
     from neural_trader_tools.orders.algos.plan import Leg, Plan
+    from neural_trader_tools.orders.algos.request import Request
 
     async def run(services: "Services") -> dict[str, Any]:
         from neural_trader_governance.terms.clocks import parse_time
@@ -96,8 +96,8 @@ def basket(
     import csv
 
     from neural_trader_governance.errors import InputError
-    from neural_trader_tools.orders.algos.execution import Request
     from neural_trader_tools.orders.algos.plan import Leg, Plan
+    from neural_trader_tools.orders.algos.request import Request
 
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:

@@ -12,9 +12,10 @@ from tests.tools.orders.conftest import AGENT, PERSON, Floor
 from neural_trader_governance import halts
 from neural_trader_governance.errors import DataError, InputError, RiskError
 from neural_trader_governance.identity import Caller
-from neural_trader_tools.orders.algos.execution import Execution, Request
+from neural_trader_tools.orders.algos.execution import Execution
 from neural_trader_tools.orders.algos.parents import Child, Parent, ParentState
 from neural_trader_tools.orders.algos.plan import Leg, Plan
+from neural_trader_tools.orders.algos.request import Request
 from neural_trader_tools.orders.desk import Desk, Submission
 
 MONDAY = datetime(2012, 6, 4, 20, 0, tzinfo=UTC)

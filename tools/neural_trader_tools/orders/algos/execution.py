@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.to_thread
 import structlog
-from pydantic import ValidationError
 
 from neural_trader_governance.errors import (
     DataError,
@@ -29,9 +28,9 @@ from neural_trader_governance.errors import (
 )
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.store import Store
-from neural_trader_governance.terms.clocks import Clock, format_time
+from neural_trader_governance.terms.clocks import Clock
 from neural_trader_governance.terms.money import format_decimal
-from neural_trader_governance.terms.orders import OrderIntent, OrderState
+from neural_trader_governance.terms.orders import OrderState
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.orders import previews
@@ -48,7 +47,7 @@ from neural_trader_tools.orders.algos.parents import (
     postpone,
     void_child,
 )
-from neural_trader_tools.orders.algos.plan import LEGS_MAX, Leg, Plan
+from neural_trader_tools.orders.algos.request import Request, admit, child_intent
 from neural_trader_tools.orders.algos.volumes import traded_between
 from neural_trader_tools.orders.desk import Desk, order_id_of, random_id
 from neural_trader_tools.orders.judge import is_halted
@@ -56,7 +55,6 @@ from neural_trader_tools.orders.judge import is_halted
 RETRY = timedelta(seconds=60)
 RETRY_DUPLICATE = timedelta(seconds=10)
 CHILDREN_MAX = 2_000
-REASON_MAX = 400
 PASSING = frozenset(
     {
         "session_closed",
@@ -72,18 +70,8 @@ PASSING = frozenset(
 """Rules whose denial time alone may lift: the parent waits, and asks again a minute later."""
 
 _REFUSED = frozenset({OrderState.DENIED, OrderState.REJECTED, OrderState.EXPIRED})
+_T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What somebody wants executed."""
-
-    account: str
-    legs: tuple[Leg, ...]
-    plan: Plan
-    reason: str
-    strategy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +162,7 @@ class Execution:
         quantity = self._due(parent, index, children, now, volume)
         if not quantity:
             return 0
-        intent = self._intent(parent, leg, quantity, len(children) + 1)
+        intent = child_intent(parent, leg, quantity, len(children) + 1)
         if await self._reading(lambda connection: is_halted(connection, intent)):
             return 0
         try:
@@ -325,66 +313,15 @@ class Execution:
             return len(sent) == len(parent.legs)
         return self.replay.now() > parent.plan.end
 
-    def _intent(self, parent: Parent, leg: Leg, quantity: Decimal, number: int) -> OrderIntent:
-        return OrderIntent.model_validate(
-            {
-                "symbol": leg.symbol,
-                "side": leg.side,
-                "quantity": quantity,
-                "type": "market" if leg.limit_price is None else "limit",
-                "limit_price": leg.limit_price,
-                "account": parent.account,
-                "agent": parent.caller.agent,
-                "reason": f"{parent.reason} (child {number} of {parent.parent_id}, {parent.plan.algorithm})",
-                "strategy_id": parent.strategy or None,
-            }
-        )
-
     def _start(self, request: Request, caller: Caller) -> Parent:
-        now, count = self.replay.now(), len(request.legs)
-        if not caller.agent:
-            raise RiskError(
-                "agent_required", "a person places no orders of her own here", "start it as an agent of yours"
-            )
-        if not 1 <= count <= LEGS_MAX:
-            raise InputError(
-                "invalid_basket", f"{count} legs are outside 1 to {LEGS_MAX}", "split the basket"
-            )
-        if not 0 < len(request.reason) <= REASON_MAX:
-            raise InputError(
-                "invalid_reason",
-                f"the reason has {len(request.reason)} characters",
-                f"give 1 to {REASON_MAX}: it goes into every child",
-            )
-        if request.plan.algorithm != "now" and request.plan.end <= now:
-            raise InputError(
-                "plan_over",
-                f"the plan ends at {format_time(request.plan.end)}, and the desk's clock stands at"
-                f" {format_time(now)}",
-                "give a later --end",
-            )
-        parent = Parent(
+        parent = admit(
+            request,
+            caller,
             parent_id=self.new_id("pa"),
-            account=request.account,
-            caller=caller,
-            legs=request.legs,
-            plan=request.plan,
-            reason=request.reason,
-            strategy=request.strategy,
-            state=ParentState.RUNNING,
-            detail="",
-            created_time=now,
-            retry_time=self.clock.now(),
-            audit_seq=-1,
+            archive=self.archive,
+            now=self.replay.now(),
+            wall=self.clock.now(),
         )
-        for leg in request.legs:
-            self.archive.instrument(leg.symbol)
-            try:
-                self._intent(parent, leg, leg.quantity, 1)
-            except ValidationError as error:  # words and names that no order may carry
-                first = error.errors(include_url=False, include_context=False)[0]
-                what = f"{'.'.join(map(str, first['loc'])) or 'order'}: {first['msg']}"
-                raise InputError("invalid_order", what, "correct it and start again") from None
         with self.store.unit() as unit:
             insert_parent(unit, parent)
         return self._read(lambda connection: find_parent(connection, parent.parent_id))
@@ -403,9 +340,9 @@ class Execution:
     async def _parent(self, parent_id: str) -> Parent:
         return await self._reading(lambda connection: find_parent(connection, parent_id))
 
-    async def _reading(self, query: Callable[[sqlite3.Connection], Any]) -> Any:
+    async def _reading(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
         return await anyio.to_thread.run_sync(self._read, query)
 
-    def _read(self, query: Callable[[sqlite3.Connection], Any]) -> Any:
+    def _read(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
         with self.store.read() as connection:
             return query(connection)
