@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from neural_trader_governance.alerts import AlertKind, raise_alert
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
-from neural_trader_governance.errors import NeuralTraderError, StorageError
+from neural_trader_governance.errors import DataError, NeuralTraderError, StorageError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import Clock
@@ -183,9 +183,10 @@ class Comparison:
         with self.store.unit() as unit:
             if kind == "outside_order" and leg is not None:
                 try:
+                    self.archive.instrument(leg.symbol)  # what has no prices can be neither booked nor valued
                     intent = _outside(leg, account)
-                except ValidationError as error:
-                    detail = f"{detail} ({error.errors(include_url=False)[0]['msg']})"
+                except (DataError, ValidationError) as error:
+                    detail = f"{detail} ({str(error).splitlines()[0]})"
                 else:
                     if not book.has_order(unit.connection, leg.client_order_id):
                         adopt(unit, intent, leg.client_order_id, f"outside/{subject}", caller, now=now)
