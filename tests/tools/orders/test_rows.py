@@ -223,7 +223,7 @@ def fills_after_the_end(mini: Mini) -> None:
         name = f"nt_{number}"
         mini.send(name)
         late = fill(number, "4", order=name)
-        after = mini.told(report(name, end), report(name, end, late))
+        after = mini.told(report(name, end), report(name, "partially_filled", late))
         assert (after.state, after.filled_quantity) == (end, 4)
         whole = fill(10 + number, "6", order=name)
         assert mini.told(report(name, end, late, whole)).state == S.FILLED
@@ -245,6 +245,7 @@ def three_outcomes(mini: Mini) -> None:
     assert mini.told(report("nt_2", "rejected")).state == S.REJECTED
     mini.ledger.record_unknown("nt_3", "no answer", AGENT)
     assert mini.order("nt_3").state == S.UNKNOWN
+    assert mini.told(report("nt_3", "rejected")).state == S.REJECTED, "it was refused after all"
 
 
 @row(5, "unknown is never resubmitted")
