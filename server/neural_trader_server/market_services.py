@@ -17,24 +17,30 @@ if TYPE_CHECKING:
     from neural_trader_tools.market.providers.stream import StreamProvider
 
 SERVICES = ("alpaca", "massive")
+PACKAGES = ("ccxt", "yfinance")
+"""Extras: each drives a package that speaks to services in its own way, for history only and without keys."""
 KEYRING_SERVICE = "neural-trader"
 
 
 def open_provider(
-    name: str, settings: "Settings", config: Path, archive_root: Path
+    name: str, settings: "Settings", config: Path, archive_root: Path, *, exchange: str = ""
 ) -> "tuple[HistoryProvider, Standing]":
     """Returns a provider's adapter, which goes on where its last standing left off, and that standing.
 
     Args:
-        name: One of `SERVICES`.
+        name: One of `SERVICES` or `PACKAGES`.
         settings: Of the home.
         config: The home's config.toml, for messages.
         archive_root: The archive's folder.
+        exchange: For ccxt, instead of the setting's.
 
     Raises:
         InputError: there is no such service.
-        ConfigurationError: a setting is not valid; a key that is missing is found out when it is needed.
+        ConfigurationError: a setting is not valid, or an extra is not installed; a key that is missing is
+            found out when it is needed.
     """
+    if name in PACKAGES:
+        return _open_package(name, settings, config, archive_root, exchange)
     from neural_trader_tools.market.providers.alpaca import Alpaca
     from neural_trader_tools.market.providers.massive import Massive
     from neural_trader_tools.market.providers.settings import AlpacaSettings
@@ -103,13 +109,44 @@ def service_settings(name: str, settings: "Settings", config: Path) -> "AlpacaSe
         key = find_key(settings.massive_api_key, "MASSIVE_API_KEY", "massive")
         return MassiveSettings(api_key=key, **given)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        setting = f"{name}_{'.'.join(str(part) for part in first['loc'])}"
-        raise ConfigurationError(
-            "invalid_setting",
-            f"{setting}: {first['msg']}",
-            f"fix NEURAL_TRADER_{setting.upper()} or the line `{setting} = …` in {config}",
-        ) from None
+        raise _invalid(name, error, config) from None
+
+
+def _open_package(
+    name: str, settings: "Settings", config: Path, archive_root: Path, exchange: str
+) -> "tuple[HistoryProvider, Standing]":
+    from neural_trader_tools.market.providers.ccxt_exchanges import CcxtExchange
+    from neural_trader_tools.market.providers.settings import CcxtSettings, YfinanceSettings
+    from neural_trader_tools.market.providers.standing import Standing
+    from neural_trader_tools.market.providers.yahoo import Yahoo
+
+    given: dict[str, Any] = {
+        each: getattr(settings, f"{name}_{each}") for each in ("url", "requests_per_minute")
+    }
+    given["url"] = given["url"] or None
+    try:
+        if name == "ccxt":
+            chosen = CcxtSettings(exchange=exchange or settings.ccxt_exchange, **given)
+        else:
+            chosen = YfinanceSettings(**given)
+    except ValidationError as error:
+        raise _invalid(name, error, config) from None
+    apart = f"-{chosen.exchange}" if isinstance(chosen, CcxtSettings) and chosen.exchange else ""
+    standing = Standing(archive_root, name + apart, chosen.requests_per_minute)
+    breaker, budget, changed = standing.breaker, standing.budget, standing.changed
+    if isinstance(chosen, CcxtSettings):
+        return CcxtExchange(chosen, breaker=breaker, budget=budget, on_change=changed), standing
+    return Yahoo(chosen, breaker=breaker, budget=budget, on_change=changed), standing
+
+
+def _invalid(name: str, error: ValidationError, config: Path) -> ConfigurationError:
+    first = error.errors(include_url=False)[0]
+    setting = f"{name}_{'.'.join(str(part) for part in first['loc'])}"
+    return ConfigurationError(
+        "invalid_setting",
+        f"{setting}: {first['msg']}",
+        f"fix NEURAL_TRADER_{setting.upper()} or the line `{setting} = …` in {config}",
+    )
 
 
 def find_key(setting: SecretStr | None, variable: str, keyring_name: str) -> SecretStr | None:

@@ -168,6 +168,15 @@ class Settings(BaseSettings):
     massive_requests_per_minute: int = Field(
         default=5, ge=0, le=1_000_000, description="By your plan (the free one's is 5); 0 is no limit"
     )
+    ccxt_exchange: str = Field(
+        default="", max_length=32, description="An extra: where `data fetch ccxt` asks, such as kraken"
+    )
+    ccxt_url: str = Field(default="", max_length=500, description="Of a mirror; else the exchange itself")
+    ccxt_requests_per_minute: int = Field(
+        default=60, ge=0, le=1_000_000, description="Beside the package's own spacing; 0 is no limit"
+    )
+    yfinance_url: str = Field(default="", max_length=500, description="An extra: a mirror instead of Yahoo")
+    yfinance_requests_per_minute: int = Field(default=60, ge=0, le=1_000_000, description="0 is no limit")
 
     bus: Literal["local", "nats", "off"] = Field(
         default="local", description="Where events go; nats is an extra and needs a broker (docs/bus.md)"

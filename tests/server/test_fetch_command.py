@@ -78,6 +78,17 @@ def recorded(services: Services) -> Any:
         return read_entry(connection, seq).payload
 
 
+def test_the_packages_are_providers_too(home: Home, here: Here) -> None:
+    unnamed = here("data", "fetch", "ccxt", "--symbol", "BTC/USD", "--start", "2024-01-02", "--json")
+    assert unnamed.returncode == 1
+    assert "--exchange kraken" in json.loads(unnamed.stdout)["error"]["next_step"]
+    wrong = here("data", "fetch", "ccxt", *WORDS, NEURAL_TRADER_CCXT_URL="ftp://elsewhere")
+    assert "NEURAL_TRADER_CCXT_URL" in json.loads(wrong.stdout)["error"]["next_step"]
+    unknown = here("data", "fetch", "bloomberg", *WORDS)
+    assert unknown.returncode == 2
+    assert "alpaca, massive, ccxt, yfinance" in json.loads(unknown.stdout)["error"]["what"]
+
+
 def test_without_a_key_the_error_says_where_to_put_one(
     home: Home, here: Here, service: AlpacaLoopback
 ) -> None:

@@ -44,15 +44,20 @@ def fetch(
     provider: Annotated[
         str,
         typer.Argument(
-            help="sample: real daily prices that ship inside packages; or a service: alpaca, massive."
+            help="sample: real daily prices that ship inside packages; a service: alpaca, massive;"
+            " or an extra: ccxt (crypto exchanges), yfinance."
         ),
     ],
     symbol: Annotated[
-        list[str] | None, typer.Option(help="A US stock or ETF, such as AAPL; again for each symbol.")
+        list[str] | None,
+        typer.Option(help="A US stock or ETF, such as AAPL (ccxt: a pair, BTC/USD); again for each symbol."),
     ] = None,
     interval: Annotated[str, typer.Option(help="Bar length.")] = "1d",
     start: Annotated[str, typer.Option(help="First bar's open: an ISO date or RFC 3339.")] = "",
     end: Annotated[str, typer.Option(help="Exclusive; now where it is left out.")] = "",
+    exchange: Annotated[
+        str, typer.Option(help="ccxt: which exchange, such as kraken; the setting ccxt_exchange otherwise.")
+    ] = "",
     restart: Annotated[
         bool, typer.Option("--restart", help="Forget where an interrupted fetch of the same words stood.")
     ] = False,
@@ -62,16 +67,17 @@ def fetch(
 
     Example: neural-trader data fetch alpaca --symbol AAPL --interval 1d --start 2020-01-01
     """
-    from neural_trader_server.market_services import SERVICES
+    from neural_trader_server.market_services import PACKAGES, SERVICES
 
     if provider == "sample":
         _fetch_sample(json_output)
-    elif provider not in SERVICES:
-        raise typer.BadParameter(f"{provider!r} is no provider; they are: sample, {', '.join(SERVICES)}")
+    elif provider not in (*SERVICES, *PACKAGES):
+        known = ", ".join(("sample", *SERVICES, *PACKAGES))
+        raise typer.BadParameter(f"{provider!r} is no provider; they are: {known}")
     elif not symbol or not start:
         raise typer.BadParameter(f"{provider} needs at least one --symbol and a --start, such as 2020-01-01")
     else:
-        _fetch_history(provider, symbol, interval, start, end, restart, json_output)
+        _fetch_history(provider, exchange, symbol, interval, start, end, restart, json_output)
 
 
 def _fetch_sample(json_output: bool) -> None:
@@ -96,7 +102,14 @@ def _fetch_sample(json_output: bool) -> None:
 
 
 def _fetch_history(
-    name: str, symbols: list[str], interval: str, start: str, end: str, restart: bool, json_output: bool
+    name: str,
+    exchange: str,
+    symbols: list[str],
+    interval: str,
+    start: str,
+    end: str,
+    restart: bool,
+    json_output: bool,
 ) -> None:
     from neural_trader_server.market_services import open_provider
     from neural_trader_tools.market.providers.fetch import fetch_history
@@ -106,7 +119,7 @@ def _fetch_history(
         from neural_trader_governance.terms.clocks import parse_time
 
         provider, standing = open_provider(
-            name, services.settings, services.home.config, services.archive.root
+            name, services.settings, services.home.config, services.archive.root, exchange=exchange
         )
         try:
             report = await fetch_history(

@@ -13,6 +13,7 @@ from datetime import datetime
 
 import polars as pl
 
+from neural_trader_governance.terms.instruments import AssetClass, Instrument
 from neural_trader_tools.market import frames
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.batches import Batch
@@ -21,7 +22,7 @@ from neural_trader_tools.market.ingest import listed_instrument, row_times, vers
 from neural_trader_tools.market.manifest import DataSet
 from neural_trader_tools.market.providers.port import HistoryProvider, Page, RawAction, RawBar
 from neural_trader_tools.market.quality import checked_rows
-from neural_trader_tools.market.sessions import NEW_YORK, start_of_day
+from neural_trader_tools.market.sessions import CONTINUOUS, NEW_YORK, start_of_day
 
 _CELLS = ("time", *frames.VALUE_COLUMNS)
 
@@ -70,6 +71,8 @@ def land(
         for one in page.refused:
             refused.setdefault(one.symbol, []).append(Rejected(number, one.reason, one.content))
     digest = hashlib.sha256("".join(page.digest for page in pages).encode()).hexdigest()
+    asset_class = provider.capabilities.asset_classes[0]
+    calendar = CONTINUOUS if asset_class == "crypto" else NEW_YORK
     landed: dict[str, Landed] = {}
     batches: list[Batch] = []
     for symbol in sorted({*bars, *actions, *refused}):
@@ -79,7 +82,7 @@ def land(
         note = "raw prices"
         if symbol in bars:
             table = PriceTable(_cells(bars[symbol]), rejected)
-            times, _, notes = row_times(table, interval, NEW_YORK, "UTC")
+            times, _, notes = row_times(table, interval, calendar, "UTC")
             checked = checked_rows(table, times, now)
             rows, rejected, own.duplicates = checked.rows, checked.rejected, checked.duplicates
             note = "; ".join([note, *notes])
@@ -103,7 +106,7 @@ def land(
             rows_added=0,
             rows_quarantined=own.rows_quarantined,
         )
-        instrument = listed_instrument(archive, symbol, "", "equity")
+        instrument = _instrument(archive, symbol, asset_class)
         parts = versions(rows) if rows.height else [rows]
         takes_effect = _actions(actions.get(symbol, ()))
         batches += [Batch(instrument, interval, part, dataset, takes_effect) for part in parts]
@@ -113,6 +116,23 @@ def land(
         own.rows_revised += written.rows_revised
         own.rows_unchanged += written.rows_unchanged
     return landed
+
+
+def _instrument(archive: Archive, symbol: str, asset_class: AssetClass) -> Instrument:
+    """What a symbol stands for: as it is listed, else as its provider says.
+
+    Money is counted in currencies, so a coin that is quoted in another coin can be looked at, not traded.
+    """
+    one = listed_instrument(archive, symbol, "", asset_class)
+    quote = symbol.partition("/")[2]
+    if (
+        asset_class != "crypto"
+        or quote == one.currency
+        or any(each.symbol == symbol for each in archive.instruments())
+    ):
+        return one
+    known = {"currency": quote} if len(quote) == len(one.currency) else {"tradable": False}
+    return one.model_copy(update=known)
 
 
 def _cells(bars: list[RawBar]) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from datetime import date, datetime
 from typing import Literal, Protocol
 
 from neural_trader_governance.errors import InputError
+from neural_trader_governance.terms.instruments import AssetClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,8 @@ class Capabilities:
     """The bar lengths, in words."""
     has_actions: bool
     """Splits and cash dividends come with the bars."""
-    asset_classes: tuple[str, ...]
+    asset_classes: tuple[AssetClass, ...]
+    """The first is what a symbol that is new is listed as."""
 
 
 @dataclass(frozen=True, slots=True)

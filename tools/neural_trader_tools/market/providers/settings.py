@@ -66,3 +66,37 @@ class MassiveSettings(StreamSettings):
     stream_url: SocketAddress = "wss://socket.massive.com"
     requests_per_minute: int = Field(default=5, ge=0, le=1_000_000, description="The free plan's")
     api_key: SecretStr | None = None
+
+
+class PackageSettings(BaseModel):
+    """How a package is driven that speaks to a service in its own way.
+
+    Attributes:
+        url: Of a mirror or a test server, whose paths are the service's; None is the service itself.
+        requests_per_minute: Calls of the package; 0 is no limit. It may space its requests further.
+        request_timeout_s: Our deadline for one call.
+        attempts_max: How often one call is tried before it counts as failed.
+        retry_wait_s: The pause before the second attempt; it doubles, with as much jitter.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: Address | None = None
+    requests_per_minute: int = Field(default=60, ge=0, le=1_000_000)
+    request_timeout_s: float = Field(default=60.0, ge=0.05, le=600)
+    attempts_max: int = Field(default=4, ge=1, le=20)
+    retry_wait_s: float = Field(default=0.5, ge=0, le=60)
+
+
+class CcxtSettings(PackageSettings):
+    """Crypto exchanges by the package ccxt: https://docs.ccxt.com.
+
+    Attributes:
+        exchange: As ccxt calls it, such as kraken; empty where none was chosen.
+    """
+
+    exchange: str = Field(default="", pattern=r"^[a-z0-9]{0,32}$")
+
+
+class YfinanceSettings(PackageSettings):
+    """Yahoo's charts by the package yfinance: https://ranaroussi.github.io/yfinance."""
