@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from neural_trader_memory.embedders.port import Vectors
 from neural_trader_memory.records import Record
 
@@ -25,7 +27,7 @@ def stored_row(stored: StoredRecord, vector: Vectors) -> dict[str, Any]:
     return {name: getattr(record, name) for name in record.__slots__} | {
         "symbols": list(record.symbols),
         "causes": list(record.causes),
-        "regime": None if record.regime is None else list(record.regime),
+        "regime": None if record.regime is None else np.array(record.regime, "<f4").tobytes(),
         "superseded_at": None,
         "content_hash": stored.content_hash,
         "audit_seq": stored.audit_seq,
@@ -42,8 +44,7 @@ def read_row(row: dict[str, Any], dimension: int) -> StoredRecord:
     fields["causes"] = tuple(row.get("causes") or ())
     fields["origin"] = row.get("origin") or ""
     fields["state"] = row.get("state") or "live"
-    regime = row.get("regime")
-    fields["regime"] = None if regime is None else tuple(regime)
+    fields["regime"] = read_regime(row.get("regime"))
     return StoredRecord(
         record=Record(**fields),
         content_hash=row["content_hash"],
@@ -52,3 +53,8 @@ def read_row(row: dict[str, Any], dimension: int) -> StoredRecord:
         embedder=row["embedder"],
         dimension=dimension,
     )
+
+
+def read_regime(kept: bytes | None) -> tuple[float, ...] | None:
+    """Returns a regime vector from its bytes, 32-bit floats, little-endian."""
+    return None if kept is None else tuple(np.frombuffer(kept, "<f4").tolist())

@@ -8,8 +8,6 @@ import functools
 import importlib
 from typing import Any
 
-from neural_trader_memory.records import REGIME_DIMENSION
-
 TABLE = "memories"
 FORMAT = "2"
 EMBEDDER_KEY = b"neural_trader.embedder"
@@ -67,7 +65,8 @@ def added_fields() -> list[Any]:
         arrow.field("causes", arrow.list_(arrow.string())),
         arrow.field("origin", arrow.string()),
         arrow.field("state", arrow.string()),
-        arrow.field("regime", arrow.list_(arrow.float32(), REGIME_DIMENSION)),
+        # Not a list of floats: LanceDB takes any such column for one of vectors, and refuses rows without.
+        arrow.field("regime", arrow.binary()),
     ]
 
 

@@ -26,7 +26,7 @@ from neural_trader_memory.embedders.port import Vectors
 from neural_trader_memory.recall import Candidates, Key
 from neural_trader_memory.records import REGIME_DIMENSION, TRUSTED
 from neural_trader_memory.revisions import ADDED_COLUMNS, COLUMNS, Scope, head, quote, visible
-from neural_trader_memory.rows import StoredRecord, read_row, stored_row
+from neural_trader_memory.rows import StoredRecord, read_regime, read_row, stored_row
 from neural_trader_memory.schema import DIMENSION_KEY, EMBEDDER_KEY, TABLE, migrate, pyarrow, schema
 
 FRAGMENTS_MAX = 20  # one write is one fragment; at 300 of them a query takes 60 ms instead of 4
@@ -72,7 +72,8 @@ class MemoryTable:
         rows = rows.take(pyarrow().array(visible(rows, scope), "int64"))
         vectors = rows.column("vector").combine_chunks()
         values = np.asarray(vectors.flatten() if len(rows) else [], dtype=np.float32)
-        regimes = [each or [np.nan] * REGIME_DIMENSION for each in rows.column("regime").to_pylist()]
+        none = (np.nan,) * REGIME_DIMENSION
+        regimes = [read_regime(each) or none for each in rows.column("regime").to_pylist()]
         return Candidates(
             keys=list(
                 zip(
