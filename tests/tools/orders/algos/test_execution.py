@@ -1,8 +1,10 @@
 """Parents on a whole desk: children pass policy, survive crashes and two processes, and can be stopped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import anyio
@@ -12,6 +14,7 @@ from tests.tools.orders.conftest import AGENT, PERSON, Floor
 from neural_trader_governance import halts
 from neural_trader_governance.errors import DataError, InputError, RiskError
 from neural_trader_governance.identity import Caller
+from neural_trader_governance.store import Store, Unit
 from neural_trader_tools.orders.algos.execution import Execution
 from neural_trader_tools.orders.algos.parents import Child, Parent, ParentState
 from neural_trader_tools.orders.algos.plan import Leg, Plan
@@ -114,6 +117,49 @@ def test_a_process_that_dies_around_every_submission_sends_nothing_twice(
     assert any(child.void for child in children) == before, (
         "what expired unsent was sent again under a new id"
     )
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_process_that_dies_at_any_write_of_a_step_sends_nothing_twice(
+    make_floor: MakeFloor, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    floor = make_floor(MONDAY)
+    parent_id = start(floor, request(Leg(symbol="MSFT", side="buy", quantity=Decimal(97)), slices=4, days=4))
+    whole, writes, fatal = Store.unit, 0, 0
+
+    @contextmanager
+    def mortal(self: Store) -> Generator[Unit]:
+        nonlocal writes
+        writes += 1
+        if writes == fatal and not after:
+            raise DiedError
+        with whole(self) as unit:
+            yield unit
+        if writes == fatal:
+            raise DiedError
+
+    monkeypatch.setattr(Store, "unit", mortal)
+    deaths = 0
+    for session in range(7):
+        for number in range(1, 7):  # a step makes five writes: preview, child, order, report, end
+            writes, fatal = 0, number
+            try:
+                anyio.run(execution(floor).step)
+            except DiedError:
+                deaths += 1
+                floor.clock.advance(timedelta(seconds=11))
+        writes, fatal = 0, 0
+        anyio.run(partial(floor.desk().reconcile, AGENT, in_doubt_after=timedelta(0)))
+        floor.clock.advance(timedelta(minutes=7 if session % 2 else 1))
+        if session < 5:
+            floor.replay.step(1)
+    parent, children = look(floor, parent_id)
+    assert deaths > 10
+    assert parent.state in {ParentState.DONE, ParentState.ENDED}
+    orders = {order.client_order_id: order for order in anyio.run(floor.desk().orders)}
+    assert set(orders) == {child.client_order_id for child in children if child.state is not None}
+    held = sum(position.quantity for position in anyio.run(floor.desk().portfolio, "paper").positions)
+    assert held == sum(child.filled for child in children) == 97
 
 
 def test_two_processes_that_step_at_once_make_one_child(make_floor: MakeFloor) -> None:
