@@ -304,3 +304,34 @@ async def test_the_paper_venue_says_what_it_does_not_have(floor: Any, intent: An
     low = await desk.preview(intent(type="limit", limit_price="400.00", time_in_force="fok"), floor.agent)
     ended = (await desk.submit(low.preview_id, floor.agent)).order
     assert (ended.state, "does not meet its price" in ended.detail) == (OrderState.CANCELED, True)
+
+
+async def test_many_working_orders_cost_one_request_until_one_of_them_moves(
+    floor: Any, venue: Served, intent: Any, trouble: Trouble
+) -> None:
+    asked: list[str] = []
+
+    def listen(path: str, document: Any) -> Any:
+        asked.append(path)
+        return document
+
+    async with trading(floor, venue) as there:
+        names = [
+            await there.submit(intent(type="limit", limit_price=f"{price}.00", quantity=price - 400))
+            for price in (410, 411, 412, 413)
+        ]
+        trouble.rewrite = listen
+        await there.reconcile()
+        assert asked == ["/v2/orders"]
+        await there.quote(412.00, size=6)
+        asked.clear()
+        await there.reconcile()
+        assert asked.count("/v2/orders:by_client_order_id") == 1
+        assert [str((await there.desk.order(name)).state) for name in names] == [
+            *("accepted", "accepted", "accepted"),
+            "partially_filled",
+        ]
+        trouble.after = {"GET": 500}
+        asked.clear()
+        await there.reconcile()
+        assert len(asked) == 1, "a venue that does not answer is not asked about each order, too"

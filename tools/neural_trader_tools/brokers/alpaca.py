@@ -161,11 +161,7 @@ class AlpacaBroker:
         positions: list[PositionAnswer] = [
             self._wire.read(PositionAnswer, each) for each in cast("list[Any]", listed)
         ]
-        query = {"status": "open", "limit": str(_ORDERS_MAX), "direction": "asc", "nested": "false"}
-        answer = await self._got("/v2/orders", query)
-        if not isinstance(answer, list):
-            self._wire.unclear("sent orders that are no list")
-        orders: list[OrderAnswer] = [self._wire.read(OrderAnswer, each) for each in cast("list[Any]", answer)]
+        orders = await self._open_orders()
         legs = [(each, read_leg(each)) for each in orders if not self._is_stand_in(each)]
         return VenueBooks(
             cash=account.cash,
@@ -175,6 +171,25 @@ class AlpacaBroker:
             unreadable=tuple(each.client_order_id for each, leg in legs if leg is None),
             is_complete=len(orders) < _ORDERS_MAX,
         )
+
+    async def working(self) -> dict[str, tuple[VenueState, Decimal]]:
+        """Returns what Alpaca says of all open orders; one request.
+
+        Raises:
+            NetworkError: it did not say.
+        """
+        return {
+            each.client_order_id: (STATES[each.status], each.filled_qty)
+            for each in await self._open_orders()
+            if each.status in STATES
+        }
+
+    async def _open_orders(self) -> list[OrderAnswer]:
+        query = {"status": "open", "limit": str(_ORDERS_MAX), "direction": "asc", "nested": "false"}
+        answer = await self._got("/v2/orders", query)
+        if not isinstance(answer, list):
+            self._wire.unclear("sent orders that are no list")
+        return [self._wire.read(OrderAnswer, each) for each in cast("list[Any]", answer)]
 
     async def _got(self, path: str, query: dict[str, str]) -> Any:
         status, body = await self._wire.ask("GET", path, params=query)

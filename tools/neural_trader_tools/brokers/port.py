@@ -5,6 +5,7 @@ knows about that id, and may be asked again at any time; asking never changes an
 """
 
 from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
 from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -95,6 +96,21 @@ class Telling(Protocol):
         Raises:
             ConfigurationError: no other try would help.
             NetworkError: another may.
+        """
+        ...
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """A venue that lists all working orders for the price of one request."""
+
+    async def working(self) -> dict[str, tuple[VenueState, Decimal]]:
+        """Returns the state and the filled units of the orders that may still fill, by client order id.
+
+        An order that is not listed has ended, or is one too many for a list: it is asked about by itself.
+
+        Raises:
+            NetworkError: it did not say.
         """
         ...
 

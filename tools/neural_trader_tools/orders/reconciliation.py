@@ -25,7 +25,7 @@ from neural_trader_governance.identity import Caller
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_governance.terms.orders import Order, OrderState
-from neural_trader_tools.brokers.port import Broker, BrokerReport
+from neural_trader_tools.brokers.port import Broker, BrokerReport, Listing
 from neural_trader_tools.orders import book
 from neural_trader_tools.orders.ledger import Ledger, ask_cancel, refuse_replace
 from neural_trader_tools.orders.machine import WORKING
@@ -34,6 +34,9 @@ IN_DOUBT_AFTER = timedelta(seconds=5)
 """How long a submission may be in flight in some process before another asks the venue about it."""
 
 _CANCELABLE = WORKING - {OrderState.PENDING_CANCEL}
+_STANDING = {OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED}
+_LIST_FROM = 3
+"""From so many orders on, a list costs fewer requests than asking about each."""
 _IN_FLIGHT = {OrderState.SUBMITTED, OrderState.UNKNOWN}
 _log = structlog.get_logger(__name__)
 
@@ -73,7 +76,11 @@ class Reconciliation:
         await anyio.to_thread.run_sync(self._cancel_for_lost_leases)
         found: list[Discrepancy] = []
         contradictions: list[IntegrityError] = []
-        for order in await anyio.to_thread.run_sync(self._working):
+        working = await anyio.to_thread.run_sync(self._working)
+        unchanged = await self._unchanged(working)
+        for order in working:
+            if order.client_order_id in unchanged:
+                continue
             if order.state in _IN_FLIGHT and self.clock.now() - order.updated_time < in_doubt_after:
                 continue  # another process may be between its commit and its broker call
             try:
@@ -90,6 +97,22 @@ class Reconciliation:
         if contradictions:
             raise contradictions[0]
         return found
+
+    async def _unchanged(self, working: list[Order]) -> set[str]:
+        """Returns which orders the venue's list has just as the desk has them: nobody asks about each."""
+        standing = [order for order in working if order.state in _STANDING]
+        if len(standing) < _LIST_FROM or not isinstance(self.broker, Listing):
+            return set()
+        try:
+            listed = await self.broker.working()
+        except NetworkError as error:
+            _log.warning("reconcile.unlisted", error=str(error))
+            return {order.client_order_id for order in standing}  # nothing is known of them, this time
+        return {
+            order.client_order_id
+            for order in standing
+            if listed.get(order.client_order_id) == (order.state.value, order.filled_quantity)
+        }
 
     async def settle_one(self, client_order_id: str, caller: Caller) -> None:
         """Looks one order up and books what the venue says; what stays unclear is left to `settle`."""
