@@ -41,7 +41,9 @@ from neural_trader_tools.orders import accounts
 from neural_trader_tools.orders.desk import SCHEMAS, Desk, Submission
 from neural_trader_tools.orders.history import disagreements
 from neural_trader_tools.orders.inbox import Inbox
+from neural_trader_tools.orders.journal import audit, read_journal
 from neural_trader_tools.orders.machine import WORKING
+from neural_trader_tools.orders.valuation import Pricer
 from neural_trader_tools.trading.halt import trading_halt
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -294,6 +296,8 @@ class DeskMachine(RuleBasedStateMachine):
             splits = 2 if fill.symbol == "AAPL" and fill.event_time < SPLIT <= self.replay.now() else 1
             positions[fill.symbol] += fill.quantity * splits * (1 if buying else -1)
             held[fill.client_order_id] += 1
+        paid = [entry["payload"]["amount"] for entry in entries if entry["type"] == "account.post"]
+        cash += sum(map(Decimal, paid), Decimal(0))
         portfolio = anyio.run(self.desk(0, "whole").portfolio, "paper")
         assert portfolio.cash == cash
         assert portfolio.reserved_cash >= 0
@@ -322,6 +326,10 @@ class DeskMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         with self.stores[1].read() as connection:
             assert disagreements(connection) == [], "the log, played again, ends where the orders stand"
+            now = self.replay.now()
+            journal = read_journal(connection, "paper", self.archive, now)
+            checks = audit(connection, journal, self.archive, Pricer(self.archive, self.replay, now))
+        assert [check for check in checks if not check.ok] == [], "the books, folded anew, are the ledger"
         verified = verify_store(self.stores[0].path, self.stores[0].vkey)
         for store in self.stores:
             store.close()
