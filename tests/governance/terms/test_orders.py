@@ -65,6 +65,19 @@ def test_an_intent_cannot_be_changed_or_carry_more_than_it_says() -> None:
         ({"type": "stop"}, "needs stop_price"),
         ({"type": "stop_limit", "limit_price": "10"}, "needs stop_price"),
         ({"type": "limit", "limit_price": "10.001"}, "tick"),
+        ({"type": "trailing_stop"}, "needs one trail"),
+        ({"type": "trailing_stop", "trail_price": "1", "trail_percent": "1"}, "needs one trail"),
+        ({"trail_percent": "1"}, "needs one trail"),
+        ({"type": "trailing_stop", "trail_percent": "100"}, "less than 100"),
+        ({"type": "trailing_stop", "trail_price": "1", "take_profit": "9"}, "brings no exits"),
+        ({"type": "oco", "take_profit": "9"}, "needs take_profit and stop_loss"),
+        ({"type": "oco", "take_profit": "9", "stop_loss": "8"}, "gaining side"),
+        ({"take_profit": "8", "stop_loss": "9"}, "gaining side"),
+        ({"type": "limit", "limit_price": "10", "take_profit": "9"}, "wrong side of 10"),
+        ({"type": "limit", "limit_price": "10", "stop_loss": "10"}, "wrong side of 10"),
+        ({"take_profit": "9", "quantity": "1.5"}, "whole units"),
+        ({"take_profit": "9", "time_in_force": "ioc"}, "day or gtc"),
+        ({"type": "stop", "stop_price": "9", "time_in_force": "opg"}, "market and limit"),
         ({"agent": "../agent"}, "agent"),
         ({"reason": ""}, "reason"),
     ],
@@ -72,6 +85,18 @@ def test_an_intent_cannot_be_changed_or_carry_more_than_it_says() -> None:
 def test_a_malformed_intent_is_refused_in_words(changes: dict[str, str], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         OrderIntent.model_validate({**INTENT, **changes})
+
+
+def test_an_order_without_the_later_terms_is_written_as_if_there_were_none() -> None:
+    plain = OrderIntent.model_validate(INTENT)
+    assert sorted(plain.model_dump(mode="json")) == [
+        *("account", "agent", "limit_price", "quantity", "reason", "side"),
+        *("stop_price", "strategy_id", "symbol", "time_in_force", "type"),
+    ], "its hash is what it was, so that no approval and no preview is void after an upgrade"
+    bracket = OrderIntent.model_validate({**INTENT, "take_profit": "12", "stop_loss": "9"})
+    assert OrderIntent.model_validate_json(bracket.model_dump_json()) == bracket
+    assert bracket.model_dump(mode="json")["take_profit"] == "12"
+    assert (plain.is_plain, bracket.is_plain, bracket.has_exits) == (True, False, True)
 
 
 def test_a_penny_stock_has_a_finer_tick() -> None:

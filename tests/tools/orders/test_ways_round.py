@@ -73,6 +73,11 @@ async def test_a_marketable_sell_limit_is_judged_at_the_price_that_it_will_get(
         ({"side": "buy", "type": "limit", "limit_price": "110"}, "110"),
         ({"side": "buy", "type": "stop", "stop_price": "110"}, "121"),
         ({"side": "buy", "type": "stop", "stop_price": "95"}, "100"),
+        ({"side": "buy", "type": "trailing_stop", "trail_price": "5"}, "115.5"),
+        ({"side": "buy", "type": "trailing_stop", "trail_percent": "2"}, "112.2"),
+        ({"side": "sell", "type": "trailing_stop", "trail_percent": "2"}, "98"),
+        ({"side": "sell", "type": "oco", "take_profit": "120", "stop_loss": "90"}, "120"),
+        ({"side": "buy", "type": "oco", "take_profit": "80", "stop_loss": "110"}, "121"),
     ],
 )
 async def test_the_price_that_governs_is_the_largest_that_the_venue_gives_at_first(

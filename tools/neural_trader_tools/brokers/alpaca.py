@@ -37,6 +37,7 @@ from neural_trader_tools.brokers.synthetic import synthetic_fill
 
 CANCELS_RESERVED = 20
 """Of the requests a minute, so many are kept for cancels and look-ups: an order may not use the last ones."""
+_KEPT = "not sent: what is left of the minute's requests is kept for cancels"
 _PAGE = 100
 _ORDERS_MAX = 500
 _ID_TAKEN = 40010001
@@ -91,12 +92,11 @@ class AlpacaBroker:
             NetworkError: what became of it is unknown.
             IntegrityError: the id stands for another order there.
         """
-        if self._wire.remaining is not None and self._wire.remaining <= CANCELS_RESERVED:
+        if not self._may_spend():
             # Learn the budget anew, which a look-up does: it is counted, but never refused here.
             known = await self.order(client_order_id)
-            if known is not None or self._wire.remaining <= CANCELS_RESERVED:
-                detail = "not sent: what is left of the minute's requests is kept for cancels"
-                return known or _ended(client_order_id, "rejected", detail)
+            if known is not None or not self._may_spend():
+                return known or _ended(client_order_id, "rejected", _KEPT)
         terms = order_terms(intent) | {"client_order_id": client_order_id}
         return await self._taken(
             client_order_id, intent, *await self._wire.ask("POST", "/v2/orders", json=terms)
@@ -120,6 +120,8 @@ class AlpacaBroker:
                 f"not sent: {intent.replaces} is {standing}; only a working order without fills is replaced"
             )
             return await self._report(known, intent) if known else _ended(client_order_id, "rejected", detail)
+        if not self._may_spend():
+            return _ended(client_order_id, "rejected", _KEPT)
         terms = replacement_terms(intent) | {"client_order_id": client_order_id}
         return await self._taken(
             client_order_id, intent, *await self._wire.ask("PATCH", f"/v2/orders/{old.id}", json=terms)
@@ -246,6 +248,10 @@ class AlpacaBroker:
         if status != 200:
             self._wire.unclear(f"does not let {client_order_id} be used up: {self._wire.said(body, status)}")
         return await self.cancel(client_order_id)
+
+    def _may_spend(self) -> bool:
+        """Tells whether an order may use one of the minute's requests."""
+        return self._wire.remaining is None or self._wire.remaining > CANCELS_RESERVED
 
     def _is_stand_in(self, known: OrderAnswer) -> bool:
         terms = (known.symbol, known.side, known.qty, known.limit_price)

@@ -28,7 +28,7 @@ from neural_trader_tools.market.replay import ReplayClock
 class ClockStatus(BaseModel):
     """Which time the market has here."""
 
-    kind: Literal["replay"] = Field(description="Archived prices, no live feed")
+    kind: Literal["replay", "wall"] = Field(description="Archived prices, or now")
     now: str | None = Field(description="Null while the archive is empty")
 
 
@@ -130,7 +130,7 @@ async def status_get(
         return StatusResult(
             mode=broker.mode,
             broker=broker.name,
-            clock=ClockStatus(kind="replay", now=_now(replay)),
+            clock=ClockStatus(kind=replay.kind, now=_now(replay)),
             halted=standing is not None,
             halt_reason=standing.reason if standing else None,
             halts=[HaltStatus(scope=str(each.scope), reason=each.reason) for each in halts],

@@ -7,6 +7,7 @@ that has a newer one, else the archive's newest bar; policy refuses one that is 
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
@@ -26,6 +27,8 @@ class PresentClock(ReplayClock):
         archive: Where prices are.
         clock: The machine's.
     """
+
+    kind: Literal["replay", "wall"] = "wall"
 
     def __init__(self, archive: Archive, clock: Clock, path: Path | None = None) -> None:
         super().__init__(archive, path)

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
@@ -33,6 +34,8 @@ class ReplayClock:
         archive: Whose known times it walks along.
         path: Where its place is kept; `replay.db` in the archive's folder by default.
     """
+
+    kind: Literal["replay", "wall"] = "replay"
 
     def __init__(self, archive: Archive, path: Path | None = None) -> None:
         self._archive = archive

@@ -175,7 +175,7 @@ def read_portfolio(
         day_pnl=equity - (cash - traded_today - posted_today) - start_value - paid_in,
         positions=tuple(positions),
         priced_at=pricer.now,
-        clock="replay",
+        clock=replay.kind,
     )
 
 
