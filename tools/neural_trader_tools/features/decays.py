@@ -35,7 +35,9 @@ class DecayingColumn(Column):
         super().__init__(parts, columns)
         (self._part,) = parts
         self._decay = DECAYS[self._part.name]
-        self._lead = SQUARE * (1 + int(ROUNDING * self._decay.windows(self._part.arguments)) // SQUARE)
+        unit = self._decay.unit
+        self._lead = unit * (1 + int(ROUNDING * self._decay.windows(self._part.arguments)) // unit)
+        self._wholeness = len(self._decay.slots) + len(self._decay.former) + self._decay.others
         self._settled = self._part.definition.lookback_bars(*self._part.arguments) + 2
 
     def bars_min(self) -> int:
@@ -44,19 +46,21 @@ class DecayingColumn(Column):
 
     def clear(self, start: int, stop: int) -> int:
         """See Column."""
-        state = self._part.state
-        first = -(-(start + self._settled + self._lead) // SQUARE) * SQUARE
-        stretch = (stop - first) // LANES // SQUARE * SQUARE
-        if stretch % (2 * SQUARE) == 0:
-            stretch -= SQUARE  # else all lanes' bars would take the same places of the processor's cache
-        self.bar_by_bar(start, first)
-        if state[0] < self._settled:
+        state, unit = self._part.state, self._decay.unit
+        begun = start + self._settled + self._lead
+        self.bar_by_bar(start, begun)
+        first = begun + int(-begun if unit == SQUARE else -state[0]) % unit
+        self.bar_by_bar(begun, first)
+        if state[0] < self._settled or (unit > SQUARE and state[0] % unit):
             return first
+        stretch = (stop - first) // LANES // unit * unit
+        if stretch % (2 * SQUARE) == 0 and unit == SQUARE:
+            stretch -= SQUARE  # else all lanes' bars would take the same places of the processor's cache
         heads = first + stretch * np.arange(LANES)
         states = self._guessed(heads, stretch)
         guesses = states[: len(self._decay.slots)].copy()
         self._go(first, stretch, stretch, states, self._part.addresses())
-        if not np.isfinite(states[-1]).all():
+        if not np.isfinite(states[self._wholeness]).all():
             return first
         self._joined(heads, stretch, guesses, states[: len(guesses)])
         self.bar_by_bar(first + LANES * stretch, stop)
@@ -66,7 +70,7 @@ class DecayingColumn(Column):
         """The states that lanes start from at their heads; the first is known."""
         slots, former = list(self._decay.slots), self._decay.former
         count = len(slots)
-        states = np.zeros((count + len(former) + 1, LANES))
+        states = np.zeros((self._wholeness + 2, LANES))
         if self._decay.is_seeded:
             states[:count] = self.columns[0][heads - self._lead - 1]
         for slot, column in enumerate(former):
@@ -75,11 +79,14 @@ class DecayingColumn(Column):
         states[:count, 0] = self._part.state[slots]
         for slot, column in enumerate(former):
             states[count + slot, 0] = self.columns[column][heads[0] - 1]
-        states[-1] = 0.0  # there may be a gap in what came before the first
+        states[self._wholeness] = 0.0  # there may be a gap in what came before the first
         return states
 
     def _go(self, first: int, bars: int, stretch: int, states: Floats, addresses: list[int]) -> None:
-        inputs = np.array([column.ctypes.data for column in self.columns])
+        addresses_in = [column.ctypes.data for column in self.columns]
+        if self._decay.is_behind:
+            addresses_in.append(addresses_in[0] - 8 * int(self._part.arguments[0]))
+        inputs = np.array(addresses_in)
         outs = np.array(addresses)
         tables = self._part.params, states, inputs, outs, states
         run = compiled.stretches(self.KERNELS, self._part.name)

@@ -17,6 +17,9 @@ REFRESH = 1024
 SHORT = 64
 """Windows up to this are quicker searched than kept in order."""
 
+STEP = 16
+"""So many values at a time, which are divided in vectors."""
+
 SMOOTH = 3
 WILDER = 2
 SLIDING = 3
@@ -86,33 +89,55 @@ def mean(state: Floats, at: int, x: float, window: int) -> float:
 
 
 @jit
-def means(values: Floats, count: int, state: Floats, at: int, window: int, out: Floats) -> None:
-    """`mean` of several values in a row, in registers where none is missing."""
-    run = int(state[at])
-    ring = at + 3
+def mean_and_its_mean(
+    values: Floats, count: int, state: Floats, at: int, window: int, out: Floats, other: int,
+    other_window: int, other_out: Floats,
+) -> None:  # fmt: skip
+    """`mean` of several values in a row, and the `mean` of that, in registers where none is missing.
+
+    The two sums slide a few values at a time in turn, so that a processor need not wait for the last addition
+    of one before it begins with the other.
+    """
     i = 0
     while i < count:
-        end = i
-        if run >= window and i >= window:
+        run = int(state[at])
+        other_run = int(state[other])
+        if run >= window and i >= window and other_run >= other_window:
             # Up to the bar before the next fresh sum, and to the next gap.
-            end = min(count, i + REFRESH - 1 - run % REFRESH)
+            end = min(count, i + REFRESH - 1 - max(run % REFRESH, other_run % REFRESH))
             total = state[at + 1]
-            while i < end and math.isfinite(values[i]):
-                total = total + values[i] - values[i - window]
-                out[i] = total / window
-                i += 1
-                run += 1
-            state[at + 1] = total
-            state[at] = run
-            if run > 0:
-                place = run % window
-                state[at + 2] = place
-                for j in range(window):
-                    state[ring + (place + j) % window] = values[i - window + j]
+            other_total = state[other + 1]
+            begin = i
+            while i + STEP <= end and is_finite(values, i, i + STEP):
+                for j in range(i, i + STEP):
+                    total = total + values[j] - values[j - window]
+                    out[j] = total
+                for j in range(i, i + STEP):
+                    out[j] = out[j] / window
+                for j in range(i, i + STEP):
+                    other_total = other_total + out[j] - out[j - other_window]
+                    other_out[j] = other_total
+                for j in range(i, i + STEP):
+                    other_out[j] = other_out[j] / other_window
+                i += STEP
+            if i > begin:
+                _settle(state, at, total, run + i - begin, window, values, i)
+                _settle(state, other, other_total, other_run + i - begin, other_window, out, i)
         if i < count:
             out[i] = mean(state, at, values[i], window)
-            run = int(state[at])
+            other_out[i] = mean(state, other, out[i], other_window)
             i += 1
+
+
+@jit
+def _settle(state: Floats, at: int, total: float, run: int, window: int, values: Floats, i: int) -> None:
+    """Leaves in a cell of sliding sums what it would have after the values before `i`."""
+    place = run % window
+    state[at] = run
+    state[at + 1] = total
+    state[at + 2] = place
+    for j in range(window):
+        state[at + 3 + (place + j) % window] = values[i - window + j]
 
 
 @jit

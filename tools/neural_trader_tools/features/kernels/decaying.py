@@ -9,7 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from neural_trader_tools.features.compiled import jit
+from neural_trader_tools.features.kernels.cells import REFRESH
+from neural_trader_tools.features.kernels.lanes import LANES
 from neural_trader_tools.features.kernels.vectors import Code, Vector, scan
+from neural_trader_tools.features.kernels.words import pointer
 
 Floats = Sequence[float]
 
@@ -24,6 +28,9 @@ class Decay:
         windows: From the parameters, the bars of an average with the smoothing 1 / windows.
         counts: Which numbers of the kernel's state count bars.
         is_seeded: Whether a guess starts from the first column's value, not from 0.
+        others: How many slots come after those, which the function fills itself.
+        unit: What stretches are a multiple of; `REFRESH`: they begin right after a bar that sums anew.
+        is_behind: Whether the first column comes once more, a window of bars behind.
     """
 
     slots: tuple[int, ...]
@@ -31,6 +38,9 @@ class Decay:
     windows: Callable[[Floats], float]
     counts: tuple[int, ...] = (0,)
     is_seeded: bool = False
+    others: int = 0
+    unit: int = LANES
+    is_behind: bool = False
 
 
 @scan(1)
@@ -79,6 +89,31 @@ def _trix(code: Code) -> None:
         code.state[1] += (code.state[0] - code.state[1]) * smoothing
         code.state[2] += (code.state[1] - code.state[2]) * smoothing
         code.out((0,), _change, code.state[2], former)
+
+
+@scan(4)
+def _kama(code: Code) -> None:
+    quick, slow = (2.0 / (code.param(place) + 1.0) for place in (1, 2))
+    way_anew = code.state.entering(KAMA_ANEW)
+    for price, old in code.bars(2):
+        code.whole(price)
+        way = code.state[1] + abs(price - code.state[2]) - abs(old - code.state[3])
+        if code.bar == LANES - 1:
+            way = way_anew.where(code.is_last, way)
+        net = abs(price - old)
+        ratio = (net / way).where(way.above(net), 1.0)
+        factor = ratio * (quick - slow) + slow
+        code.state[0] += (price - code.state[0]) * factor * factor
+        for slot, vector in enumerate((way, price, old), start=1):
+            code.state[slot] = vector
+        code.out((0,), _as_is, code.state[0])
+
+
+KAMA_ANEW: Final = 5
+"""Where the step finds the way of the last bar's window, summed anew."""
+
+KAMA_WINDOWS: Final = 40
+"""Enough where prices do not waver for long: then the average is slow and its guess is often done again."""
 
 
 @scan(2)
@@ -177,6 +212,32 @@ def macd(
     _macd(first, blocks, stretch, params, states, columns, outs, first, stretch)
 
 
+def kama(
+    first: int, blocks: int, stretch: int, params: Any, states: Any, columns: Any, outs: Any, room: Any
+) -> None:
+    """As the others, but `REFRESH` bars a time; the way is summed anew at the last."""
+    window = int(params[0])
+    price = pointer(columns[0])
+    for lane in range(LANES):
+        last = first + lane * stretch - 1
+        states[LANES + lane] = _way(price, last, window)
+        states[2 * LANES + lane] = price[last]
+        states[3 * LANES + lane] = price[last - window]
+    for place in range(first, first + blocks * LANES, REFRESH):
+        for lane in range(LANES):
+            states[KAMA_ANEW * LANES + lane] = _way(price, place + lane * stretch + REFRESH - 1, window)
+        _kama(place, REFRESH // LANES, stretch, params, states, columns, outs, place, stretch)
+
+
+@jit
+def _way(price: Any, last: int, window: int) -> float:
+    """How far prices went in the window that ends at a bar."""
+    way = 0.0
+    for j in range(last - window + 1, last + 1):
+        way += abs(price[j] - price[j - 1])
+    return way
+
+
 def trix(
     first: int, blocks: int, stretch: int, params: Any, states: Any, columns: Any, outs: Any, room: Any
 ) -> None:  # fmt: skip
@@ -199,6 +260,7 @@ def adx(
 
 
 DECAYS: Final = {
+    "kama": Decay((2, 1), (), lambda _: KAMA_WINDOWS, is_seeded=True, others=2, unit=REFRESH, is_behind=True),
     "ema": Decay((2,), (), lambda params: (params[0] + 1) / 2, is_seeded=True),
     "rsi": Decay((1, 2), (0,), lambda params: params[0]),
     "macd": Decay((1, 2, 3), (), lambda params: (max(params) + 1) / 2, is_seeded=True),

@@ -16,7 +16,7 @@ from neural_trader_tools.features.kernels.cells import (
     highest,
     highest_age,
     mean,
-    means,
+    mean_and_its_mean,
     smooth,
     true_range,
 )
@@ -260,8 +260,8 @@ def stochastic(
         state[0] += count
         state[1] = upper[count - 1]
         state[2] = lower[count - 1]
-        means(raw, count, state, smoothed, smoothing, shifted(out, i))
-        means(shifted(out, i), count, state, signalled, signal, shifted(out, size + i))
+        k, d = shifted(out, i), shifted(out, size + i)
+        mean_and_its_mean(raw, count, state, smoothed, smoothing, k, signalled, signal, d)
     room[0] = 0.0  # it lives until here
 
 

@@ -4,6 +4,7 @@ Kernels sum them anew every `REFRESH` bars. A stretch begins right after such a 
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any, Final
 
 from neural_trader_tools.features.compiled import Floats, jit
@@ -32,12 +33,8 @@ SETTINGS: Final = {"bbands": WIDTH, "stddev": SCALE, "volatility": PERIODS}
 """Where, after the window, the step finds a feature's second parameter."""
 
 
-@scan(SLOTS)
-def _moments(code: Code) -> None:
-    """See cells.slide."""
-    count = code.param(0)
-    width, scale, periods = code.param(WIDTH), code.param(SCALE), code.param(PERIODS)
-    less = count - 1.0
+def _slid(code: Code, count: Vector) -> Iterator[tuple[Vector, Vector, Vector]]:
+    """At every bar its value, and the mean and the squares of its window; see cells.slide."""
     average_anew, spread_anew = code.state.entering(FRESH), code.state.entering(FRESH + 1)
     for x, old in code.bars(2):
         code.whole(x)
@@ -54,11 +51,24 @@ def _moments(code: Code) -> None:
         for slot, vector in enumerate((average, spread, peak)):
             code.state[slot] = vector
         least = average * 1e-14
-        squares = spread.where(spread.above(count * (least * least)), 0.0)
+        yield x, average, spread.where(spread.above(count * (least * least)), 0.0)
+
+
+@scan(SLOTS)
+def _moments(code: Code) -> None:
+    count, width, scale = code.param(0), code.param(WIDTH), code.param(SCALE)
+    for x, average, squares in _slid(code, count):
         code.out((0, 1, 2, 3), _bands, x, average, squares, count, width)
         code.out((4,), _score, x, average, squares, count)
         code.out((5,), _deviation, squares, count, scale)
         code.out((6,), _variance, squares, count)
+
+
+@scan(SLOTS)
+def _changes(code: Code) -> None:
+    count, periods = code.param(0), code.param(PERIODS)
+    less = count - 1.0
+    for _, _, squares in _slid(code, count):
         code.out((7,), _volatility, squares, less, periods)
 
 
@@ -186,6 +196,6 @@ def changes(
                 again[0] = -1.0
                 return
             _anew(states, FRESH, lane, logs, lane * reach + reach - 1, window)
-        _moments(0, REFRESH // LANES, reach, params, states, shifted(columns, 1), outs, place, stretch)
+        _changes(0, REFRESH // LANES, reach, params, states, shifted(columns, 1), outs, place, stretch)
         if not _noted(states, place, stretch, again):
             return
