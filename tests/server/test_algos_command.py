@@ -35,6 +35,8 @@ def test_a_parent_is_started_shown_and_canceled(priced: Here) -> None:
         parent["parent_id"]
     ]
     assert "(twap, buy 40 XYZ) is running" in priced("algos", "show", parent["parent_id"]).stdout
+    (cost,) = _json(priced("algos", "show", parent["parent_id"], "--json"))["costs"]
+    assert (cost["cost"]["filled"], cost["cost"]["quantity"]) == ("10", "40")
     assert _json(priced("algos", "cancel", parent["parent_id"], "--json"))["state"] == "canceled"
     assert _json(priced("algos", "list", "--json"))["parents"] == []
     found = _json(priced("audit", "search", "--type", "order.parent", "--json"))["entries"]

@@ -161,8 +161,32 @@ def list_all(
 
 @app.command()
 def show(parent_id: ParentId, json_output: Json = False) -> None:
-    """Show one parent with its children."""
-    _tell(with_desk(lambda services: _look(services, parent_id)), json_output)
+    """Show one parent with its children, and what it cost against the price at its start."""
+
+    async def run(services: "Services") -> dict[str, Any]:
+        from neural_trader_tools.orders.algos.parents import find_parent
+        from neural_trader_tools.orders.algos.shortfall import measure_parent
+
+        def measure() -> list[dict[str, Any]]:
+            with services.store.read() as connection:
+                parent = find_parent(connection, parent_id)
+                costs = measure_parent(connection, services.archive, services.replay, parent)
+                return [each.model_dump(mode="json") for each in costs]
+
+        await services.desk.reconcile(services.person)
+        costs = await anyio.to_thread.run_sync(measure)
+        return await _look(services, parent_id) | {"costs": costs}
+
+    row = with_desk(run)
+    _tell(row, json_output)
+    if not json_output:
+        names = ("average_price", "decision_price", "vwap", "delay", "trading", "opportunity", "fees")
+        bps = ("shortfall", "shortfall_bps", "vwap_slippage_bps")
+        show_table(
+            "What it cost (positive: a cost)",
+            ("symbol", "average", "decision", *names[2:], "shortfall", "bp", "to vwap bp"),
+            ((leg["symbol"], *(leg["cost"][name] for name in (*names, *bps))) for leg in row["costs"]),
+        )
 
 
 @app.command()

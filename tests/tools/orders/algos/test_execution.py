@@ -19,7 +19,9 @@ from neural_trader_tools.orders.algos.execution import Execution
 from neural_trader_tools.orders.algos.parents import Child, Parent, ParentState
 from neural_trader_tools.orders.algos.plan import Leg, Plan
 from neural_trader_tools.orders.algos.request import Request
+from neural_trader_tools.orders.algos.shortfall import measure_parent
 from neural_trader_tools.orders.desk import Desk, Submission
+from neural_trader_tools.orders.measuring import measure_orders
 
 MONDAY = datetime(2012, 6, 4, 20, 0, tzinfo=UTC)
 MakeFloor = Callable[[datetime | None], Floor]
@@ -287,3 +289,37 @@ def test_what_cannot_be_started_is_refused_in_words(make_floor: MakeFloor) -> No
         start(floor, request(Leg(symbol="NONE", side="buy", quantity=Decimal(1))))
     with pytest.raises(InputError, match="unknown_parent"):
         look(floor, "pa_0")
+
+
+def test_a_parent_is_measured_from_its_start(make_floor: MakeFloor) -> None:
+    floor = make_floor(MONDAY)
+    decided = floor.replay.quote("MSFT").last
+    parent_id = start(floor, request())
+    floor.replay.step(1)
+    arrived = floor.replay.quote("MSFT").last
+    live_through(floor, parent_id)
+    parent, children = look(floor, parent_id)
+    with floor.store.read() as connection:
+        (leg,) = measure_parent(connection, floor.archive, floor.replay, parent)
+        orders = measure_orders(connection, floor.archive, floor.replay).costs
+    cost = leg.cost
+    assert (cost.filled, cost.decision_price, cost.arrival_price) == (100, decided, arrived)
+    assert cost.delay == 100 * (arrived - decided)
+    paid = sum(
+        child.filled * (order.cost.average_price or 0)
+        for child, order in zip(children, orders[::-1], strict=True)
+    )
+    assert cost.trading == paid - 100 * arrived
+    assert cost.shortfall == paid - 100 * decided, "everything was filled"
+    assert leg.vwap_source.endswith("bars of 1d, typical prices")
+
+
+def test_a_split_stops_a_parent(make_floor: MakeFloor) -> None:
+    friday = datetime(2005, 2, 25, 21, 0, tzinfo=UTC)  # AAPL splits 2:1 on Monday
+    floor = make_floor(friday)
+    leg = Leg(symbol="AAPL", side="buy", quantity=Decimal(40))
+    parent_id = start(floor, request(leg, start=friday, end=friday + timedelta(days=4)))
+    live_through(floor, parent_id, 3)
+    parent, (child,) = look(floor, parent_id)
+    assert (parent.state, child.filled) == (ParentState.STOPPED, 10)
+    assert "a split of AAPL changed the shares" in parent.detail

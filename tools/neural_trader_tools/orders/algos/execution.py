@@ -51,6 +51,7 @@ from neural_trader_tools.orders.algos.request import Request, admit, child_inten
 from neural_trader_tools.orders.algos.volumes import traded_between
 from neural_trader_tools.orders.desk import Desk, order_id_of, random_id
 from neural_trader_tools.orders.judge import is_halted
+from neural_trader_tools.orders.valuation import Pricer
 
 RETRY = timedelta(seconds=60)
 RETRY_DUPLICATE = timedelta(seconds=10)
@@ -161,6 +162,9 @@ class Execution:
         children = await self.children(parent.parent_id)
         quantity = self._due(parent, index, children, now, volume)
         if not quantity:
+            return 0
+        if Pricer(self.archive, self.replay, now).split_factor(leg.symbol, parent.created_time) != 1:
+            await self._stop(parent, f"a split of {leg.symbol} changed the shares; start the rest again")
             return 0
         intent = child_intent(parent, leg, quantity, len(children) + 1)
         if await self._reading(lambda connection: is_halted(connection, intent)):
