@@ -20,7 +20,8 @@ from neural_trader_memory.revisions import Scope, quote
 from neural_trader_memory.rows import StoredRecord
 from neural_trader_memory.table import MemoryTable
 
-_SAME = ("symbols", "data", "about_seq", "source", "trust", "causes", "importance", "expires_at", "origin")
+# Not the trust: what a person has put in quarantine is not said anew by saying it again.
+_SAME = ("symbols", "data", "about_seq", "source", "causes", "importance", "expires_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ class Keeping:
     async def same_as(self, draft: Draft) -> Memorized | None:
         """Returns the memory that says what a draft says, if the agent has one already.
 
-        The same kind, text, symbols, data, subject, source, trust and causes; and the same event, unless the
+        The same kind, text, symbols, data, subject, source and causes; and the same event, unless the
         draft was not given one, which makes it a repetition.
         """
         new = draft.record

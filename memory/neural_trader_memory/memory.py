@@ -148,10 +148,16 @@ class Memory(Keeping):
             raise unknown_memory(memory_id)
         return [read(Remembered, each) for each in stored]
 
-    async def newest(self, limit: int, *, agent: str, as_of: datetime | None = None) -> list[Remembered]:
+    async def newest(
+        self, limit: int | None = None, *, agent: str, as_of: datetime | None = None
+    ) -> list[Remembered]:
         """Returns the agent's memories, those in quarantine too, the newest first."""
         stored = await self._table.select(self._scope(agent, as_of, quarantined=True), "true")
         return [read(Remembered, each) for each in stored[::-1][:limit]]
+
+    async def history(self, *, agent: str, as_of: datetime | None = None) -> list[Remembered]:
+        """Returns every revision of every memory that the agent had, tombstones too, for an export."""
+        return [read(Remembered, each) for each in await self._table.revisions(self._scope(agent, as_of))]
 
     async def outcomes(
         self, memory_id: str, *, agent: str, seqs: Iterable[int] = (), as_of: datetime | None = None

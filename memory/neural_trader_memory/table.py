@@ -106,12 +106,14 @@ class MemoryTable:
         newest = head(rows.to_pylist())
         return self._stored(newest) if newest is not None and scope.admits(newest) else None
 
-    async def revisions(self, scope: Scope, memory_id: str) -> list[StoredRecord]:
-        """Returns all revisions of a memory that were known at `as_of`, the oldest first."""
-        rows = await self._rows(f"{scope.known} AND memory_id = {quote(memory_id)}")
+    async def revisions(self, scope: Scope, memory_id: str | None = None) -> list[StoredRecord]:
+        """Returns all revisions of a memory, or of all, that were known at `as_of`, the oldest first."""
+        one = "" if memory_id is None else f" AND memory_id = {quote(memory_id)}"
+        rows = await self._rows(scope.known + one)
         _check_scope(rows, scope)
         listed = sorted(
-            rows.to_pylist(), key=lambda row: (row["rev"], row["known_time"], row["content_hash"])
+            rows.to_pylist(),
+            key=lambda row: (row["known_time"], row["rev"], row["memory_id"], row["content_hash"]),
         )
         return [self._stored(row) for row in listed]
 

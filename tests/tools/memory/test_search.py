@@ -61,7 +61,8 @@ async def test_an_answer_stays_small_and_says_what_it_cut(
     memory: Memory, store: Store, caller: Caller, text: str, k: int
 ) -> None:
     data: Any = {"rows": "y" * 15_000}
-    for _ in range(k):
+    for number in range(k):
+        data["number"] = number
         await memory_write(memory, store, caller, kind="note", text=text, data=data, symbols=["AAPL"] * 16)
     found = await memory_search(memory, caller, query="x", k=k)
     assert len(found.hits) == k

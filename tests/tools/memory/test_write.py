@@ -1,3 +1,4 @@
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -45,6 +46,18 @@ async def test_a_write_is_on_the_audit_log_under_the_hash_that_the_row_carries(
     assert kept.provenance.audit_seq == result.audit_seq
     assert kept.provenance.audit_hash == store.receipt(result.audit_seq).leaf_hash
     assert (result.embedder, result.dimension) == ("all-MiniLM-L6-v2", 384)
+
+
+async def test_the_same_words_again_are_no_second_memory_and_no_second_entry(
+    memory: Memory, store: Store, caller: Caller, clock: SimulatedClock
+) -> None:
+    first = await memory_write(memory, store, caller, **FINE)
+    clock.advance(timedelta(days=1))
+    size = store.head().size
+    assert await memory_write(memory, store, caller, **FINE) == first
+    assert store.head().size == size
+    other = await memory_write(memory, store, Caller("ann", "bob"), **FINE)
+    assert other.memory_id != first.memory_id
 
 
 async def test_a_memory_may_speak_of_an_audit_entry_that_exists(

@@ -9,7 +9,8 @@ from neural_trader_governance.identity import Caller
 from neural_trader_governance.terms.clocks import UtcTime, parse_time
 from neural_trader_governance.untrusted.readings import Source, expose
 from neural_trader_memory.memory import Hit, Memory
-from neural_trader_tools.memory.write import namespace_of
+from neural_trader_memory.records import TRUSTED
+from neural_trader_tools.memory.recording import namespace_of
 
 ANSWER_BYTES = 7_000  # the answer with its envelope stays below 8 kB
 HIT_BYTES = 560  # what a hit takes beside its text and its data
@@ -85,7 +86,7 @@ async def memory_search(
     room = max(ANSWER_BYTES // max(len(hits), 1) - HIT_BYTES, 100)
     found = [_present(hit, room) for hit in hits]
     for hit in found:
-        if hit.provenance.trust == "untrusted":
+        if hit.provenance.trust not in TRUSTED:
             data = "" if hit.data is None else _JSON.dump_json(hit.data).decode()
             expose(Source.MEMORY, f"{hit.text}\n{data}")
     return MemoriesFound(hits=found)

@@ -7,13 +7,13 @@ from anyio import to_thread
 from pydantic import BaseModel, Field, JsonValue
 
 from neural_trader_governance import taints
-from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import InputError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.store import Store
-from neural_trader_governance.terms.clocks import UtcTime, format_time, parse_time
-from neural_trader_memory.memory import Draft, Memory
+from neural_trader_governance.terms.clocks import UtcTime, parse_time
+from neural_trader_memory.memory import Memory
 from neural_trader_memory.records import Source
+from neural_trader_tools.memory.recording import keep, namespace_of
 
 
 class MemoryWritten(BaseModel):
@@ -60,24 +60,19 @@ async def memory_write(
         about_seq=audit_seq,
         source=source,
     )
-    # The entry is durable before the row exists. A crash in between leaves an entry whose memory is missing,
-    # which a comparison finds; the other order could leave a memory that sways an agent and that is on no
-    # record. All that can be wrong with the memory itself has been refused by the draft.
-    seq, leaf_hash = await to_thread.run_sync(_record, store, caller, draft)
-    kept = await memory.keep(draft, audit_seq=seq, audit_hash=leaf_hash)
+    # The same words again are no second memory: its receipt is the first one's.
+    kept = await memory.same_as(draft)
+    if kept is None or kept.audit_seq is None:
+        (kept,) = await keep(memory, store, caller, [draft])
+    assert kept.audit_seq is not None  # noqa: S101 - `keep` has just put it on record
     return MemoryWritten(
         memory_id=kept.memory_id,
         known_time=kept.known_time,
         content_hash=kept.content_hash,
-        audit_seq=seq,
+        audit_seq=kept.audit_seq,
         embedder=memory.profile.embedder,
         dimension=memory.profile.dimension,
     )
-
-
-def namespace_of(caller: Caller) -> str:
-    """Returns whose memory a caller reads and writes: the agent's, or a person's own."""
-    return caller.agent or f"person:{caller.principal}"
 
 
 def _source_of(store: Store, caller: Caller) -> Source:
@@ -104,22 +99,3 @@ def _check_entry(store: Store, seq: int) -> None:
             f"the audit log has no entry {seq} (it holds {size})",
             "take a seq from audit_search or from a receipt",
         )
-
-
-def _record(store: Store, caller: Caller, draft: Draft) -> tuple[int, str]:
-    record = draft.record
-    payload: dict[str, JsonValue] = {
-        "memory_id": record.memory_id,
-        "rev": record.rev,
-        "namespace": record.agent,
-        "kind": record.kind,
-        "content_hash": draft.content_hash,
-        "known_time": format_time(record.known_time),
-        "symbols": list(record.symbols),
-        "trust": record.trust,
-        "about_seq": record.about_seq,
-    }
-    symbol = record.symbols[0] if len(record.symbols) == 1 else None
-    with store.unit() as unit:
-        seq = unit.append(AuditEntry.by(caller, EntryType.MEMORY_WRITE, symbol=symbol, payload=payload))
-    return seq, unit.receipt(seq).leaf_hash
