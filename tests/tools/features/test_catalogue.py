@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neural_trader_tools.features import catalogue, compiled
+from neural_trader_tools.features import catalogue, compiled, passes
 from neural_trader_tools.features.definitions import DEFINITIONS, USUAL, WARM
 
 
@@ -104,6 +104,15 @@ def test_after_warming_up_and_the_idle_steps_nobody_compiles_a_feature() -> None
     for one in DEFINITIONS.values():
         compiled.machine(one.kernels, one.name, len(one.inputs))
     assert compiled.machine.cache_info().misses == before
+    long = passes.compute(
+        {
+            (one.definition, one.arguments): None
+            for one in map(catalogue.parse, ("ema", "bbands", "volatility"))
+        },
+        {"close": np.linspace(1.0, 2.0, 50_000)},
+    )
+    assert len(long) == 3
+    assert compiled.stretches.cache_info().misses == len(passes.stretched())
 
 
 def test_every_definition_is_complete() -> None:
