@@ -127,7 +127,8 @@ def _missing(services: "Services") -> list[str]:
             judge = services.policy.current(connection)
     except NeuralTraderError as error:
         return [error.code]
-    return ["policy_closed"] if isinstance(judge, ClosedPolicy) else []
+    missing = ["policy_closed"] if isinstance(judge, ClosedPolicy) else []
+    return missing if services.desk.deaf() == "" else [*missing, "venue_unheard"]
 
 
 class _DeskCollector(Collector):
@@ -147,6 +148,9 @@ class _DeskCollector(Collector):
         )
         about.add_metric((version("neural-trader"), services.broker.mode), 1)
         yield about
+        yield _gauge(
+            "venue_heard", "1 where fills are heard of, so that orders are taken.", services.desk.deaf() == ""
+        )
         yield _gauge("halted", "1 where everything stands still.", any(h.scope == EVERYTHING for h in halts))
         yield _gauge("halts", "Halts that stand, of any scope.", len(halts))
         yield _gauge("policy_in_force", "0 where every order is denied.", not isinstance(judge, ClosedPolicy))

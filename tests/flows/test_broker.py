@@ -8,13 +8,16 @@ import httpx
 import pytest
 from mcp import Client
 from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.routing import Route
 from tests.flows.test_exchange import served
 
 from neural_trader_governance.audit.verify import verify_store
 from neural_trader_governance.errors import ConfigurationError
 from neural_trader_server.app import Services, build_server, open_desk
 from neural_trader_server.home import Home
-from neural_trader_server.listening import running
+from neural_trader_server.listening import own_names, running
+from neural_trader_server.monitoring import Monitor
 from neural_trader_server.settings import Settings
 from neural_trader_tools.orders.history import disagreements, replay
 
@@ -113,6 +116,16 @@ async def test_the_whole_way_over_alpacas_api(home: Home, starter: Any, command:
                 assert told == ["submitted", "accepted", "pending_replace", "replaced"]
     assert verify_store(home.desk_db, home.log_vkey.read_text()).ok
     assert command("audit", "verify").returncode == 0
+
+
+async def test_a_desk_that_does_not_hear_its_venue_is_not_ready(home: Home) -> None:
+    there = {"url": "http://127.0.0.1:1", "key_id": "k", "secret_key": "s"}
+    async with open_desk(home, at_the_exchange(there)) as services:
+        app = Starlette(routes=[Route("/readyz", Monitor(services, (), own_names("127.0.0.1")).readyz)])
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8765") as client:
+            said = await client.get("/readyz")
+    assert (said.status_code, said.json()["missing"]) == (503, ["venue_unheard"])
 
 
 async def test_without_a_key_or_with_real_money_by_accident_nothing_starts(

@@ -161,7 +161,8 @@ def test_json_is_one_document_on_stdout(home: Home, here: Command, words: tuple[
 
 def test_a_new_home_is_founded_on_the_way_and_said_on_stderr(command: Command, tmp_path: Path) -> None:
     done = command("orders", "list", "--json")
-    assert json.loads(done.stdout) == {"orders": [], "halts": [], "awaiting_approval": []}
+    where = {"mode": "paper", "broker": "paper"}
+    assert json.loads(done.stdout) == where | {"orders": [], "halts": [], "awaiting_approval": []}
     assert "home_founded" in done.stderr
     assert (tmp_path / "new-home" / "desk.db").exists()
 

@@ -39,6 +39,8 @@ def list_orders(
         return
     from rich.markup import escape
 
+    if result["mode"] == "live":
+        out().print(f"[bold red]Live: real money[/] at {result['broker']}")
     for row in result["halts"]:
         out().print(f"[bold red]Halted[/] ({row['scope']}): {escape(row['reason'])}", soft_wrap=True)
     show_table(
@@ -67,7 +69,7 @@ def list_orders(
                 (
                     row["preview_id"],
                     row["agent"],
-                    f"{row['side']} {row['quantity']} {row['symbol']}",
+                    f"{row['side']} {row['quantity']} {row['symbol']} ({row['terms']})",
                     row["notional"],
                     row["missing"],
                     row["expires_at"],
@@ -266,12 +268,21 @@ def _read_draft(file: Path) -> "Draft":
 
 
 def _terms(order: "OrderIntent") -> str:
-    """Returns the order's type with the prices that belong to it."""
+    """Returns the order's type with the prices that belong to it: all that the venue will be told."""
     from neural_trader_governance.terms.money import format_decimal
 
-    prices = {"limit": order.limit_price, "stop": order.stop_price}
+    prices = {
+        "limit": order.limit_price,
+        "stop": order.stop_price,
+        "trail USD": order.trail_price,
+        "trail %": order.trail_percent,
+        "take profit": order.take_profit,
+        "stop loss": order.stop_loss,
+    }
     given = [f"{name} {format_decimal(price)}" for name, price in prices.items() if price is not None]
-    return ", ".join((order.type, *given, *(("gtc",) if order.time_in_force == "gtc" else ())))
+    if order.replaces is not None:
+        given.append(f"replaces {order.replaces}")
+    return ", ".join((order.type, *given, *(() if order.time_in_force == "day" else (order.time_in_force,))))
 
 
 def _standing(services: "Services") -> dict[str, Any]:
@@ -281,7 +292,8 @@ def _standing(services: "Services") -> dict[str, Any]:
     with services.store.read() as connection:
         halts = [{"scope": str(each.scope), "reason": each.reason} for each in read_halts(connection)]
     waiting = [_waiting_row(each, services.inbox.missing(each)) for each in services.inbox.pending()]
-    return {"halts": halts, "awaiting_approval": waiting}
+    mode = services.broker.mode
+    return {"mode": mode, "broker": services.broker.name, "halts": halts, "awaiting_approval": waiting}
 
 
 def _waiting_row(preview: Any, missing: int) -> dict[str, Any]:
@@ -295,6 +307,7 @@ def _waiting_row(preview: Any, missing: int) -> dict[str, Any]:
         "symbol": preview.intent.symbol,
         "side": preview.intent.side,
         "quantity": format_decimal(preview.intent.quantity),
+        "terms": _terms(preview.intent),
         "notional": format_decimal(preview.notional),
         "missing": missing,
         "reasons": [reason.model_dump() for reason in preview.verdict.reasons],
