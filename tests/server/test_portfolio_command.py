@@ -33,16 +33,19 @@ def test_accounts_are_opened_paid_into_and_reported(here: Here, home: Any, tmp_p
             "--json",
         )
     )
-    assert opened == {"account": "growth", "cash": "500.25", "currency": "EUR"}
+    assert opened == {"account": "growth", "cash": "500.25", "currency": "EUR", "kind": "cash"}
+    assert _json(here("portfolio", "open", "geared", "--kind", "margin", "--json"))["kind"] == "margin"
+    assert "invalid_account" in here("portfolio", "open", "other", "--kind", "portfolio-margin").stderr
     assert "account_exists" in here("portfolio", "open", "growth").stderr
     assert "invalid_account" in here("portfolio", "open", "Growth").stderr
     assert _json(here("portfolio", "deposit", "growth", "99.75", "--reason", "room", "--json"))["seq"] > 0
     assert "not_enough_cash" in here("portfolio", "withdraw", "growth", "600.01", "--reason", "x").stderr
     assert here("portfolio", "withdraw", "growth", "100", "--reason", "back").returncode == 0
     rows = _json(here("portfolio", "list", "--json"))["accounts"]
-    assert [(row["account"], row["currency"], row["cash"]) for row in rows] == [
-        ("growth", "EUR", "500"),
-        ("paper", "USD", "100000"),
+    assert [(row["account"], row["kind"], row["currency"], row["cash"]) for row in rows] == [
+        ("geared", "margin", "USD", "0"),
+        ("growth", "cash", "EUR", "500"),
+        ("paper", "cash", "USD", "100000"),
     ]
     report = _json(here("orders", "report", "--account", "growth", "--json"))
     assert (report["day"], report["paid_in"], report["day_pnl"]) == ("2024-01-03", "-0.25", "0")

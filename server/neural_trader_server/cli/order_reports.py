@@ -214,6 +214,8 @@ def _show(facts: dict[str, Any]) -> None:
         ("strategy", "day", "realized", "unrealized", "dividends", "fees"),
         (tuple(row.values()) for row in facts["strategies"]),
     )
+    if facts["margin"] is not None:
+        show_table("Margin", tuple(facts["margin"]), (tuple(facts["margin"].values()),))
     wrong = [row for row in facts["checks"] if not row["ok"]]
     if wrong:
         show_table(

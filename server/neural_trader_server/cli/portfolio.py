@@ -27,12 +27,14 @@ def list_accounts(json_output: Json = False) -> None:
         def read() -> list[dict[str, Any]]:
             with services.store.read() as connection:
                 rows = connection.execute(
-                    "SELECT account, currency, cash, (SELECT group_concat(agent, ', ') FROM permissions"
-                    " WHERE permissions.account = accounts.account) FROM accounts ORDER BY account"
+                    "SELECT account, currency, accounts.cash, (SELECT group_concat(agent, ', ')"
+                    " FROM permissions WHERE permissions.account = accounts.account)"
+                    " FROM accounts ORDER BY account"
                 ).fetchall()
                 return [
                     {
                         "account": account,
+                        "kind": accounts.kind_of(connection, account),
                         "currency": currency,
                         "cash": format_decimal(from_micros(cash)),
                         "reserved_cash": format_decimal(accounts.reserved_cash(connection, account)),
@@ -50,8 +52,8 @@ def list_accounts(json_output: Json = False) -> None:
         return
     show_table(
         "Accounts",
-        ("account", "currency", "cash", "reserved", "agents"),
-        ((*list(row.values())[:4], ", ".join(row["agents"])) for row in rows),
+        ("account", "kind", "currency", "cash", "reserved", "agents"),
+        ((*list(row.values())[:5], ", ".join(row["agents"])) for row in rows),
     )
 
 
@@ -155,12 +157,15 @@ def open_one(
     account: AccountName,
     cash: Annotated[str, typer.Option(help="Opening cash, such as 50000.")] = "0",
     currency: Annotated[str, typer.Option(help="ISO 4217; every amount of the account is in it.")] = "USD",
+    kind: Annotated[
+        str, typer.Option(help="cash, or margin: buys with Regulation T's buying power.")
+    ] = "cash",
     agent: Annotated[list[str] | None, typer.Option(help="Who may trade it; may be repeated.")] = None,
     json_output: Json = False,
 ) -> None:
-    """Open another cash account at the paper venue.
+    """Open another account at the paper venue.
 
-    Example: neural-trader portfolio open growth --cash 50000 --agent agent-1
+    Example: neural-trader portfolio open growth --cash 50000 --kind margin --agent agent-1
     """
     from pydantic import BaseModel, ValidationError
 
@@ -168,16 +173,18 @@ def open_one(
     from neural_trader_governance.terms.clocks import format_time
     from neural_trader_governance.terms.money import Currency, DecimalText, format_decimal
     from neural_trader_governance.terms.orders import AccountId, AgentId
+    from neural_trader_tools.orders.accounting.margin import AccountKind
 
     class Wanted(BaseModel):
         account: AccountId
         cash: DecimalText
         currency: Currency
+        kind: AccountKind
         agents: list[AgentId]
 
     try:
         wanted = Wanted.model_validate(
-            {"account": account, "cash": cash, "currency": currency, "agents": agent or []}
+            {"account": account, "cash": cash, "currency": currency, "kind": kind, "agents": agent or []}
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
@@ -202,6 +209,7 @@ def open_one(
                     cash=wanted.cash,
                     currency=wanted.currency,
                     opened_time=opened,
+                    kind=wanted.kind,
                 )
                 if new:
                     for name in wanted.agents:
@@ -209,6 +217,7 @@ def open_one(
                     payload = {
                         "cash": format_decimal(wanted.cash),
                         "currency": wanted.currency,
+                        "kind": wanted.kind,
                         "agents": wanted.agents,
                     }
                     unit.append(
@@ -228,7 +237,8 @@ def open_one(
             "account_exists", f"there is an account {account} already", "see `neural-trader portfolio list`"
         )
     if json_output:
-        emit({"account": account, "cash": format_decimal(wanted.cash), "currency": currency})
+        facts = {"cash": format_decimal(wanted.cash), "currency": currency, "kind": kind}
+        emit({"account": account, **facts})
     else:
         out().print(f"Opened {account} with {format_decimal(wanted.cash)} {currency}.")
 

@@ -11,10 +11,12 @@ import pytest
 from neural_trader_governance.errors import InputError, RiskError
 from neural_trader_governance.terms.money import Money, from_micros
 from neural_trader_governance.terms.orders import OrderIntent
+from neural_trader_tools.orders import accounts
 from neural_trader_tools.orders.accounting.books import Books
 from neural_trader_tools.orders.accounting.events import Paid, Split, Traded
 from neural_trader_tools.orders.journal import Check, Journal, audit, read_journal
 from neural_trader_tools.orders.postings import Posting, post
+from neural_trader_tools.orders.statement import day_statement
 from neural_trader_tools.orders.valuation import Pricer
 
 from .conftest import AGENT, PERSON, Floor
@@ -159,3 +161,47 @@ def test_a_posting_is_booked_once_and_refused_in_words(floor: Floor) -> None:
     assert portfolio(floor).cash == 0
     _, checks = read(floor)
     assert all(check.ok for check in checks)
+
+
+def account(floor: Floor, name: str, cash: str, **fields: Any) -> None:
+    with floor.store.unit() as unit:
+        terms: dict[str, Any] = {"currency": "USD", "opened_time": "2026-11-22T12:00:00Z", **fields}
+        accounts.open_account(unit.connection, account=name, cash=Decimal(cash), **terms)
+        accounts.permit_agent(unit.connection, account=name, agent=AGENT.agent)
+
+
+def test_a_margin_account_buys_twice_its_cash_and_a_cash_account_does_not(
+    floor: Floor, intent: Build
+) -> None:
+    desk = floor.desk()
+    for name, kind in (("plain", "cash"), ("geared", "margin")):
+        account(floor, name, "5000", kind=kind)
+    last = floor.replay.quote("MSFT").last
+    shares = Decimal(9_000 // last)
+    for name, verdict in (("plain", "deny"), ("geared", "allow")):
+        preview = anyio.run(desk.preview, intent(symbol="MSFT", quantity=shares, account=name), AGENT)
+        assert preview.verdict.decision == verdict
+    trade(floor, intent(symbol="MSFT", quantity=shares, account="geared"))
+    geared = anyio.run(desk.portfolio, "geared")
+    assert (geared.cash, geared.equity) == (5_000 - shares * last, 5_000)
+    assert geared.cash < 0
+    assert geared.buying_power == 2 * (5_000 - shares * last / 2)
+    beyond = Decimal(1_200 // last)
+    more = anyio.run(desk.preview, intent(symbol="MSFT", quantity=beyond, account="geared"), AGENT)
+    assert [reason.rule for reason in more.verdict.reasons] == ["buying_power"]
+    with floor.store.read() as connection:
+        statement = day_statement(connection, "geared", floor.archive, floor.replay)
+    assert statement.reconciled
+    assert statement.margin is not None
+    assert (statement.margin.buying_power, statement.margin.call) == (geared.buying_power, 0)
+    assert statement.margin.initial == shares * last / 2
+
+
+def test_accounts_are_separate_and_each_has_one_currency(floor: Floor, intent: Build) -> None:
+    account(floor, "second", "2000")
+    account(floor, "euros", "5000", currency="EUR")
+    trade(floor, intent(symbol="MSFT", quantity="3", account="second"))
+    assert anyio.run(floor.desk().portfolio, "paper").positions == ()
+    assert [each.quantity for each in anyio.run(floor.desk().portfolio, "second").positions] == [3]
+    with pytest.raises(InputError, match="MSFT trades in USD, and euros is an account in EUR"):
+        anyio.run(floor.desk().preview, intent(symbol="MSFT", account="euros"), AGENT)

@@ -1,8 +1,9 @@
 """Accounts: cash and positions in whole micros and nano-units, changed by fills and by nothing else.
 
 Average-cost accounting. A cash movement is rounded to the cent against the account, so rounding never
-creates money. Sale proceeds settle on the next session day (T+1, SEC Rule 15c6-1); cash that working
-buys may need is reserved, and buying power is what is left of it: a cash account, no margin.
+creates money. Sale proceeds settle T+1 (`accounting.settlement`). Cash that working buys may need is
+reserved, and buying power is what is left of it; in a margin account, of what Regulation T lends on it
+(`accounting.margin`).
 """
 
 import sqlite3
@@ -16,6 +17,7 @@ from neural_trader_governance.terms.clocks import from_epoch_us, to_epoch_us
 from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.money import CENT, from_micros, from_nanos, to_micros, to_nanos
 from neural_trader_tools.orders.accounting.amounts import share
+from neural_trader_tools.orders.accounting.margin import AccountKind
 from neural_trader_tools.orders.machine import WORKING
 
 SplitFactor = Callable[[str, datetime], Decimal]
@@ -31,6 +33,10 @@ CREATE TABLE IF NOT EXISTS accounts (
     opening_cash INTEGER NOT NULL,
     cash         INTEGER NOT NULL,
     opened_time  TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS account_kinds (
+    account TEXT PRIMARY KEY REFERENCES accounts (account),
+    kind    TEXT NOT NULL CHECK (kind IN ('cash', 'margin'))
 ) STRICT;
 CREATE TABLE IF NOT EXISTS permissions (
     account TEXT NOT NULL REFERENCES accounts (account),
@@ -103,7 +109,13 @@ def apply_fill(holding: Holding, *, quantity: int, cash: int) -> Holding:
 
 
 def open_account(
-    connection: sqlite3.Connection, *, account: str, cash: Decimal, currency: str, opened_time: str
+    connection: sqlite3.Connection,
+    *,
+    account: str,
+    cash: Decimal,
+    currency: str,
+    opened_time: str,
+    kind: AccountKind = "cash",
 ) -> bool:
     """Creates the account unless it exists; returns whether it was created."""
     micros = to_micros(cash)
@@ -111,7 +123,15 @@ def open_account(
         "INSERT OR IGNORE INTO accounts VALUES (?, ?, ?, ?, ?)",
         (account, currency, micros, micros, opened_time),
     )
+    if cursor.rowcount == 1 and kind != "cash":
+        connection.execute("INSERT INTO account_kinds VALUES (?, ?)", (account, kind))
     return cursor.rowcount == 1
+
+
+def kind_of(connection: sqlite3.Connection, account: str) -> AccountKind:
+    """Returns what an account may do: trade its cash, or borrow by Regulation T."""
+    row = connection.execute("SELECT kind FROM account_kinds WHERE account = ?", (account,)).fetchone()
+    return "margin" if row is not None and row[0] == "margin" else "cash"
 
 
 def permit_agent(connection: sqlite3.Connection, *, account: str, agent: str) -> bool:

@@ -26,10 +26,12 @@ from neural_trader_governance.terms.term import Term
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock, newest_bar
 from neural_trader_tools.market.sessions import start_of_day
+from neural_trader_tools.orders import accounts
 from neural_trader_tools.orders.accounting.attribution import attribute
 from neural_trader_tools.orders.accounting.books import Books, per_unit
 from neural_trader_tools.orders.accounting.events import Paid, Traded
 from neural_trader_tools.orders.accounting.lots import LotMethod
+from neural_trader_tools.orders.accounting.margin import assess
 from neural_trader_tools.orders.accounting.settlement import settlement_date, trade_date
 from neural_trader_tools.orders.journal import audit, read_journal
 from neural_trader_tools.orders.postings import EXTERNAL
@@ -89,6 +91,16 @@ class StrategyLine(Term):
     fees: DecimalText
 
 
+class MarginLine(Term):
+    """What a margin account is asked for at the day's end; `call` is what must be paid in."""
+
+    initial: DecimalText
+    maintenance: DecimalText
+    excess: DecimalText
+    buying_power: DecimalText
+    call: DecimalText
+
+
 class CheckLine(Term):
     """One comparison with the ledger."""
 
@@ -118,6 +130,7 @@ class Statement(Term):
     payments: tuple[PaymentLine, ...]
     settles: dict[str, DecimalText] = Field(description="Sale proceeds that settle after the day, by date")
     strategies: tuple[StrategyLine, ...]
+    margin: MarginLine | None = Field(description="Of a margin account only")
     checks: tuple[CheckLine, ...]
     reconciled: bool
 
@@ -184,6 +197,7 @@ def day_statement(
             if due > day
         },
         strategies=_strategies(then, current, prices_before, prices),
+        margin=_margin(closing, prices) if accounts.kind_of(connection, account) == "margin" else None,
         checks=tuple(CheckLine(what=c.what, books=c.books, ledger=c.ledger, ok=c.ok) for c in checks),
         reconciled=all(check.ok for check in checks),
     )
@@ -219,6 +233,17 @@ def _balance(books: Books, equity: int, day: date) -> Balance:
         cash=from_micros(books.cash),
         settled_cash=from_micros(books.settled_cash(day)),
         equity=from_micros(equity),
+    )
+
+
+def _margin(books: Books, prices: Mapping[str, Money]) -> MarginLine:
+    found = assess(books, prices, "margin")
+    return MarginLine(
+        initial=from_micros(found.initial),
+        maintenance=from_micros(found.maintenance),
+        excess=from_micros(found.excess),
+        buying_power=from_micros(found.buying_power),
+        call=from_micros(found.call),
     )
 
 

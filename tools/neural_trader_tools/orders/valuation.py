@@ -10,12 +10,21 @@ import polars as pl
 
 from neural_trader_governance.errors import DataError, InputError
 from neural_trader_governance.terms.clocks import format_time, to_epoch_us
-from neural_trader_governance.terms.money import MICRO, from_micros, from_nanos, price_tick, round_to_tick
+from neural_trader_governance.terms.money import (
+    MICRO,
+    from_micros,
+    from_nanos,
+    price_tick,
+    round_to_tick,
+    to_micros,
+    to_nanos,
+)
 from neural_trader_governance.terms.orders import OrderIntent
 from neural_trader_governance.terms.portfolios import Portfolio, Position
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock, newest_bar
 from neural_trader_tools.orders import accounts, postings
+from neural_trader_tools.orders.accounting.margin import require
 from neural_trader_tools.orders.accounting.settlement import unsettled_since
 
 STOP_GAP = Decimal("0.10")
@@ -164,13 +173,19 @@ def read_portfolio(
         equity += position.market_value or Decimal(0)
         start_value += at_start
         positions.append(position)
+    requirement = require(
+        to_micros(cash),
+        to_micros(reserved),
+        [(to_nanos(item.quantity), item.market_price) for item in positions if item.market_price is not None],
+        accounts.kind_of(connection, account),
+    )
     return Portfolio(
         account=account,
         currency=currency,
         cash=cash,
         settled_cash=cash - unsettled,
         reserved_cash=reserved,
-        buying_power=max(cash - reserved, Decimal(0)),
+        buying_power=from_micros(requirement.buying_power),
         equity=equity,
         day_pnl=equity - (cash - traded_today - posted_today) - start_value - paid_in,
         positions=tuple(positions),

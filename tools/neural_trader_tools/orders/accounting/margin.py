@@ -9,9 +9,9 @@
 A cash account (12 CFR 220.8) binds the whole value and lends nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from typing import Literal
 
 from neural_trader_governance.terms.money import MICRO, Money, from_nanos, to_micros
@@ -42,27 +42,37 @@ def assess(books: Books, prices: Mapping[str, Money], kind: AccountKind) -> Requ
         DataError: something held has no price.
         InputError: a price is in a foreign currency.
     """
-    worth = books.worth(prices)
+    books.worth(prices)  # refuses what cannot be valued
+    held = [(lots.quantity, prices[name].amount) for name, lots in books.positions.items() if lots.quantity]
+    return require(books.cash, books.reserved, held, kind)
+
+
+def require(cash: int, reserved: int, held: Iterable[tuple[int, Decimal]], kind: AccountKind) -> Requirement:
+    """Returns the requirement of cash and holdings.
+
+    Args:
+        cash: Micros, negative where it was borrowed.
+        reserved: Micros that orders hold back.
+        held: Signed nano-units, each with its price.
+        kind: What the account may do.
+    """
+    long_value = short_value = maintenance = 0
+    for quantity, price in held:
+        value = int((from_nanos(quantity) * price / MICRO).to_integral_value(ROUND_HALF_EVEN))
+        if quantity > 0:
+            long_value += value
+        else:
+            short_value += value
+            maintenance += _short_maintenance(quantity, price)
     if kind == "cash":
-        bound = worth.long_value - worth.short_value
-        free = max(books.cash - books.reserved, 0)
-        return Requirement(bound, bound, books.cash, free, max(-books.cash, 0))
-    initial = -(-(worth.long_value - worth.short_value) // 2)
-    maintenance = -(-worth.long_value // 4) + sum(
-        _short_maintenance(lots.quantity, prices[symbol].amount)
-        for symbol, lots in books.positions.items()
-        if lots.quantity < 0
-    )
-    excess = worth.equity - initial
-    lends = worth.equity >= EQUITY_MIN
-    power = max(excess, 0) * LEVERAGE if lends else max(books.cash, 0)
-    return Requirement(
-        initial,
-        maintenance,
-        excess,
-        max(power - books.reserved, 0),
-        max(maintenance - worth.equity, 0),
-    )
+        bound = long_value - short_value
+        return Requirement(bound, bound, cash, max(cash - reserved, 0), max(-cash, 0))
+    equity = cash + long_value + short_value
+    initial = -(-(long_value - short_value) // 2)
+    maintenance += -(-long_value // 4)
+    excess = equity - initial
+    power = max(excess, 0) * LEVERAGE if equity >= EQUITY_MIN else max(cash, 0)
+    return Requirement(initial, maintenance, excess, max(power - reserved, 0), max(maintenance - equity, 0))
 
 
 def _short_maintenance(quantity: int, price: Decimal) -> int:
