@@ -11,13 +11,14 @@ PEERS  := benchmarks/peers.constraints.txt
 TAKT   := .venv-takt
 # Twice the cores of a small machine: the suite waits for children, disks and timers a third of its time.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 2)')
+KILLS ?= 1000
 # Python writes what it compiled, whatever the caller's shell says: the suite and the sandbox start hundreds of
 # processes, and each would compile every module again (three times as long as its work).
 export PYTHONDONTWRITEBYTECODE :=
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers format lint test check bench bench-backtest bench-archive evaluate faults demo lock build clean
+.PHONY: help setup peers format lint test check bench bench-backtest bench-archive evaluate faults kill-orders demo lock build clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -61,6 +62,11 @@ check: lint test  ## what CI runs
 
 faults: setup  ## longer fault and load runs (minutes)
 	$(BIN)/pytest -m slow
+
+kill-orders: setup  ## SIGKILL a desk 1,000 times while it trades at our exchange; then two wrong desks, which must be caught
+	$(BIN)/python -m tests.flows.killing --kills $(KILLS)
+	! $(BIN)/python -m tests.flows.killing --kills 200 --wrong recorded-late --until lost
+	! $(BIN)/python -m tests.flows.killing --kills 200 --wrong named-anew --until doubled
 
 bench: setup  ## benchmarks beside peers; writes benchmarks/results/*.json
 	@for file in benchmarks/*.py; do case $$file in */results.py|$(LABELS).py|*/peers.py|*/cold.py|*/scale.py|*/archive.py) ;; *) $(BIN)/python $$file || exit 1;; esac; done
