@@ -359,6 +359,13 @@ def cancel_fill_race(mini: Mini) -> None:
     mini.cancel()
     after = mini.told(report("nt_1", "filled", fill(1, "10")), report("nt_1", "canceled"))
     assert (after.state, mini.cash()) == (S.FILLED, 99_000)
+    mini.send("nt_2")
+    mini.told(report("nt_2", "canceled"))
+    mini.venue.known["nt_2"] = report("nt_2", "filled", fill(2, "10", order="nt_2"))
+    mini.settle()
+    assert mini.order("nt_2").state == S.CANCELED, "it ended, and is not polled"
+    anyio.run(lambda: mini.reconciliation.settle_ended(AGENT))
+    assert mini.order("nt_2").state == S.FILLED, "who was away looks at what ended meanwhile"
 
 
 @row(15, "partial fills, VWAP")
@@ -528,7 +535,7 @@ async def backfill(tmp_path: Path) -> None:
     caught_up = anyio.Event()
 
     class Counting:
-        async def reconcile(self, caller: Caller) -> None:
+        async def catch_up(self, caller: Caller) -> None:
             asked.append(following.problem)
             caught_up.set()
 

@@ -223,6 +223,11 @@ class Desk:
             await anyio.to_thread.run_sync(self._dividends.book, caller)
         return found
 
+    async def catch_up(self, caller: Caller) -> None:
+        """Reconciles after a time in which nobody heard the venue: what ended lately is looked up, too."""
+        await self.reconcile(caller)
+        await self._reconciliation.settle_ended(caller)
+
     async def keep_reconciled(
         self,
         caller: Caller,

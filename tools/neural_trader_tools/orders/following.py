@@ -116,9 +116,9 @@ class Following:
         return ends[0]
 
     async def _catch_up(self) -> None:
-        """Asks for what was missed: every working order is looked up."""
+        """Asks for what was missed: what works, and what ended lately, is looked up."""
         try:
-            await self.desk.reconcile(self.caller)
+            await self.desk.catch_up(self.caller)
         except NeuralTraderError as error:  # a break is on the record, and polling goes on
             _log.error("updates.unsettled", error=str(error))
 

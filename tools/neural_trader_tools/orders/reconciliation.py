@@ -33,6 +33,11 @@ from neural_trader_tools.orders.machine import WORKING
 IN_DOUBT_AFTER = timedelta(seconds=5)
 """How long a submission may be in flight in some process before another asks the venue about it."""
 
+ENDED_LATELY = timedelta(minutes=15)
+"""So long after an order ended a fill of it, which nobody was told of, is looked for at a reconnection."""
+
+_MAY_FILL_LATE = frozenset({OrderState.CANCELED, OrderState.EXPIRED, OrderState.REPLACED})
+_ENDED_MAX = 20
 _CANCELABLE = WORKING - {OrderState.PENDING_CANCEL}
 _STANDING = {OrderState.ACCEPTED, OrderState.PARTIALLY_FILLED}
 _LIST_FROM = 3
@@ -123,6 +128,21 @@ class Reconciliation:
             await self._settle_order(order, caller)
         except (NetworkError, ExecutionError, DataError) as error:
             _log.warning("reconcile.unsettled", client_order_id=client_order_id, error=str(error))
+
+    async def settle_ended(self, caller: Caller) -> None:
+        """Looks up what ended lately without being filled whole: a fill may have come after, unheard."""
+        for order in await anyio.to_thread.run_sync(self._ended_lately):
+            try:
+                report = await self.broker.order(order.client_order_id)
+                if report is not None and report.fills:
+                    await anyio.to_thread.run_sync(self.ledger.record_report, report, caller, True)
+            except (NetworkError, ExecutionError, DataError, IntegrityError) as error:
+                _log.warning("reconcile.unsettled", client_order_id=order.client_order_id, error=str(error))
+
+    def _ended_lately(self) -> list[Order]:
+        with self.store.read() as connection:
+            ended = book.list_orders(connection, states=_MAY_FILL_LATE, limit=_ENDED_MAX)
+        return [order for order in ended if self.clock.now() - order.updated_time < ENDED_LATELY]
 
     async def _settle_order(self, order: Order, caller: Caller) -> Discrepancy | None:
         report = await self._look_up(order)
