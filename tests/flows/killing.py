@@ -8,7 +8,7 @@ every order of the exchange is one of the desk's, once; fills, cash and position
 log verifies, and the orders are what it says. `--wrong recorded-late` and `--wrong named-anew` run desks that
 submit first and record then: the same comparison must find what they lose and double.
 
-Exits with 1 where something was found.
+Exits with 3 where something was found.
 """
 
 import argparse
@@ -304,7 +304,7 @@ def main() -> None:
             tell=tell,
         )
     sys.stdout.write(json.dumps(msgspec.to_builtins(figures)) + "\n")
-    sys.exit(1 if figures.found else 0)
+    sys.exit(3 if figures.found else 0)
 
 
 if __name__ == "__main__":

@@ -30,4 +30,4 @@ def test_a_desk_that_submits_first_and_records_then_is_caught(sample_archive_roo
     figures = killed(sample_archive_root, "--kills", "200", "--wrong", "named-anew", "--until", "doubled")
     assert figures["lost"] > 0
     assert figures["doubled"] > 0
-    assert figures["status"] == 1
+    assert figures["status"] == 3
