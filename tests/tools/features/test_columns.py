@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from neural_trader_tools.features import catalogue, decays, passes
 from neural_trader_tools.features.columns import Column, Part
+from neural_trader_tools.features.kernels import channels, sliding
 from neural_trader_tools.features.kernels.decaying import DECAYS
-from neural_trader_tools.features.kernels.sliding import OUTPUTS
 
 Floats = NDArray[np.float64]
 Bars = dict[str, Floats]
@@ -19,7 +19,9 @@ ASKED = [
     "ema(20)", "ema(1)", "kama(10)", "kama(30,5,50)", "rsi(14)", "rsi(2)", "macd(12,26,9)", "trix(15)",
     "trix(1)", "atr(14)", "atr(1)",
     "adx(14)", "adx(2)", "bbands(20,2)", "bbands(20,1.5)", "zscore(20)", "zscore(2)", "stddev(20,2)",
-    "variance(30)", "volatility(20,252)", "volatility(2,12)",
+    "variance(30)", "volatility(20,252)", "volatility(2,12)", "stochastic(14,3,3)",
+    "williams_r(14)", "donchian(14)", "midprice(14)", "donchian(64)", "stochastic(64,5,2)", "donchian(65)",
+    "midprice(1)", "williams_r(1)",
 ]  # fmt: skip
 
 
@@ -68,8 +70,8 @@ def jumping() -> Bars:
 
 def bar_by_bar(expression: str, bars: Bars) -> Floats:
     feature = catalogue.parse(expression)
-    part = Part(feature.definition, feature.arguments, BARS, None)
-    Column([part], [bars[name] for name in feature.definition.inputs]).run([(0, BARS)])
+    part = Part(feature.definition, feature.arguments, [bars[name] for name in feature.definition.inputs])
+    Column([part]).run([(0, BARS)])
     return part.out
 
 
@@ -91,7 +93,11 @@ def test_stretches_give_every_bit_of_bar_by_bar(made: Callable[[], Bars]) -> Non
 
 
 def test_every_feature_that_has_stretches_is_tried() -> None:
-    assert {catalogue.parse(one).definition.name for one in ASKED} == {*DECAYS, *OUTPUTS}
+    assert {catalogue.parse(one).definition.name for one in ASKED} == {
+        *DECAYS,
+        *sliding.OUTPUTS,
+        *channels.OUTPUTS,
+    }
 
 
 def test_wrong_guesses_are_found_and_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +108,7 @@ def test_wrong_guesses_are_found_and_done_again(monkeypatch: pytest.MonkeyPatch)
         np.testing.assert_array_equal(found, bar_by_bar(name, bars), err_msg=name)
 
 
-@pytest.mark.parametrize("expression", [*DECAYS, *OUTPUTS])
+@pytest.mark.parametrize("expression", [*DECAYS, *sliding.OUTPUTS, "donchian", "midprice"])
 def test_most_bars_of_a_clear_column_are_not_gone_through_bar_by_bar(
     expression: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,9 +116,9 @@ def test_most_bars_of_a_clear_column_are_not_gone_through_bar_by_bar(
 
     go = Part.go
 
-    def counted(self: Part, start: int, stop: int, inputs: Sequence[Floats]) -> None:
+    def counted(self: Part, start: int, stop: int) -> None:
         gone.append(max(stop - start, 0))
-        go(self, start, stop, inputs)
+        go(self, start, stop)
 
     monkeypatch.setattr(Part, "go", counted)
     side_by_side([expression], clear())
@@ -136,6 +142,9 @@ def test_features_of_one_window_share_their_sums_and_of_two_widths_do_not_mix(
         np.testing.assert_array_equal(found, bar_by_bar(expression, bars), err_msg=expression)
     assert ["bbands", "zscore", "stddev"] in runs
     assert ["bbands"] in runs
+    runs.clear()
+    side_by_side(["williams_r(14)", "donchian(20)", "stochastic(14,3,3)", "stochastic(14,1,1)"], bars)
+    assert runs == [["williams_r", "stochastic"], ["donchian"], ["stochastic"]]
 
 
 def test_segments_know_nothing_of_each_other() -> None:
@@ -144,7 +153,7 @@ def test_segments_know_nothing_of_each_other() -> None:
     for expression, found in zip(ASKED, side_by_side(ASKED, bars, segments), strict=True):
         feature = catalogue.parse(expression)
         for start, stop in segments:
-            part = Part(feature.definition, feature.arguments, stop - start, None)
             inputs = [bars[name][start:stop].copy() for name in feature.definition.inputs]
-            Column([part], inputs).run([(0, stop - start)])
+            part = Part(feature.definition, feature.arguments, inputs)
+            Column([part]).run([(0, stop - start)])
             np.testing.assert_array_equal(found[:, start:stop], part.out, err_msg=expression)

@@ -30,7 +30,7 @@ class Part:
     Args:
         definition: Of the feature.
         arguments: Its parameters, in order, within their bounds.
-        bars: The column's length.
+        columns: Its inputs, in order, of one length, C-contiguous.
         wanted: Which outputs are read, by place; the others may be left unwritten. None: all.
 
     Attributes:
@@ -42,14 +42,15 @@ class Part:
         self,
         definition: Definition,
         arguments: Sequence[int | float],
-        bars: int,
-        wanted: Iterable[int] | None,
+        columns: Sequence[Floats],
+        wanted: Iterable[int] | None = None,
     ) -> None:
         self.definition = definition
         self.arguments = arguments
         count = len(definition.outputs)
         self.wanted = set(range(count) if wanted is None else wanted)
-        self.out = ARENA.floats(count, bars)
+        self.columns = columns
+        self.out = ARENA.floats(count, len(columns[0]))
         self.state = np.zeros(definition.state_floats(*arguments))
         self._params = np.array([*arguments, 0.0], dtype=np.float64)
         self._machine = compiled.machine(definition.kernels, definition.name, len(definition.inputs))
@@ -68,23 +69,30 @@ class Part:
         """Where the outputs lie, 0 for those that nobody reads."""
         return [row.ctypes.data if place in self.wanted else 0 for place, row in enumerate(self.out)]
 
-    def go(self, start: int, stop: int, columns: Sequence[Floats]) -> None:
+    def go(self, start: int, stop: int) -> None:
         """Goes bar by bar through `start … stop - 1`."""
         if start < stop:
-            self._machine.run(start, stop, columns, self._params, self.state, self.out)
+            self._machine.run(start, stop, self.columns, self._params, self.state, self.out)
 
 
 class Column:
     """Goes through a column bar by bar, and in stretches where a subclass knows how.
 
     Args:
-        parts: One feature, or several whose stretches are the same work.
-        columns: Their inputs, in order, of one length, C-contiguous.
+        parts: One feature, or several that have work in common.
+
+    Attributes:
+        columns: The inputs of the part that has most.
     """
 
-    def __init__(self, parts: Sequence[Part], columns: Sequence[Floats]) -> None:
+    def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = parts
-        self.columns = columns
+        self.columns = max((part.columns for part in parts), key=len)
+
+    @classmethod
+    def joins(cls, part: Part, group: Sequence[Part]) -> bool:
+        """Returns whether a part can go together with others, all of which are for this class."""
+        return False
 
     def run(self, segments: Iterable[tuple[int, int]]) -> None:
         """Goes through ranges of bars that know nothing of each other."""
@@ -113,7 +121,7 @@ class Column:
     def bar_by_bar(self, start: int, stop: int) -> None:
         """Lets every part's kernel go on."""
         for part in self.parts:
-            part.go(start, stop, self.columns)
+            part.go(start, stop)
 
     def _long(self, start: int, stop: int, least: int) -> None:
         reached = self.clear(start, stop)  # tried, because to look for gaps costs as much as some kernels

@@ -31,8 +31,8 @@ class DecayingColumn(Column):
 
     KERNELS: ClassVar = decaying.__name__
 
-    def __init__(self, parts: Sequence[Part], columns: Sequence[Floats]) -> None:
-        super().__init__(parts, columns)
+    def __init__(self, parts: Sequence[Part]) -> None:
+        super().__init__(parts)
         (self._part,) = parts
         self._decay = DECAYS[self._part.name]
         unit = self._decay.unit

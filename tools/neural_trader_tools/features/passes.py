@@ -1,6 +1,6 @@
 """Passes over columns: which features go together, and by which way.
 
-Features whose stretches are the same work (`slides.sharing`) are one pass; every other is one of its own.
+Features that have work in common (`Column.joins`) are one pass; every other is one of its own.
 Passes may run at the same time, because kernels let go of Python's lock.
 
 Runs inside the sandbox too: standard library, numpy and numba only.
@@ -8,16 +8,25 @@ Runs inside the sandbox too: standard library, numpy and numba only.
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
+from neural_trader_tools.features.channels import ChannelColumn
 from neural_trader_tools.features.columns import Column, Floats, Part
 from neural_trader_tools.features.decays import DecayingColumn
 from neural_trader_tools.features.definition import Definition
+from neural_trader_tools.features.kernels import channels, sliding
 from neural_trader_tools.features.kernels.decaying import DECAYS
-from neural_trader_tools.features.kernels.sliding import OUTPUTS
-from neural_trader_tools.features.slides import SlidingColumn, sharing
+from neural_trader_tools.features.slides import SlidingColumn
 
 Bound = tuple[Definition, tuple[int | float, ...]]
 """A definition and its parameters, in order, within their bounds."""
+
+KINDS: Final = (
+    (DECAYS, DecayingColumn),
+    (sliding.OUTPUTS, SlidingColumn),
+    (channels.OUTPUTS, ChannelColumn),
+)
+"""Which features have another way than bar by bar."""
 
 
 def compute(
@@ -42,8 +51,11 @@ def compute(
         return {}
     size = len(next(iter(columns.values())))
     ranges = [(0, size)] if segments is None else list(segments)
-    parts = {bound: Part(*bound, size, wanted) for bound, wanted in asked.items()}
-    passes: list[Column] = _passes(parts, columns)
+    parts = {
+        bound: Part(*bound, [columns[name] for name in bound[0].inputs], wanted)
+        for bound, wanted in asked.items()
+    }
+    passes = _passes(parts.values())
     if threads > 1 and len(passes) > 1:
         with ThreadPoolExecutor(threads, thread_name_prefix="features") as pool:
             for done in [pool.submit(one.run, ranges) for one in passes]:
@@ -54,28 +66,20 @@ def compute(
     return {bound: part.out for bound, part in parts.items()}
 
 
-def _passes(parts: Mapping[Bound, Part], columns: Mapping[str, Floats]) -> list[Column]:
-    groups: list[list[Part]] = []
-    for part in parts.values():
-        kin = [group for group in groups if {part.name, group[0].name} <= OUTPUTS.keys()]
-        group = next((group for group in kin if sharing(part, group)), None)
+def _passes(parts: Iterable[Part]) -> list[Column]:
+    groups: list[tuple[type[Column], list[Part]]] = []
+    for part in parts:
+        kind = next((kind for names, kind in KINDS if part.name in names), Column)
+        group = next((group for one, group in groups if one is kind and kind.joins(part, group)), None)
         if group is None:
-            groups.append([part])
+            groups.append((kind, [part]))
         else:
             group.append(part)
-    return [
-        _kind(group[0].name)(group, [columns[name] for name in group[0].definition.inputs])
-        for group in groups
-    ]
-
-
-def _kind(name: str) -> type[Column]:
-    if name in DECAYS:
-        return DecayingColumn
-    return SlidingColumn if name in OUTPUTS else Column
+    return [kind(group) for kind, group in groups]
 
 
 def stretched() -> Sequence[tuple[str, str]]:
     """Returns the module and the name of everything that `compiled.stretches` can compile."""
     decaying = [(DecayingColumn.KERNELS, name) for name in DECAYS]
-    return [*decaying, (SlidingColumn.KERNELS, "moments"), (SlidingColumn.KERNELS, "changes")]
+    sums = [(SlidingColumn.KERNELS, name) for name in ("moments", "changes")]
+    return [*decaying, *sums, (ChannelColumn.KERNELS, "channels")]

@@ -29,21 +29,22 @@ RING: Final = 6
 """Where in the state that begins."""
 
 
-def sharing(part: Part, others: Sequence[Part]) -> bool:
-    """Whether a part can go through a column with others, all of which are of sliding sums."""
-    names = {one.name for one in others}
-    return part.name not in {*names, CHANGES} and part.arguments[0] == others[0].arguments[0]
-
-
 class SlidingColumn(Column):
     """See the module; parts whose names are in `OUTPUTS`, of one window."""
 
     KERNELS: ClassVar = sliding.__name__
 
-    def __init__(self, parts: Sequence[Part], columns: Sequence[Floats]) -> None:
-        super().__init__(parts, columns)
+    def __init__(self, parts: Sequence[Part]) -> None:
+        super().__init__(parts)
         self._window = int(parts[0].arguments[0])
         self._is_of_changes = parts[0].name == CHANGES
+
+    @classmethod
+    def joins(cls, part: Part, group: Sequence[Part]) -> bool:
+        """See Column."""
+        names = {one.name for one in group}
+        is_of_prices = CHANGES not in {part.name, *names}
+        return is_of_prices and part.name not in names and part.arguments[0] == group[0].arguments[0]
 
     def bars_min(self) -> int:
         """See Column."""
