@@ -1,7 +1,7 @@
 """Features made of the highest highs and the lowest lows of one window, from one look at them.
 
-See `extremes`. The window is at most `SHORT` and lies before the first bar; each feature's values are those of
-the kernel of its name.
+See `extremes`. The window is at most `SHORT` and lies before the first bar; each feature's values are those
+of the kernel of its name.
 """
 
 import math
