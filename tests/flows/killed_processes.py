@@ -60,13 +60,9 @@ class Lines:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._bytes = b""
-        self.held: str | None = None
 
     def next(self, patience_s: float) -> str | None:
         """Returns the next line; None where none came in time, or none will."""
-        if self.held is not None:
-            line, self.held = self.held, None
-            return line
         until = time.monotonic() + patience_s
         while b"\n" not in self._bytes:
             if not select.select([self._descriptor], [], [], max(0.0, until - time.monotonic()))[0]:

@@ -45,8 +45,10 @@ KILLS_A_HOME = 20
 STEP_EVERY = 5
 """Kills from one session of the market to the next."""
 EARLY = 0.2
-"""Share of the kills that hit the start: opening the store and reconciling."""
-EARLY_S, LOAD_S = 0.15, 0.4
+"""Share of the kills that may hit the start: opening the store and reconciling."""
+EARLY_S = 0.15
+WORDS, LATER_S = 24, 0.05
+"""Under load it is killed up to so long after so many lines at most, however slow the machine is."""
 DEADLINE_S = 60.0
 FOUND_MAX = 10
 
@@ -99,7 +101,8 @@ class Killing:
     def cycle(self, number: int) -> Books | None:
         """Lives and is killed once; returns the comparison, unless it was killed before it had reconciled."""
         early = self.chance.random() < EARLY
-        delay_s = self.chance.uniform(0, EARLY_S if early else LOAD_S)
+        words = self.chance.randint(1, WORDS)
+        delay_s = self.chance.uniform(0, EARLY_S if early else LATER_S)
         again = [] if early else list(self.pending.items())
         heard, said = os.pipe()
         waits, go = os.pipe()
@@ -113,33 +116,27 @@ class Killing:
         books: Books | None = None
         lines = Lines(heard)
         try:
-            if early and lines.next(delay_s) is None:
+            first = lines.next(delay_s if early else DEADLINE_S)
+            if first is None:
+                assert early, f"the desk did not start in cycle {number}"
                 self.figures.killed_while_starting += 1
             else:
-                first = lines.held or lines.next(DEADLINE_S)
-                assert first is not None, f"the desk did not start in cycle {number}"
-                assert first.startswith("S "), first
-                lines.held = None
-                self.figures.in_doubt += int(first.split()[1])
+                self.figures.in_doubt += int(first.removeprefix("S "))
                 books = compare(self.home, self.http, self.acknowledged)
                 self.figures.restarts_compared += 1
                 for preview_id, _ in again:
                     del self.pending[preview_id]
                 self.figures.retried += len(again)
                 os.write(go, b"!")
-                line = lines.next(
-                    DEADLINE_S
-                )  # load begins with what is said first, however slow the machine is
-                assert line is not None, f"the desk did not trade in cycle {number}"
-                self._hear(line)
-                until = time.monotonic() + delay_s
-                while (left := until - time.monotonic()) > 0 and (line := lines.next(left)) is not None:
+                for _ in range(words):
+                    line = lines.next(DEADLINE_S)
+                    assert line is not None, f"the desk did not trade in cycle {number}"
                     self._hear(line)
+                time.sleep(delay_s)
         finally:
             os.kill(pid, signal.SIGKILL)
             _, status = os.waitpid(pid, 0)
         assert os.WIFSIGNALED(status), f"the desk ended by itself in cycle {number}"
-        lines.held = None if books is None else lines.held
         while (line := lines.next(DEADLINE_S)) is not None:
             if not line.startswith("S "):
                 self._hear(line)
