@@ -7,8 +7,6 @@ again, bar by bar. Features of one window over the same prices are made of the s
 Runs inside the sandbox too: standard library, numpy and numba only.
 """
 
-import itertools
-import math
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
@@ -112,13 +110,12 @@ class SlidingColumn(Column):
 
     def _again(self, place: int) -> None:
         """Does the `REFRESH` bars from a place on bar by bar; on the bar before the kernels sum anew."""
-        window = self._window
+        (part, *_), begin = self.parts, place - self._window - 1
+        if self._is_of_changes:  # its ring is filled as at the start of a column
+            known = part.out[:, begin : place - 1].copy()
+            part.state.fill(0.0)
+            part.go(begin, place - 1)
+            part.out[:, begin : place - 1] = known
         for part in self.parts:
-            part.state[0] = 2 * REFRESH * window - 1
-        if self._is_of_changes:
-            prices = self.columns[0][place - window - 1 : place - 1].tolist()
-            logs = [math.log(price / former) for former, price in itertools.pairwise(prices)]
-            state = self.parts[0].state
-            state[1], state[5] = window - 1, prices[-1]
-            state[RING : RING + window] = [*logs, 0.0]
+            part.state[0] = 2 * REFRESH * self._window - 1
         self.bar_by_bar(place - 1, place + REFRESH)
