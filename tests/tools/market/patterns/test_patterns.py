@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neural_trader_governance.errors import DataError
-from neural_trader_tools.market.patterns import warping
 from neural_trader_tools.market.patterns.history import History, history
 from neural_trader_tools.market.patterns.matches import nearest
 from neural_trader_tools.market.patterns.outcomes import outcome
+from neural_trader_tools.market.patterns.pruning import nearest_bounded
 from neural_trader_tools.market.patterns.shape import Floats, Integers, moments, normalised, shape_distances
 from neural_trader_tools.market.patterns.warping import (
+    SLACK,
     envelope,
     lower_bounds,
     nearest_warped,
@@ -76,6 +77,8 @@ def test_the_distance_is_that_of_the_correlation() -> None:
 
 def test_a_window_that_never_moved_has_no_shape() -> None:
     values = np.concatenate([np.full(10, math.log(3.3)), np.arange(10.0)])
+    assert normalised(values[:10]) is None
+    values[1:10:2] = np.nextafter(values[0], 9)  # rounding is no movement either
     assert normalised(values[:10]) is None
     runs, _ = all_of(values, 6)
     mean, spread = moments(values, runs, 6)
@@ -158,6 +161,15 @@ def test_the_nearest_are_taken_one_by_one(distances: list[float], split: int, to
     assert found.tolist() == greedy(values, starts, owners, top, apart)
 
 
+def test_every_window_that_could_be_taken_is_looked_at() -> None:
+    distances = np.full(60, 9.0)
+    for valley in (10, 30):  # nine windows each, all nearer than the third that can be taken
+        distances[valley - 4 : valley + 5] = 1 + 0.1 * np.abs(np.arange(-4, 5))
+    distances[50] = 5.0
+    found = nearest(distances, np.arange(60), np.zeros(60, dtype=np.int64), 3, 5)
+    assert found.tolist() == [10, 30, 50]
+
+
 @some
 @given(values=walks, bars=st.integers(3, 20), top=st.integers(1, 5), apart=st.integers(1, 20))
 def test_bounds_save_work_and_change_nothing(values: Floats, bars: int, top: int, apart: int) -> None:
@@ -169,13 +181,70 @@ def test_bounds_save_work_and_change_nothing(values: Floats, bars: int, top: int
     def pick(places: Integers, distances: Floats) -> Integers:
         return places[nearest(distances, starts[places], owners[places], top, apart)]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(warping, "FIRST_BATCH", 2)  # else a few hundred windows are all compared at once
-        found, distances, paths = nearest_warped(values, runs, starts, query, moved, band, pick, top)
+    found, distances, paths = nearest_warped(values, runs, starts, query, moved, band, pick, top)
     squares = warped_squares(values, starts, query, *moved, band, np.inf)
     assert found.tolist() == greedy(squares, starts, owners, top, apart)
     np.testing.assert_array_equal(distances, np.sqrt(squares[found]))
     assert paths >= found.size
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    windows=st.lists(
+        st.tuples(st.integers(0, 12), st.sampled_from([0.0, 0.5, 0.9, 1.0])), min_size=1, max_size=40
+    ),
+    top=st.integers(1, 4),
+    apart=st.integers(1, 6),
+)
+def test_bounds_of_any_quality_lead_to_the_same_windows(
+    windows: list[tuple[int, float]], top: int, apart: int
+) -> None:
+    distances = np.array([float(distance) for distance, _ in windows])
+    starts, owners = np.arange(distances.size), np.zeros(distances.size, dtype=np.int64)
+
+    def measure(places: Integers, limit: float) -> Floats:
+        return np.where(distances[places] <= limit, distances[places], np.inf)
+
+    def pick(places: Integers, far: Floats) -> Integers:
+        return places[nearest(far, starts[places], owners[places], top, apart)]
+
+    bounds = distances * np.array([share for _, share in windows])
+    found, far, measured = nearest_bounded(bounds, measure, pick, top, first_batch=1)
+    assert found.tolist() == greedy(distances, starts, owners, top, apart)
+    np.testing.assert_array_equal(far, distances[found])
+    assert measured >= found.size
+
+
+def test_a_window_that_was_given_up_comes_back_when_a_nearer_one_clears_the_way() -> None:
+    """0 and 4 are taken, 10 is too far then; 2 is nearer than both, excludes both, and 10 is the next."""
+    windows = {0: (5, 0), 4: (5, 0.1), 1: (9, 0.2), 10: (8, 1), 9: (9, 2), 11: (9, 2), 12: (9, 2), 2: (4, 4)}
+    starts = np.array(sorted(windows))
+    distances, bounds = (np.array([float(windows[one][k]) for one in starts.tolist()]) for k in (0, 1))
+    limits: list[float] = []
+
+    def measure(places: Integers, limit: float) -> Floats:
+        limits.append(limit)
+        return np.where(distances[places] <= limit, distances[places], np.inf)
+
+    def pick(places: Integers, far: Floats) -> Integers:
+        return places[nearest(far, starts[places], np.zeros(places.size, dtype=np.int64), 2, 3)]
+
+    found, far, _ = nearest_bounded(bounds, measure, pick, 2, first_batch=1)
+    assert starts[found].tolist() == [2, 10]
+    assert far.tolist() == [4, 8]
+    assert limits == [np.inf, np.inf, 5, 5, np.inf]
+
+
+def test_bounds_are_held_a_hair_below_the_distances() -> None:
+    """With no band a bound is the distance itself, but for the order in which it is summed."""
+    values = np.cumsum(np.random.default_rng(7).normal(size=3_000))
+    runs, starts = all_of(values, 50)
+    query = flat(values[-50:])
+    moved = moments(values, runs, 50)
+    exact = warped_squares(values, starts, query, *moved, 0, np.inf)
+    bounds = lower_bounds(values, runs, query, *moved, envelope(query, 0), envelope(values, 0))
+    assert (bounds > exact).any()
+    assert (bounds * SLACK <= exact).all()
 
 
 def test_most_windows_need_no_path() -> None:

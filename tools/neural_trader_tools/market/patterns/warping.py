@@ -7,19 +7,14 @@ query lies outside the window's own, is a lower bound (LB_Keogh: Keogh and Ratan
 as in the UCR suite, Rakthanmanon et al. 2012). The bounds only save work: results are those of comparing all.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from neural_trader_tools.engine.compiled import vectorised
+from neural_trader_tools.market.patterns.pruning import Pick, nearest_bounded
 from neural_trader_tools.market.patterns.shape import BLOCK, Floats, Integers
 
 SLACK = 1.0 - 1e-9
 """A bound is a sum too: it must not exceed, by rounding, what it bounds."""
-FIRST_BATCH = 256
-
-Pick = Callable[[Integers, Floats], Integers]
-"""Of (places, their distances): the places of the windows that are shown, nearest first."""
 
 
 def envelope(values: Floats, band: int) -> tuple[Floats, Floats]:
@@ -161,7 +156,7 @@ def nearest_warped(
         query: z-normalised.
         moved: Mean and standard deviation of every window.
         band: As for `warped_squares`.
-        pick: Greedy, nearest first, so that what is far away has no say about what is near.
+        pick: See `pruning.nearest_bounded`.
         top: How many it chooses at most.
 
     Returns:
@@ -170,24 +165,9 @@ def nearest_warped(
     mean, spread = moved
     around = envelope(values, band)
     bounds = lower_bounds(values, runs, query, mean, spread, envelope(query, band), around) * SLACK
-    order = np.argsort(bounds, kind="stable")
-    order = order[: np.count_nonzero(np.isfinite(bounds))]
-    squares = np.full(bounds.size, np.inf)
-    known = np.empty(0, np.int64)
-    enough, done, paths, batch = np.inf, 0, 0, FIRST_BATCH
-    chosen = known
-    while True:
-        # Given up at an earlier, nearer limit: what is known of them is that limit, kept as their bound.
-        again = order[:done][~np.isfinite(squares[order[:done]]) & (bounds[order[:done]] <= enough)]
-        fresh = order[done : done + batch]
-        fresh = fresh[bounds[fresh] <= enough]
-        if not (again.size or fresh.size):
-            return chosen, np.sqrt(squares[chosen]), paths
-        work = np.concatenate((again, fresh))
-        squares[work] = warped_squares(values, starts[work], query, mean[work], spread[work], band, enough)
-        given_up = work[~np.isfinite(squares[work])]
-        bounds[given_up] = np.nextafter(enough, np.inf) if enough < np.inf else np.nan
-        done, paths, batch = done + fresh.size, paths + work.size, batch * 2
-        known = np.sort(order[:done][np.isfinite(squares[order[:done]])])
-        chosen = pick(known, squares[known])
-        enough = float(squares[chosen[-1]]) if chosen.size == top else np.inf
+
+    def measure(places: Integers, limit: float) -> Floats:
+        return warped_squares(values, starts[places], query, mean[places], spread[places], band, limit)
+
+    found, squares, measured = nearest_bounded(bounds, measure, pick, top)
+    return found, np.sqrt(squares), measured
