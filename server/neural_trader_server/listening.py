@@ -108,7 +108,7 @@ async def serve_stdio(home: Home, settings: Settings, toolsets: str | None, read
         async with running(services, ends_process=True) as tasks:
             tasks.start_soon(_end_stdio_on_signal, services)
             tasks.start_soon(services.leasing.keep, services.caller)
-            log.info("serving", transport="stdio", home=str(home.path))
+            log.info("serving", transport="stdio", mode=services.broker.mode, home=str(home.path))
             await server.run_stdio_async()
 
 
@@ -151,7 +151,8 @@ async def serve_http(
         http.capture_signals = contextlib.nullcontext  # pyright: ignore[reportAttributeAccessIssue]  # same call
         async with running(services, ends_process=True) as tasks:
             tasks.start_soon(end_http_on_signal, http)
-            log.info("serving", transport="http", url=f"http://{host}:{bound}/mcp", home=str(home.path))
+            url, mode = f"http://{host}:{bound}/mcp", services.broker.mode
+            log.info("serving", transport="http", url=url, mode=mode, home=str(home.path))
             await http.serve(sockets=[listener])
 
 

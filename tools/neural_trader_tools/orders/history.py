@@ -20,12 +20,16 @@ from neural_trader_governance.terms.orders import OrderIntent, OrderState
 from neural_trader_tools.orders import book
 from neural_trader_tools.orders.machine import WORKING, Event, follow
 
+_FILL = "fill"
 _SAYS_STATE = {EntryType.BROKER_ACK, EntryType.RECON}
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One entry of an order: what happened, and how the order stood afterwards."""
+    """One entry of an order: what happened, and how the order stood afterwards.
+
+    An answer and the fills that it brought are entries of one commit, the answer first.
+    """
 
     seq: int
     time: datetime
@@ -80,7 +84,8 @@ def replay(connection: sqlite3.Connection, client_order_id: str) -> History:
             continue
         if event not in {"submitted", "adopted"}:
             filled += more
-            state = follow(state, Event(event), filled=filled, quantity=order.intent.quantity)
+            moved = Event.PARTIALLY_FILLED if event == _FILL else Event(event)
+            state = follow(state, moved, filled=filled, quantity=order.intent.quantity)
         moments.append(Moment(int(seq), parse_time(entry["ts"]), event, state, filled, detail))
     if not moments:
         raise ExecutionError(
@@ -117,7 +122,7 @@ def _read(entry: dict[str, Any], executions: set[str]) -> tuple[str | None, Deci
             return None, nothing, ""
         executions.add(fill.execution_id)
         detail = f"{fill.quantity.normalize():f} at {fill.price.normalize():f}"
-        return Event.PARTIALLY_FILLED.value, fill.quantity, detail
+        return _FILL, fill.quantity, detail
     if kind == EntryType.BROKER_CANCEL:
         said = str(payload.get("said", Event.CANCEL_ASKED.value))
         return said, nothing, str(payload.get("why", ""))
