@@ -1,10 +1,11 @@
 """Valuation: what an account holds and is worth at the replay clock's prices."""
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
+from typing import TypeVar
 
 import polars as pl
 
@@ -26,9 +27,11 @@ from neural_trader_tools.market.replay import ReplayClock, newest_bar
 from neural_trader_tools.orders import accounts, postings
 from neural_trader_tools.orders.accounting.margin import require
 from neural_trader_tools.orders.accounting.settlement import unsettled_since
+from neural_trader_tools.orders.price_memory import memory_of, state_of
 
 STOP_GAP = Decimal("0.10")
 """How far beyond its stop a waiting stop buy is judged: the width of the policy's price collar."""
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Pricer:
     _known: dict[tuple[str, str], Decimal | None] = field(
         default_factory=dict[tuple[str, str], Decimal | None], init=False, compare=False
     )
+    _states: dict[str, Hashable] = field(default_factory=dict[str, Hashable], init=False, compare=False)
 
     def learn(self, last: Mapping[str, Decimal]) -> None:
         """Takes last prices that were looked up already."""
@@ -54,17 +58,23 @@ class Pricer:
     def last(self, symbol: str) -> Decimal | None:
         """Returns the last price known, or None where there is none."""
         if ("last", symbol) not in self._known:
-            try:
-                self._known["last", symbol] = self.replay.quote(symbol).last
-            except DataError:
-                self._known["last", symbol] = None
+            self._known["last", symbol] = self._recall(
+                "last", symbol, lambda: self._last(symbol), lambda: self.replay.now() == self.now
+            )
         return self._known["last", symbol]
 
     def previous(self, symbol: str) -> Decimal | None:
         """Returns the last close before the clock's session, on today's share basis."""
         if ("previous", symbol) not in self._known:
-            self._known["previous", symbol] = self._previous(symbol)
+            found = self._recall("previous", symbol, lambda: self._previous(symbol))
+            self._known["previous", symbol] = found
         return self._known["previous", symbol]
+
+    def _last(self, symbol: str) -> Decimal | None:
+        try:
+            return self.replay.quote(symbol).last
+        except DataError:
+            return None
 
     def _previous(self, symbol: str) -> Decimal | None:
         newest = newest_bar(self.archive, symbol, as_of=self.now, end=self.session_start)
@@ -75,12 +85,26 @@ class Pricer:
 
     def split_factor(self, symbol: str, since: datetime) -> Decimal:
         """Returns how many of today's shares one share of `since` is."""
-        actions = self.archive.actions(symbol, self.now)
-        splits = actions.filter((pl.col("kind") == "split") & (pl.col("event_time") > since))
         factor = Decimal(1)
-        for ratio in splits.filter(pl.col("event_time") <= self.now).get_column("value").to_list():
-            factor *= Decimal(repr(float(ratio)))
+        for moment, ratio in self._recall("splits", symbol, lambda: self._splits(symbol)):
+            if moment > since:
+                factor *= ratio
         return factor
+
+    def _splits(self, symbol: str) -> list[tuple[datetime, Decimal]]:
+        actions = self.archive.actions(symbol, self.now)
+        splits = actions.filter((pl.col("kind") == "split") & (pl.col("event_time") <= self.now))
+        return [
+            (moment, Decimal(repr(float(ratio))))
+            for moment, ratio in splits.select("event_time", "value").iter_rows()
+        ]
+
+    def _recall(
+        self, kind: str, symbol: str, read: Callable[[], _T], still: Callable[[], bool] = lambda: True
+    ) -> _T:
+        if symbol not in self._states:
+            self._states[symbol] = state_of(self.archive, symbol, self.now)
+        return memory_of(self.archive).recall(kind, self._states[symbol], read, still)
 
 
 def estimate_price(intent: OrderIntent, last: Decimal) -> Decimal:
