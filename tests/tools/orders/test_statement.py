@@ -100,6 +100,7 @@ def test_exports_hold_decimals_and_add_up_to_the_ledger(traded: Floor, tmp_path:
         assert frame.height == len(rows) == {"orders": 4, "fills": 4, "payments": 1}[name]
     reasons = {row["reason"] for row in read_csv(tmp_path / "csv" / "orders.csv")}
     (formula,) = reasons - {"a test of the desk"}
+    assert {row["parent_id"] for row in read_csv(tmp_path / "csv" / "orders.csv")} == {""}
     assert formula.startswith("'="), "a spreadsheet does not run an agent's words"
     with pytest.raises(InputError, match="exists already"):
         write_tables(tmp_path / "csv", tables, "csv")

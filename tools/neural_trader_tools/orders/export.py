@@ -31,7 +31,8 @@ _ORDERS = (
     ("strategy", "text"), ("symbol", "text"), ("side", "text"), ("type", "text"), ("quantity", "quantity"),
     ("limit_price", "money"), ("stop_price", "money"), ("time_in_force", "text"), ("state", "text"),
     ("filled_quantity", "quantity"), ("filled_value", "money"), ("created_time", "time"),
-    ("updated_time", "time"), ("audit_seq", "whole"), ("reason", "text"), ("detail", "text"),
+    ("updated_time", "time"), ("parent_id", "text"), ("audit_seq", "whole"), ("reason", "text"),
+    ("detail", "text"),
 )  # fmt: skip
 _FILLS = (
     ("execution_id", "text"), ("client_order_id", "text"), ("account", "text"), ("strategy", "text"),
@@ -116,8 +117,10 @@ def write_tables(folder: Path, tables: Sequence[Table], form: Format) -> list[Pa
 
 def _orders(connection: sqlite3.Connection, account: str | None) -> Table:
     rows = connection.execute(
-        "SELECT client_order_id, preview_id, intent, state, filled, filled_value, created_us, updated_us,"
-        " audit_seq, detail FROM orders WHERE account = COALESCE(?, account) ORDER BY audit_seq",
+        "SELECT client_order_id, orders.preview_id, intent, state, filled, filled_value, created_us,"
+        " updated_us, COALESCE(parent_id, ''), audit_seq, detail FROM orders"
+        " LEFT JOIN children USING (client_order_id)"
+        " WHERE account = COALESCE(?, account) ORDER BY audit_seq",
         (account,),
     )
 
@@ -127,7 +130,7 @@ def _orders(connection: sqlite3.Connection, account: str | None) -> Table:
             row[0], row[1], intent.account, intent.agent, intent.strategy_id or "", intent.symbol,
             intent.side, intent.type, intent.quantity, intent.limit_price, intent.stop_price,
             intent.time_in_force, row[3], from_nanos(row[4]), from_micros(row[5]), from_epoch_us(row[6]),
-            from_epoch_us(row[7]), row[8], intent.reason, row[9],
+            from_epoch_us(row[7]), row[8], row[9], intent.reason, row[10],
         )  # fmt: skip
 
     return Table("orders", _ORDERS, [cells(row) for row in rows])

@@ -21,6 +21,7 @@ from neural_trader_tools.orders.algos.plan import Leg, Plan
 from neural_trader_tools.orders.algos.request import Request
 from neural_trader_tools.orders.algos.shortfall import measure_parent
 from neural_trader_tools.orders.desk import Desk, Submission
+from neural_trader_tools.orders.export import read_tables
 from neural_trader_tools.orders.measuring import measure_orders
 
 MONDAY = datetime(2012, 6, 4, 20, 0, tzinfo=UTC)
@@ -95,6 +96,10 @@ def test_a_time_weighted_parent_buys_a_part_a_day(make_floor: MakeFloor) -> None
     assert {order.client_order_id for order in orders} == {child.client_order_id for child in children}
     assert orders[-1].intent.reason == f"a test of parents (child 1 of {parent_id}, twap)"
     assert orders[0].intent.strategy_id == "trend"
+    with floor.store.read() as connection:
+        table = read_tables(connection)[0]
+    column = [name for name, _ in table.columns].index("parent_id")
+    assert [row[column] for row in table.rows] == [parent_id] * 4
     types = floor.entry_types()
     assert (types.count("order.parent"), types.count("policy.decision")) == (2, 8), (
         "each child passed policy twice"
