@@ -62,6 +62,11 @@ class Keeping:
         self._clock = clock
         self._new_id = new_id
 
+    @property
+    def embedder(self) -> Embedder:
+        """What embeds texts here."""
+        return self._embedder
+
     async def draft(
         self,
         kind: str,

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from tests.tools.memory.calls import memory_write
 
 from neural_trader_governance.errors import DataError, InputError, NeuralTraderError
 from neural_trader_governance.identity import Caller
@@ -15,7 +16,6 @@ from neural_trader_memory.memory import Memory
 from neural_trader_tools.memory.files import write_rows
 from neural_trader_tools.memory.imports import import_memories
 from neural_trader_tools.memory.verification import verify_memory
-from neural_trader_tools.memory.write import memory_write
 
 pytestmark = pytest.mark.anyio
 

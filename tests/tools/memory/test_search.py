@@ -2,14 +2,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.tools.memory.calls import memory_search, memory_write
 
 from neural_trader_governance.errors import InputError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import SimulatedClock
 from neural_trader_memory.memory import Memory
-from neural_trader_tools.memory.search import memory_search
-from neural_trader_tools.memory.write import memory_write
 
 pytestmark = pytest.mark.anyio
 
@@ -80,7 +79,6 @@ async def test_the_whole_text_comes_with_k_of_one(memory: Memory, store: Store, 
     ("fields", "code"),
     [
         ({"run_id": "run-1"}, "not_available: run_id"),
-        ({"regime_of": "AAPL"}, "not_available: regime_of"),
         ({"query": ""}, "empty_text"),
         ({"k": 0}, "invalid_k"),
         ({"k": 11}, "invalid_k"),

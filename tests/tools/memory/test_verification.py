@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from tests.tools.memory.calls import memory_write
 
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.identity import Caller
@@ -9,7 +10,6 @@ from neural_trader_memory.memory import Memory
 from neural_trader_tools.memory import verification
 from neural_trader_tools.memory.recording import keep
 from neural_trader_tools.memory.verification import verify_memory
-from neural_trader_tools.memory.write import memory_write
 
 pytestmark = pytest.mark.anyio
 

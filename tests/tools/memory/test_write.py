@@ -2,6 +2,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.tools.memory.calls import memory_write
 
 from neural_trader_governance.audit.entries import EntryType, LoggedEntry
 from neural_trader_governance.errors import HostError, InputError, StorageError
@@ -11,7 +12,6 @@ from neural_trader_governance.terms.clocks import SimulatedClock
 from neural_trader_memory.embedders import minilm as weights
 from neural_trader_memory.embedders.minilm import MiniLm
 from neural_trader_memory.memory import Memory
-from neural_trader_tools.memory.write import memory_write
 
 pytestmark = pytest.mark.anyio
 

@@ -62,7 +62,7 @@ def write_rows(path: Path, memories: Iterable[Remembered]) -> int:
         InputError: the name says neither format, or the file is there already.
         StorageError: it cannot be written.
     """
-    rows = [_row(each) for each in memories]
+    rows = [row_of(each) for each in memories]
     parquet = _is_parquet(path)
     try:
         with path.open("xb") as file:
@@ -82,11 +82,6 @@ def write_rows(path: Path, memories: Iterable[Remembered]) -> int:
 def line(row: dict[str, Any]) -> bytes:
     """Returns a row as a JSON line."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-
-
-def rows_of(memories: Iterable[Remembered]) -> Iterator[dict[str, Any]]:
-    """Yields memories as rows of JSON."""
-    return map(_row, memories)
 
 
 def read_rows(path: Path) -> list[MemoryRow]:
@@ -192,7 +187,8 @@ def _record(row: MemoryRow) -> Record:
     return Record(**fields)
 
 
-def _row(memory: Remembered) -> dict[str, Any]:
+def row_of(memory: Remembered) -> dict[str, Any]:
+    """Returns a memory as a row of JSON."""
     origin = memory.provenance
     return {
         "memory_id": memory.memory_id,

@@ -1,7 +1,7 @@
 """The tool `memory_write`: an agent keeps what it learned, on the record."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 from anyio import to_thread
 from pydantic import BaseModel, Field, JsonValue
@@ -13,7 +13,13 @@ from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import UtcTime, parse_time
 from neural_trader_memory.memory import Memory
 from neural_trader_memory.records import Source
+from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.memory.recording import keep, namespace_of
+from neural_trader_tools.memory.regimes import regime_when_written
+
+IN_A_REGIME: Final = frozenset(("decision", "outcome", "reflection", "order", "trade"))
+"""Kinds that are about a market at a moment. The first regime of a process costs a second or two."""
 
 
 class MemoryWritten(BaseModel):
@@ -29,6 +35,8 @@ class MemoryWritten(BaseModel):
 
 async def memory_write(
     memory: Memory,
+    archive: Archive,
+    clock: ReplayClock,
     store: Store,
     caller: Caller,
     *,
@@ -50,15 +58,18 @@ async def memory_write(
     if audit_seq is not None:
         await to_thread.run_sync(_check_entry, store, audit_seq)
     source = await to_thread.run_sync(_source_of, store, caller)
+    moment = _parse(event_time)
+    regime = await regime_when_written(archive, clock, symbols or [], moment) if kind in IN_A_REGIME else None
     draft = await memory.draft(
         kind,
         text,
         agent=namespace_of(caller),
         symbols=symbols or (),
         data=data,
-        event_time=_parse(event_time),
+        event_time=moment,
         about_seq=audit_seq,
         source=source,
+        regime=regime,
     )
     # The same words again are no second memory: its receipt is the first one's.
     kept = await memory.same_as(draft)
