@@ -154,7 +154,7 @@ def test_a_process_that_dies_at_any_write_of_a_step_sends_nothing_twice(
                 anyio.run(execution(floor).step)
             except DiedError:
                 deaths += 1
-                floor.clock.advance(timedelta(seconds=11))
+                floor.clock.advance(timedelta(seconds=12))
         writes, fatal = 0, 0
         anyio.run(partial(floor.desk().reconcile, AGENT, in_doubt_after=timedelta(0)))
         floor.clock.advance(timedelta(minutes=7 if session % 2 else 1))
@@ -220,17 +220,32 @@ def test_what_policy_denies_for_good_stops_the_parent(make_floor: MakeFloor) -> 
     assert "would leave MSFT short" in parent.detail
 
 
-def test_the_same_child_within_seconds_waits(make_floor: MakeFloor) -> None:
+def test_children_are_seconds_apart_and_nothing_is_asked_meanwhile(make_floor: MakeFloor) -> None:
     floor = make_floor(MONDAY)
     parent_id = start(floor, request())
     assert anyio.run(execution(floor).step) == 1
     floor.replay.step(1)
+    before = len(floor.entry_types())
+    assert anyio.run(execution(floor).step) == 0
+    assert len(floor.entry_types()) == before
+    floor.clock.advance(timedelta(seconds=12))
+    assert anyio.run(execution(floor).step) == 1
+    assert look(floor, parent_id)[0].detail == ""
+
+
+def test_the_same_order_of_another_parent_lets_it_wait(make_floor: MakeFloor) -> None:
+    floor = make_floor(MONDAY)
+    start(floor, request())
+    anyio.run(execution(floor).step)
+    parent_id = start(floor, request())
     assert anyio.run(execution(floor).step) == 0
     parent, children = look(floor, parent_id)
-    assert (parent.state, len(children)) == (ParentState.RUNNING, 1)
+    assert (parent.state, children) == (ParentState.RUNNING, [])
     assert "the same order less than 10 seconds ago" in parent.detail
-    assert anyio.run(execution(floor).step) == 0, "it does not even ask"
-    floor.clock.advance(timedelta(seconds=11))
+    before = len(floor.entry_types())
+    anyio.run(execution(floor).step)
+    assert len(floor.entry_types()) == before, "it does not even ask"
+    floor.clock.advance(timedelta(seconds=12))
     assert anyio.run(execution(floor).step) == 1
 
 

@@ -54,7 +54,8 @@ from neural_trader_tools.orders.judge import is_halted
 from neural_trader_tools.orders.valuation import Pricer
 
 RETRY = timedelta(seconds=60)
-RETRY_DUPLICATE = timedelta(seconds=10)
+SPACING = timedelta(seconds=11)
+"""Between two steps of a parent that send something, by the machine's clock."""
 CHILDREN_MAX = 2_000
 PASSING = frozenset(
     {
@@ -198,6 +199,9 @@ class Execution:
                     preview_id=preview.preview_id,
                     client_order_id=order_id_of(preview.preview_id),
                 )
+                # The next one may be the same order, which policy takes for a mistake within ten seconds.
+                until = self.clock.now() + SPACING
+                postpone(unit.connection, parent.parent_id, until=until, why="")
                 return True
 
         if not await anyio.to_thread.run_sync(write):
@@ -251,7 +255,7 @@ class Execution:
         why = "; ".join(str(reason["message"]) for reason in reasons)
         rules = {str(reason["rule"]) for reason in reasons}
         if rules and rules <= PASSING:
-            await self._wait(parent, why, RETRY_DUPLICATE if rules == {"duplicate_order"} else RETRY)
+            await self._wait(parent, why, SPACING if rules == {"duplicate_order"} else RETRY)
         else:
             await self._stop(parent, f"policy denied a child: {why}")
 
