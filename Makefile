@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers format lint test check bench bench-backtest bench-archive evaluate faults kill-orders demo lock build clean
+.PHONY: help setup peers format lint test check bench bench-orders bench-backtest bench-archive evaluate faults kill-orders demo lock build clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -69,7 +69,11 @@ kill-orders: setup  ## SIGKILL a desk 1,000 times while it trades at our exchang
 	$(BIN)/python -m tests.flows.killing --kills 200 --wrong named-anew --until doubled; test $$? -eq 3
 
 bench: setup  ## benchmarks beside peers; writes benchmarks/results/*.json
-	@for file in benchmarks/*.py; do case $$file in */results.py|$(LABELS).py|*/peers.py|*/cold.py|*/scale.py|*/archive.py) ;; *) $(BIN)/python $$file || exit 1;; esac; done
+	@for file in benchmarks/*.py; do case $$file in */results.py|$(LABELS).py|*/peers.py|*/cold.py|*/scale.py|*/archive.py|*/trading_*.py) ;; *) $(BIN)/python $$file || exit 1;; esac; done
+
+bench-orders: setup  ## orders with and without governance, then a day of 100 strategies with every total checked (20 minutes)
+	$(BIN)/python benchmarks/orders.py
+	$(BIN)/python benchmarks/trading_day.py
 
 bench-backtest: setup peers  ## backtests, sweeps and features beside the other engines, in one run
 	@for name in peers cold scale engine strategies sweeps features backtest; do $(BIN)/python benchmarks/$$name.py || exit 1; done
