@@ -89,19 +89,21 @@ def test_one_strategy_written_three_ways_decides_the_same() -> None:
     assert np.array_equal(rows["rule"], rows["compiled"], equal_nan=True)
 
 
-def test_state_is_kept_and_fills_are_told_once() -> None:
+def test_state_is_kept_and_fills_are_told_once_however_many() -> None:
     source = (
         HEAD + "STATE = {'told': 0, 'price': 0.0}\n"
         "def on_bar(bars, features, state, desk):\n"
         "  for fill in range(len(desk.fills)):\n    state.told += 1\n    state.price = desk.fills[fill, 3]\n"
-        "  if desk.number < 3:\n    buy(desk, quantity=1.0)\n"
-        "  if desk.number == 9:\n    sell(desk, quantity=state.told, limit=state.price * 2)\n"
+        "  if desk.number < 3_990:\n"
+        "    if desk.number % 2 == 0:\n      buy(desk, quantity=1.0)\n"
+        "    else:\n      sell(desk, quantity=1.0)\n"
+        "  if desk.number == 3_995:\n    sell(desk, quantity=state.told, limit=state.price * 2)\n"
     )
-    bars = frame(20)
+    bars = frame(4_000)  # more fills than are kept at once
     rows = decided(source, bars)
-    assert rows[:, o.BAR].tolist() == [0, 1, 2, 9]
-    assert rows[3, o.SIZE] == 3.0
-    assert rows[3, o.LIMIT] == bars["open"][3] * 2
+    assert rows[:, o.BAR].tolist() == [*range(3_990), 3_995]
+    assert rows[-1, o.SIZE] == 3_990.0
+    assert rows[-1, o.LIMIT] == bars["open"][3_990] * 2
 
 
 @pytest.mark.parametrize(

@@ -77,9 +77,11 @@ class Event:
         named = dict(zip(self.parameters, values, strict=True))
         features = [feature_values(evaluate, text.format(**named), bars) for text in self.features.values()]
         columns = {name: _seen(bars[name]) for name in COLUMNS}
-        times = _seen(bars["time"].dt.cast_time_unit("us").to_physical(), np.int64)
+        times = _opens(bars["time"])
         paid = bars["dividend"].to_numpy().astype(np.float64) if "dividend" in bars.columns else np.empty(0)
         cells = step.Cells(columns, times, paid, rules, cash)
+        cells.fills = np.empty((4 * step.FILLS_A_BAR, len(o.FILL_COLUMNS)))  # few: they stay in the cache
+        cells.grow(0, 0)
         step.enter(0, 0, 0, cells.address)  # so that the account is told before the first bar
         cursor, memory = np.zeros(desk.CURSOR_SIZE, dtype=np.int64), np.zeros(desk.MEMORY_SIZE)
         memory[desk.EXPOSURE_MAX] = kernel.exposure_max(rules)
@@ -152,16 +154,16 @@ def loop(
     cursor[FIRST_ROW] = entered
     rows_most, fills_most = rows.shape[0] - MOST, fills.shape[0] - FILLS_A_BAR
     while bar < close.size and entered <= rows_most:
-        if filled > fills_most:  # what was told is forgotten
-            filled -= told
-            for number in range(filled):
-                for column in range(fills.shape[1]):
-                    fills[number, column] = fills[told + number, column]
-            ledger[LEDGER_FILLS] = account[FILLS] = filled
-            told = 0
         if begins or (
             waiting and not (low[bar] > fall and high[bar] < rise and (stays or times[bar] < expiry))
         ):
+            if filled > fills_most:  # what was told is forgotten
+                filled -= told
+                for number in range(filled):
+                    for column in range(fills.shape[1]):
+                        fills[number, column] = fills[told + number, column]
+                ledger[LEDGER_FILLS] = account[FILLS] = filled
+                told = 0
             before(bar, entered, entered, at)
             cash, position, filled = account[CASH], account[POSITION], int(account[FILLS])
             fall, rise, expiry, waiting = account[FALL], account[RISE], account[EXPIRY], account[BOOKED] > 0.0
@@ -191,6 +193,13 @@ def loop(
         if (at_close and waiting) or (
             watched and cash + position * last <= maintenance * abs(position) * last
         ):
+            if filled > fills_most:  # what was told is forgotten
+                filled -= told
+                for number in range(filled):
+                    for column in range(fills.shape[1]):
+                        fills[number, column] = fills[told + number, column]
+                ledger[LEDGER_FILLS] = account[FILLS] = filled
+                told = 0
             after(bar, entered, entered, at)
             cash, position, filled = account[CASH], account[POSITION], int(account[FILLS])
             fall, rise, expiry, waiting = account[FALL], account[RISE], account[EXPIRY], account[BOOKED] > 0.0
@@ -208,6 +217,15 @@ def _seen(column: pl.Series, kind: Any = np.float64) -> NDArray[Any]:
     values = np.ascontiguousarray(column.to_numpy(), dtype=kind).view()
     values.flags.writeable = False
     return values
+
+
+def _opens(column: pl.Series) -> NDArray[np.int64]:
+    """Returns microseconds since 1970, as they lie where they are that: polars would start a query."""
+    if column.dtype != pl.Datetime("us", "UTC"):
+        return _seen(column.dt.cast_time_unit("us").to_physical(), np.int64)
+    times = column.to_numpy().view(np.int64)
+    times.flags.writeable = False
+    return times
 
 
 def find_event(namespace: Mapping[str, Any]) -> Event | None:
