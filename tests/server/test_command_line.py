@@ -37,7 +37,7 @@ backtest report; backtest compare
 sandbox doctor; sandbox run; orders list; orders approve; orders reject; orders cancel; orders reconcile
 policy check; policy prove; policy diff; policy activate; policy explain; policy replay; usage
 witness serve; witness cosign; witness status; audit verify; audit tail; audit search; audit show; audit prove
-audit export; memory search; memory list
+audit export; memory search; memory list; memory export; memory import; memory reindex; memory verify
 """
 
 
