@@ -120,12 +120,12 @@ class Followed:
             await anyio.sleep(0.005)
 
     async def until(self, client_order_id: str, state: OrderState) -> None:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while (await self.desk.order(client_order_id)).state != state:  # noqa: ASYNC110 - of its store
                 await anyio.sleep(0.01)
 
     async def heard(self) -> None:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while self.hearing.why_deaf():  # noqa: ASYNC110 - it is a file
                 await anyio.sleep(0.005)
 
@@ -195,7 +195,7 @@ async def test_what_happened_while_the_stream_was_away_is_caught_up_with_at_its_
         trouble.chance, trouble.kinds = 1.0, ("cut",)
         trouble.refuses = True
         await there.quote(428.90, 428.95, 3)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while not there.hearing.why_deaf():  # noqa: ASYNC110 - it is a file
                 await anyio.sleep(0.005)
         preview = await there.desk.preview(intent(), there.agent)
@@ -220,7 +220,7 @@ async def test_a_stream_that_stands_and_tells_nothing_is_left_for_another(
         name = await there.submit(intent(type="limit", limit_price="429.00"))
         await there.quote(428.90, 428.95)
         await there.until(name, OrderState.FILLED)  # polling found it
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while there.following.connections < 2:  # noqa: ASYNC110 - it is a counter
                 await anyio.sleep(0.01)
 
