@@ -1,12 +1,15 @@
 """Long columns in stretches side by side: every bit of what kernels give bar after bar."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from neural_trader_tools.features import catalogue, decays, passes
+from neural_trader_tools.features import catalogue, compiled, decays, passes
 from neural_trader_tools.features.columns import Column, Part
 from neural_trader_tools.features.kernels import channels, sliding
 from neural_trader_tools.features.kernels.decaying import DECAYS
@@ -157,3 +160,25 @@ def test_segments_know_nothing_of_each_other() -> None:
             part = Part(feature.definition, feature.arguments, inputs)
             Column([part]).run([(0, stop - start)])
             np.testing.assert_array_equal(found[:, start:stop], part.out, err_msg=expression)
+
+
+def test_a_forked_process_compiles_no_stretches_and_goes_bar_by_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A strategy's process cannot reach the cache: to compile would take longer than the column."""
+    monkeypatch.setattr(compiled, "_FORKED", [True])
+    loaded: dict[tuple[str, str], object] = {}
+    monkeypatch.setattr(compiled, "_LOADED", loaded)
+    bars = clear()
+    for expression in ("ema(20)", "bbands(20,2)", "donchian(20)"):
+        (found,) = side_by_side([expression], bars)
+        np.testing.assert_array_equal(found, bar_by_bar(expression, bars), err_msg=expression)
+    assert not loaded
+    if hasattr(os, "fork"):
+        code = (
+            "import os, sys\n"
+            "from neural_trader_tools.features import compiled\n"
+            "assert not compiled._FORKED\n"
+            "child = os.fork()\n"
+            "if child == 0: os._exit(0 if compiled._FORKED else 1)\n"
+            "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)

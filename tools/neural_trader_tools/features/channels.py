@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from neural_trader_tools.features import compiled
 from neural_trader_tools.features.columns import STRETCH_MIN, Column, Part
 from neural_trader_tools.features.kernels import channels
 from neural_trader_tools.features.kernels.cells import SHORT, SLIDING
@@ -43,6 +42,10 @@ class ChannelColumn(Column):
         high, low = (column[start:stop] for column in self.columns[:2])
         return np.flatnonzero(~(np.abs(high) + np.abs(low) <= 1e300))
 
+    def code(self) -> tuple[str, str]:
+        """See Column."""
+        return (self.KERNELS, "channels")
+
     def clear(self, start: int, stop: int) -> int:
         """See Column."""
         first = start + self._window
@@ -59,8 +62,7 @@ class ChannelColumn(Column):
         columns = np.array([column.ctypes.data for column in inputs])
         room = np.empty(ROWS)
         tables = params, state, columns, outs, room
-        run = compiled.stretches(self.KERNELS, "channels")
-        run(first, stop - first, 0, *(table.ctypes.data for table in tables))
+        self.side_by_side(first, stop - first, 0, *tables)
         count, top, bottom = int(room[0]), room[1], room[2]
         for part in self.parts if count else ():
             if part.name in ALONE:

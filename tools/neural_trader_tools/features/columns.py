@@ -9,7 +9,7 @@ Runs inside the sandbox too: standard library, numpy and numba only.
 
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,7 @@ class Column:
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = parts
         self.columns = max((part.columns for part in parts), key=len)
+        self._step: Any = None
 
     @classmethod
     def joins(cls, part: Part, group: Sequence[Part]) -> bool:
@@ -96,11 +97,15 @@ class Column:
 
     def run(self, segments: Iterable[tuple[int, int]]) -> None:
         """Goes through ranges of bars that know nothing of each other."""
+        ranges = list(segments)
         least = self.bars_min()
-        for start, stop in segments:
+        longest = max((stop - start for start, stop in ranges), default=0)
+        is_worth = least is not None and longest >= least
+        self._step = compiled.stretches(*self.code()) if is_worth else None
+        for start, stop in ranges:
             for part in self.parts:
                 part.state.fill(0.0)
-            if least is None or stop - start < least:
+            if least is None or self._step is None or stop - start < least:
                 self.bar_by_bar(start, stop)
             else:
                 self._long(start, stop, least)
@@ -108,6 +113,14 @@ class Column:
     def bars_min(self) -> int | None:
         """Returns how many bars without a gap are worth stretches; None: there are none."""
         return None
+
+    def code(self) -> tuple[str, str]:
+        """Returns the module and the name of what goes through stretches; see `compiled.stretches`."""
+        raise NotImplementedError
+
+    def side_by_side(self, first: int, blocks: int, stretch: int, *tables: NDArray[Any]) -> None:
+        """Calls that."""
+        self._step(first, blocks, stretch, *(table.ctypes.data for table in tables))
 
     def clear(self, start: int, stop: int) -> int:
         """Goes through bars none of which is missing; returns where it gave up because one is, or `stop`."""

@@ -21,6 +21,7 @@ import ctypes
 import functools
 import hashlib
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
@@ -74,23 +75,39 @@ def machine(module: str, name: str, inputs: int) -> Machine:
     return Machine(getattr(importlib.import_module(module), name), inputs)
 
 
-@functools.cache
-def stretches(module: str, name: str) -> Callable[..., None]:
+def stretches(module: str, name: str) -> Callable[..., None] | None:
     """Returns the machine code for eight stretches of a column: from the cache, or compiled (0.1 to 0.9 s).
 
-    It takes three int64 and five addresses; see `kernels.decaying` and `kernels.sliding`.
+    It takes three int64 and five addresses; see `kernels.decaying`, `kernels.sliding`, `kernels.channels`.
+
+    Returns:
+        None in a forked process that has not loaded it before: a strategy's can neither read nor write the
+        cache, and to compile takes longer than to go bar by bar, which gives the same bits.
     """
+    if _FORKED and (module, name) not in _LOADED:
+        return None
+    return _stretches(module, name)
+
+
+@functools.cache
+def _stretches(module: str, name: str) -> Callable[..., None]:
     numba_types: Any = cast(Any, numba).types
     floats, addresses = (numba_types.CPointer(kind) for kind in (numba_types.float64, numba_types.int64))
     kinds = (*[numba_types.int64] * 3, floats, floats, addresses, addresses, floats)
     code: Any = _prepared(getattr(importlib.import_module(module), name), (kinds, numba_types.void))
     code.compile()
-    _KEPT.append(code)
+    _LOADED[module, name] = code
     return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 5)(code.address)
 
 
-_KEPT: list[Any] = []
-"""Machine code lives as long as what was compiled."""
+_LOADED: dict[tuple[str, str], Any] = {}
+"""What was compiled: its machine code lives as long."""
+
+_FORKED: list[bool] = []
+"""Not empty in a forked process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _FORKED.append(True))
 
 
 @functools.cache

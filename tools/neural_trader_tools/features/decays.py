@@ -12,7 +12,6 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from neural_trader_tools.features import compiled
 from neural_trader_tools.features.columns import STRETCH_MIN, Column, Floats, Part
 from neural_trader_tools.features.kernels import decaying
 from neural_trader_tools.features.kernels.decaying import DECAYS
@@ -43,6 +42,10 @@ class DecayingColumn(Column):
     def bars_min(self) -> int:
         """See Column."""
         return 2 * self._lead + LANES * max(STRETCH_MIN, 3 * self._lead)
+
+    def code(self) -> tuple[str, str]:
+        """See Column."""
+        return (self.KERNELS, self._part.name)
 
     def clear(self, start: int, stop: int) -> int:
         """See Column."""
@@ -89,8 +92,7 @@ class DecayingColumn(Column):
         inputs = np.array(addresses_in)
         outs = np.array(addresses)
         tables = self._part.params, states, inputs, outs, states
-        run = compiled.stretches(self.KERNELS, self._part.name)
-        run(first, bars // SQUARE, stretch, *(table.ctypes.data for table in tables))
+        self.side_by_side(first, bars // SQUARE, stretch, *tables)
 
     def _joined(self, heads: NDArray[np.intp], stretch: int, guesses: Floats, ends: Floats) -> None:
         """Does again what started from a wrong guess, and leaves the last lane's end in the part's state."""

@@ -13,7 +13,6 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from neural_trader_tools.features import compiled
 from neural_trader_tools.features.columns import STRETCH_MIN, Column, Floats, Part
 from neural_trader_tools.features.kernels import sliding
 from neural_trader_tools.features.kernels.cells import REFRESH
@@ -54,6 +53,10 @@ class SlidingColumn(Column):
             return super().gaps(start, stop)
         price = self.columns[0][start:stop]
         return np.flatnonzero(~(np.isfinite(price) & (price > 0.0)))
+
+    def code(self) -> tuple[str, str]:
+        """See Column."""
+        return (self.KERNELS, "changes" if self._is_of_changes else "moments")
 
     def clear(self, start: int, stop: int) -> int:
         """See Column."""
@@ -97,8 +100,7 @@ class SlidingColumn(Column):
         if self._is_of_changes:
             columns[1:] = logs.ctypes.data + 8 * window, logs.ctypes.data
         tables = params, states, np.array(columns), outs, again
-        run = compiled.stretches(self.KERNELS, "changes" if self._is_of_changes else "moments")
-        run(first, blocks, blocks * REFRESH, *(table.ctypes.data for table in tables))
+        self.side_by_side(first, blocks, blocks * REFRESH, *tables)
         return logs
 
     def _remembered(self, count: int, reached: int, logs: Floats) -> None:
