@@ -41,6 +41,8 @@ def test_accounts_are_opened_paid_into_and_reported(here: Here, home: Any, tmp_p
     assert _json(here("portfolio", "deposit", "growth", "99.75", "--reason", "room", "--json"))["seq"] > 0
     assert "not_enough_cash" in here("portfolio", "withdraw", "growth", "600.01", "--reason", "x").stderr
     assert here("portfolio", "withdraw", "growth", "100", "--reason", "back").returncode == 0
+    elsewhere = here("portfolio", "deposit", "paper", "1", "--reason", "x", NEURAL_TRADER_BROKER="alpaca")
+    assert "the cash of paper is kept by alpaca" in elsewhere.stderr
     rows = _json(here("portfolio", "list", "--json"))["accounts"]
     assert [(row["account"], row["kind"], row["currency"], row["cash"]) for row in rows] == [
         ("geared", "margin", "USD", "0"),

@@ -273,6 +273,13 @@ def _move(account: str, amount: str, kind: Any, reason: str, json_output: bool) 
     async def run(services: "Services") -> int | None:
         from neural_trader_tools.orders.postings import Posting, post
 
+        if services.settings.broker != "paper":
+            raise InputError(
+                "cash_elsewhere",
+                f"the cash of {account} is kept by {services.settings.broker}",
+                "move it there; a desk that only said so would no longer agree with its broker",
+            )
+
         def commit() -> int | None:
             with services.store.unit() as unit:
                 row = unit.connection.execute(
