@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from neural_trader_governance.errors import StorageError
 from neural_trader_tools.market.feed import journal as journal_module
-from neural_trader_tools.market.feed.journal import Journal
+from neural_trader_tools.market.feed.journal import BATCH_ROWS_MAX, Journal
 from neural_trader_tools.market.feed.segment_files import sealed, unsealed
 from neural_trader_tools.market.feed.segments import SCHEMAS, Entry, Quarantined, read_segment
 from neural_trader_tools.market.feed.ticks import Amendment, BarTick, Gap, Quote, Trade
@@ -74,6 +74,42 @@ def test_every_kind_of_event_comes_back_to_the_nanosecond_and_polars_reads_the_f
             with_flags,
         ]
         assert pl.read_ipc_stream(sealed(tmp_path, kind)[0][1]).height == 1
+
+
+def test_entries_and_their_own_flags_come_back_in_order_over_many_batches_large_and_small(
+    tmp_path: Path, trade: MakeTrade
+) -> None:
+    journal = Journal(tmp_path)
+    trades = [trade(symbol=f"S{number % 7}") for number in range(2 * BATCH_ROWS_MAX + 100)]
+    for number, entry in enumerate(trades):
+        journal.append(entry, "gap" if number % 500 == 0 else "")
+        if number == BATCH_ROWS_MAX + 10:
+            journal.commit()
+    contents = [bytes([number]) * length for number, length in enumerate([5, 65_536, 300_000, 0, 7, 250_000])]
+    for content in contents:  # each larger than what is left of the encoder's memory, or than all of it
+        journal.append(Quarantined("", "undecodable", content, 3, 4))
+        journal.commit()
+    journal.close()
+    rows = stored(tmp_path)
+    assert [(row["trade_id"], row["symbol"]) for row in rows] == [
+        (entry.trade_id, entry.symbol) for entry in trades
+    ]
+    assert [number for number, row in enumerate(rows) if row["flags"]] == [0, 500, 1_000]
+    assert [row["content"] for row in stored(tmp_path, "quarantine")] == contents
+
+
+def test_the_thread_that_writes_gets_bytes_and_makes_no_columns(tmp_path: Path, trade: MakeTrade) -> None:
+    journal = Journal(tmp_path)
+    for _ in range(BATCH_ROWS_MAX + 1):
+        journal.append(trade())
+    taken = journal.take()
+    assert [(kind, type(message), count) for kind, message, count in taken] == [
+        ("trade", bytes, BATCH_ROWS_MAX),
+        ("trade", bytes, 1),
+    ]
+    assert journal.waiting == BATCH_ROWS_MAX + 1
+    assert journal.write(taken)["trade"] == BATCH_ROWS_MAX + 1
+    journal.close()
 
 
 def test_nothing_is_acknowledged_before_it_is_synced(
@@ -248,7 +284,7 @@ def test_an_entry_that_arrow_cannot_hold_is_quarantined_and_its_neighbours_stay(
 WRITER = """
 import sys
 from pathlib import Path
-from neural_trader_tools.market.feed.journal import Journal
+from neural_trader_tools.market.feed.journal import BATCH_ROWS_MAX, Journal
 from neural_trader_tools.market.feed.ticks import Trade, Quote
 journal = Journal(Path(sys.argv[1]), segment_bytes_max=20_000)
 first = int(sys.argv[2])

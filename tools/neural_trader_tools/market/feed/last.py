@@ -1,5 +1,7 @@
 """The last-value cache: the newest trade, quote and bar of every symbol, by the vendor's time."""
 
+from typing import Any
+
 import msgspec
 
 from neural_trader_tools.market.feed.ticks import SECOND_NS, Amendment, BarTick, Quote, Tick, Trade
@@ -19,22 +21,18 @@ class LastValues:
 
         Of two with the same time the one received later counts: it is the correction.
         """
-        self._changed.add(tick.symbol)
-        if isinstance(tick, Trade):
-            trade = self._trades.get(tick.symbol)
-            if trade is not None and trade.ts_event_ns > tick.ts_event_ns:
-                return False
-            self._trades[tick.symbol] = tick
-        elif isinstance(tick, Quote):
-            quote = self._quotes.get(tick.symbol)
-            if quote is not None and quote.ts_event_ns > tick.ts_event_ns:
-                return False
-            self._quotes[tick.symbol] = tick
+        symbol = tick.symbol
+        self._changed.add(symbol)
+        kind = type(tick)  # `isinstance` costs five times as much where the answer is no
+        known: dict[Any, Any]
+        if kind is BarTick:
+            known, name = self._bars, (symbol, tick.interval)  # pyright: ignore
         else:
-            bar = self._bars.get((tick.symbol, tick.interval))
-            if bar is not None and bar.ts_event_ns > tick.ts_event_ns:
-                return False
-            self._bars[tick.symbol, tick.interval] = tick
+            known, name = (self._trades if kind is Trade else self._quotes), symbol
+        before = known.get(name)
+        if before is not None and before.ts_event_ns > tick.ts_event_ns:
+            return False
+        known[name] = tick
         return True
 
     def amend(self, amendment: Amendment) -> bool:

@@ -9,6 +9,7 @@ import io
 import os
 import zlib
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Quarantined(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="
 
 Entry = Trade | Quote | BarTick | Amendment | Gap | Quarantined
 
+_INT64 = _pa.int64()
 _NS = _pa.timestamp("ns", "UTC")
 _TIMES = [("event_time", _NS), ("known_time", _NS)]
 
@@ -80,6 +82,10 @@ SCHEMAS: dict[str, Any] = {
 """Columns in the order of the structs' fields. A gap's event_time is its start, its known_time its end."""
 
 CONTENT_BYTES_MAX = 65_536
+METADATA_BYTES_MAX = 1_024
+"""What a checksum takes beside its batch, and more."""
+MEMORY_BYTES = 262_144
+"""Where batches are written, one after the other; as much as stays in a core's cache."""
 SYMBOL_LENGTH_MAX = 40
 UNSTORABLE = (_pa.ArrowException, ValueError, OverflowError, TypeError)
 """What Arrow raises over a value that a column cannot hold."""
@@ -107,29 +113,38 @@ class Encoder:
 
     def __init__(self, kind: str) -> None:
         self._schema = SCHEMAS[kind]
+        made = next(each for each, name in KINDS.items() if name == kind)
+        self._getters = [attrgetter(field) for field in made.__struct_fields__]
         _pa.array([0.0])  # the first of a process imports pandas, a second that no first tick shall wait
-        self._sink = io.BytesIO()
-        self._writer = _ipc.new_stream(_pa.PythonFile(self._sink, mode="w"), self._schema)
         empty = io.BytesIO()
         with _ipc.new_stream(_pa.PythonFile(empty, mode="w"), self._schema):
             pass
         self.header = empty.getvalue()[:-8]
         """The stream's first message, its schema, without the end marker that follows in an empty stream."""
-        self._begun = False
+        self._begin(0)
 
     def batch(self, entries: Sequence[Entry], flags: Sequence[str]) -> bytes:
         """Returns the message that holds these entries; at least one."""
-        columns = [*zip(*map(msgspec.structs.astuple, entries), strict=True), flags]
-        arrays = [_pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
+        # Column by column: a tuple of each row would have the garbage collector look at the whole process.
+        columns = [*(list(map(get, entries)) for get in self._getters), flags]
+        arrays = [
+            # Integers and then a view of them: half of what Arrow takes to make timestamps.
+            _pa.array(column, _INT64).view(field.type) if field.type == _NS else _pa.array(column, field.type)
+            for column, field in zip(columns, self._schema, strict=True)
+        ]
         batch = _pa.record_batch(arrays, schema=self._schema)
+        size_max = _ipc.get_record_batch_size(batch) + METADATA_BYTES_MAX
+        if self._sink.tell() + size_max > self._memory.size:
+            self._begin(size_max)
+        start = self._sink.tell() or len(self.header)  # the writer puts the schema before its first batch
         self._writer.write_batch(batch, custom_metadata={"crc32": str(_checksum(batch))})
-        message = self._sink.getvalue()
-        self._sink.seek(0)
-        self._sink.truncate()
-        if not self._begun:  # the writer puts the schema before its first batch
-            self._begun = True
-            message = message[len(self.header) :]
-        return message
+        return self._memory.slice(start, self._sink.tell() - start).to_pybytes()
+
+    def _begin(self, size_max: int) -> None:
+        """Begins anew in memory with room for a batch; Python's files would cost as much as the writing."""
+        self._memory = _pa.allocate_buffer(max(MEMORY_BYTES, len(self.header) + size_max))
+        self._sink = _pa.FixedSizeBufferWriter(self._memory)
+        self._writer = _ipc.new_stream(self._sink, self._schema)
 
 
 def read_segment(path: Path, kind: str) -> tuple[Any, int, Damage | None]:

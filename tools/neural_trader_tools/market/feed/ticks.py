@@ -8,6 +8,7 @@ event_time and known_time.
 
 import re
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import msgspec
 
@@ -83,6 +84,25 @@ class Gap(msgspec.Struct, frozen=True, gc=False, tag_field="kind", tag="gap"):
     from_ns: int
     to_ns: int
     reason: str
+
+
+_Text = TypeVar("_Text", str, tuple[str, ...])
+COPIES_MAX = 100_000
+
+
+class Copies(dict[_Text, _Text]):
+    """One copy of each text that a feed says thousands of times: `copies[text]` equals `text`.
+
+    What is looked up and written again and again is then in the core's cache, and messages leave nothing
+    behind for the garbage collector. Bounded, since a stranger chooses the texts.
+    """
+
+    def __missing__(self, text: _Text) -> _Text:
+        """Keeps the first copy."""
+        if len(self) >= COPIES_MAX:
+            self.clear()
+        self[text] = text
+        return text
 
 
 Tick = Trade | Quote | BarTick

@@ -17,6 +17,7 @@ from neural_trader_tools.market.feed.ticks import (
     SECOND_NS,
     Amendment,
     BarTick,
+    Copies,
     Event,
     Quote,
     Trade,
@@ -141,6 +142,8 @@ class AlpacaDecoder:
 
     def __init__(self, encoding: str, key_advice: str) -> None:
         self._key_advice = key_advice
+        self._texts: Copies[str] = Copies()
+        self._conditions: Copies[tuple[str, ...]] = Copies()
         self.notices: list[Notice] = []
         """What was said about the connection; the reader empties it."""
         if encoding == "json":
@@ -157,14 +160,15 @@ class AlpacaDecoder:
     def decode(self, frame: bytes, recv_ns: int) -> list[Event | Quarantined]:
         """Returns the events in a frame; see `stream.Stream.decode`."""
         events: list[Event | Quarantined] = []
+        texts, conditions = self._texts, self._conditions
         for one in self.messages(frame, recv_ns, events):
             try:
                 if type(one) is _Quote:
-                    events.append(Quote(one.S, one.bp, one.bs, one.ap, one.as_, _ns(one.t), recv_ns, one.bx))
+                    sides = (one.bp, one.bs, one.ap, one.as_)
+                    events.append(Quote(texts[one.S], *sides, _ns(one.t), recv_ns, texts[one.bx]))
                 elif type(one) is _Trade:
-                    events.append(
-                        Trade(one.S, one.p, one.s, _ns(one.t), recv_ns, str(one.i), one.x, one.c or ())
-                    )
+                    said = (texts[one.x], conditions[one.c or ()])
+                    events.append(Trade(texts[one.S], one.p, one.s, _ns(one.t), recv_ns, str(one.i), *said))
                 elif isinstance(one, _Bar):
                     values = (one.o, one.h, one.l, one.c, one.v)
                     events.append(BarTick(one.S, "1m", *values, _ns(one.t), recv_ns))
