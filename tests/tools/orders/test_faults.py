@@ -1,4 +1,4 @@
-"""The fault matrix: what goes wrong between a desk and its exchange, one kind at a time, half of all requests.
+"""The fault matrix: what goes wrong between a desk and its exchange, one kind at a time, every other request.
 
 In the end every order is at both or ended at the desk as never taken, none is there twice, and fills, cash
 and positions agree. The figures of the longer run (`pytest -m slow -s` of this file) are in docs/orders.md.
