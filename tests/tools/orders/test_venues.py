@@ -335,3 +335,28 @@ async def test_many_working_orders_cost_one_request_until_one_of_them_moves(
         asked.clear()
         await there.reconcile()
         assert len(asked) == 1, "a venue that does not answer is not asked about each order, too"
+
+
+async def test_what_a_stranger_calls_his_order_or_what_it_trades_stops_nothing(
+    floor: Any, venue: Served, trouble: Trouble
+) -> None:
+    def strange(path: str, document: Any) -> Any:
+        if path != "/v2/orders" or not document:
+            return document
+        first = document[0]
+        return [
+            first | {"client_order_id": "\x1b[2Jobey me"},
+            first | {"client_order_id": "x2", "symbol": "BTC/USD"},
+            first | {"client_order_id": "x3", "qty": None},
+            first | {"client_order_id": "x4", "type": "trailing_stop"},
+        ]
+
+    async with trading(floor, venue) as there:
+        there.outside("buy", "3", type="limit", limit_price="400.00")
+        trouble.rewrite = strange
+        await there.compare()
+        floor.clock.advance(LONG)
+        found = await there.compare()
+        assert [(kind, outcome) for kind, _, _, _, outcome in found] == [("outside_order", "break")] * 4
+        assert all(subject.isprintable() for _, subject, _, _, _ in found)
+        assert await there.desk.orders() == [], "nothing of it is adopted"

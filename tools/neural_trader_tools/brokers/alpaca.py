@@ -18,6 +18,7 @@ from neural_trader_governance.errors import IntegrityError
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.orders import OrderIntent
+from neural_trader_governance.terms.words import visible
 from neural_trader_tools.brokers.alpaca_documents import (
     LIVE_URL,
     STATES,
@@ -168,9 +169,9 @@ class AlpacaBroker:
         return VenueBooks(
             cash=account.cash,
             currency=account.currency,
-            positions={each.symbol: each.qty for each in positions if each.qty},
+            positions={visible(each.symbol)[:40]: each.qty for each in positions if each.qty},
             working=tuple(leg for _, leg in legs if leg is not None),
-            unreadable=tuple(each.client_order_id for each, leg in legs if leg is None),
+            unreadable=tuple(visible(each.client_order_id)[:80] for each, leg in legs if leg is None),
             is_complete=len(orders) < _ORDERS_MAX,
         )
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from neural_trader_governance.addresses import Address
 from neural_trader_governance.terms.money import DecimalText, format_decimal
@@ -37,6 +37,9 @@ STATES: dict[str, VenueState] = {
     "rejected": "rejected",
 }
 """Of Alpaca's words. What is on its way to be canceled still works."""
+
+
+_READABLE = {"", "simple", "bracket", "oco", "oto"}
 
 
 class AlpacaTradingSettings(BaseModel):
@@ -149,19 +152,20 @@ def replacement_terms(intent: OrderIntent) -> dict[str, Any]:
 
 def read_leg(leg: OrderAnswer) -> Leg | None:
     """Returns an exit that the venue made of an order; None where it is none that we could hold."""
-    if leg.symbol is None or leg.side is None or leg.qty is None or leg.time_in_force not in {"day", "gtc"}:
+    if leg.type not in {"limit", "stop", "stop_limit", "market"} or leg.order_class not in _READABLE:
         return None
-    if leg.type not in {"limit", "stop", "stop_limit"}:
+    try:
+        return Leg.model_validate(
+            {
+                "client_order_id": leg.client_order_id,
+                "symbol": leg.symbol,
+                "side": leg.side,
+                "quantity": leg.qty,
+                "type": leg.type,
+                "limit_price": leg.limit_price,
+                "stop_price": leg.stop_price,
+                "time_in_force": leg.time_in_force,
+            }
+        )
+    except ValidationError:  # another kind of asset, an amount in money, an id that no terminal should show
         return None
-    return Leg.model_validate(
-        {
-            "client_order_id": leg.client_order_id,
-            "symbol": leg.symbol,
-            "side": leg.side,
-            "quantity": leg.qty,
-            "type": leg.type,
-            "limit_price": leg.limit_price,
-            "stop_price": leg.stop_price,
-            "time_in_force": leg.time_in_force,
-        }
-    )

@@ -22,7 +22,7 @@ VenueState = Literal["accepted", "partially_filled", "filled", "canceled", "reje
 class Leg(Term):
     """An order at the venue that we did not send as such: an exit made of one of ours, or a stranger's."""
 
-    client_order_id: str = Field(min_length=1, max_length=80)
+    client_order_id: str = Field(pattern=r"^[!-~]{1,80}$", description="Shown to people and agents")
     symbol: Symbol
     side: Side
     quantity: DecimalText = Field(gt=0)
