@@ -16,6 +16,7 @@ from neural_trader_tools.backtest.records import orders_frame, trades_frame
 from neural_trader_tools.backtest.settings import BacktestRequest, Settings
 from neural_trader_tools.backtest.simulation import Simulation, simulate
 from neural_trader_tools.backtest.stream import read_weights
+from neural_trader_tools.engine import orders as o
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +79,36 @@ async def test_a_rotation_on_real_prices_is_what_polars_and_the_engine_make_of_i
     assert trades_frame(found.replay)["symbol"].n_unique() == 4
     assert orders_frame(found.replay)["state"].is_in(["filled", "done"]).all()
     assert found.digest == (await run(MOMENTUM, five, window=40)).digest
+
+
+async def test_minutes_of_many_symbols_are_weighed_hour_by_hour_with_what_days_before_said(
+    sandbox: LocalSandbox,
+) -> None:
+    opens = np.concatenate(
+        [day * 86_400_000_000 + 52_200_000_000 + np.arange(390) * 60_000_000 for day in range(4)]
+    )
+    prices: list[Prices] = []
+    for number in range(30):
+        close = 50 * np.exp(np.cumsum(np.random.default_rng(number).normal(0, 0.0005, len(opens))))
+        columns = (close.copy(), close * 1.001, close * 0.999, close, np.full(len(opens), 1e5))
+        prices.append(Prices(f"S{number:02d}", opens, *columns))
+    source = (
+        "import polars as pl\nfrom neural_trader_tools.features.intervals import on_interval\n"
+        "def weights(bars):\n"
+        "  frame = bars.with_columns(day=on_interval(bars, 'close', '1d'))\n"
+        "  frame = frame.with_columns(best=pl.col('day').rank('ordinal').over('time') <= 3)\n"
+        "  frame = frame.filter(pl.col('time').dt.minute() == 0, pl.col('day').is_not_nan())\n"
+        "  return frame.select('time', 'symbol', weight=pl.col('best').cast(pl.Float64) / 3)\n"
+    )
+    request = BacktestRequest(source=source, symbols=tuple(one.symbol for one in prices), interval="1m")
+    found = await simulate(sandbox, request, prices)
+    fills = {one.prices.symbol: one.fills for one in found.replay.symbols if len(one.fills)}
+    closes = {one.symbol: one.close[np.array([389, 779, 1169])] for one in prices}
+    held = [sorted(closes, key=lambda name, day=day: closes[name][day])[:3] for day in range(3)]
+    assert set(fills) == {name for names in held for name in names}
+    first = {name for name, rows in fills.items() if rows[0, o.FILL_BAR] < 780}
+    assert first == set(held[0]), "nothing is bought before a day was over"
+    assert all(rows[0, o.FILL_BAR] >= 420 for rows in fills.values())
 
 
 async def test_wide_frames_say_the_same_as_long_ones(run: Callable[..., Any], five: list[Prices]) -> None:
