@@ -64,9 +64,6 @@ def similar(
         def search() -> dict[str, Any]:
             from neural_trader_tools.features.similar import find_similar
 
-            others = list(among or ())
-            if everything:
-                others += [one.symbol for one in services.archive.instruments()]
             return find_similar(
                 services.archive,
                 symbol,
@@ -75,7 +72,8 @@ def similar(
                 window=window,
                 top=top,
                 horizons=tuple(dict.fromkeys(horizon or (5, 20))),
-                among=others,
+                among=among or (),
+                everything=everything,
                 as_of=known,
                 apart=apart,
                 band=band,

@@ -15,11 +15,12 @@ from neural_trader_governance.terms.clocks import SimulatedClock
 from neural_trader_governance.terms.instruments import AssetClass, Instrument
 from neural_trader_tools.features.regime import BARS_MIN, regime_vector
 from neural_trader_tools.features.regimes import regime_vectors
-from neural_trader_tools.features.similar import By, find_similar
+from neural_trader_tools.features.similar import By, Similar, find_similar
 from neural_trader_tools.market import frames
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.batches import Batch
 from neural_trader_tools.market.manifest import DataSet
+from neural_trader_tools.market.renames import Rename
 
 START = datetime(2010, 1, 4, 14, 30, tzinfo=UTC)
 IMPORTED = datetime(2020, 1, 1, tzinfo=UTC)
@@ -148,8 +149,34 @@ def test_another_symbol_without_such_bars_is_told(archive: Archive) -> None:
     archive.write([batch("A", walk(1)), batch("B", walk(2), first=800)])
     found = find_similar(archive, "A", window=20, among=("B",), as_of=START + timedelta(days=700))
     assert found.searched == 1
-    assert "1 of 2 symbols have no such bars that were known" in found.notes
+    assert "no such bars of its own that were known: B" in found.notes
     assert any("no evidence" in note for note in found.notes)
+
+
+def test_all_that_is_listed_later_changes_no_answer_either(archive: Archive) -> None:
+    archive.write([batch("A", walk(1)), batch("B", walk(2))])
+    as_of = START + timedelta(days=700)
+
+    def ask() -> Similar:
+        return find_similar(archive, "A", window=20, everything=True, as_of=as_of)
+
+    before = ask()
+    assert before.searched == 2
+    archive.write([batch("C", walk(3, 100), first=800)])
+    assert ask().model_dump_json() == before.model_dump_json()
+    assert find_similar(archive, "A", window=20, everything=True).searched == 3
+
+
+def test_the_two_symbols_of_a_renamed_company_are_one_history(archive: Archive) -> None:
+    archive.write([batch("OLD", walk(1, 880)), batch("B", walk(2))])
+    moment = START + timedelta(days=880)
+    archive.write_actions(
+        [], [Rename(old="OLD", new="NEW", event_time=moment, known_time=moment)], batch("B", walk(2)).dataset
+    )
+    asked = find_similar(archive, "NEW", window=20, among=("OLD", "B"))
+    assert asked.searched == 2
+    assert {one.symbol for one in asked.matches} <= {"NEW", "B"}
+    assert "no such bars of its own that were known: OLD" in asked.notes
 
 
 def test_few_windows_are_no_silence(archive: Archive) -> None:

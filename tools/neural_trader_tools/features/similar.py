@@ -21,7 +21,7 @@ from neural_trader_governance.terms.clocks import UtcTime
 from neural_trader_governance.terms.term import Term
 from neural_trader_tools.features.regime import BARS_MIN
 from neural_trader_tools.market.archive import Archive
-from neural_trader_tools.market.patterns.history import History, known_history
+from neural_trader_tools.market.patterns.history import known_histories
 from neural_trader_tools.market.patterns.matches import nearest
 from neural_trader_tools.market.patterns.outcomes import Outcome, outcome
 from neural_trader_tools.market.patterns.shape import Floats, Integers, moments, normalised, shape_distances
@@ -33,8 +33,6 @@ WINDOW_MIN, WINDOW_MAX = 4, 2_000
 TOP_MAX = 100
 HORIZON_MAX = 2_000
 HORIZONS_MAX = 8
-BARS_MAX = 50_000_000
-"""Over all symbols: what a machine of 8 GB holds."""
 CERTAIN = 3.0
 """Below so many standard errors nothing is worth a sentence, since several windows and horizons are tried."""
 
@@ -96,6 +94,7 @@ def find_similar(
     top: int = 10,
     horizons: Sequence[int] = (5, 20),
     among: Sequence[str] = (),
+    everything: bool = False,
     as_of: datetime | None = None,
     apart: int | None = None,
     band: int | None = None,
@@ -112,6 +111,7 @@ def find_similar(
         top: How many are wanted, 1 to 100.
         horizons: Bars after a window over which its return is told.
         among: Other symbols to search.
+        everything: Search every symbol that is listed; those without such bars are passed over.
         as_of: What was known later is unseen; None sees everything.
         apart: How many bars two windows start apart at least, and from the query; `window` by default, so
             that no two share a bar.
@@ -133,8 +133,11 @@ def find_similar(
     _within("apart", apart, 1, window)
     band = max(1, window // 10) if band is None else band
     _within("band", band, 0, window - 1)
-    symbols = list(dict.fromkeys((symbol, *among)))
-    histories = _read(archive, symbols, interval, as_of, told or (lambda _: None))
+    named = list(dict.fromkeys((symbol, *among)))
+    listed = [one.symbol for one in archive.instruments()] if everything else []
+    histories = known_histories(
+        archive, list(dict.fromkeys((*named, *listed))), interval, as_of, told or (lambda _: None)
+    )
     windows = windows_before(histories, window, apart=apart, past=BARS_MIN if by == "regime" else 0)
     found, distances, flat = _found(windows, by, top, apart, band)
     outcomes = [outcome(windows, found, each) for each in horizons]
@@ -153,39 +156,8 @@ def find_similar(
         left_out=windows.left_out + flat,
         matches=tuple(_matches(windows, found, distances, outcomes)),
         outlooks=tuple(_outlook(one) for one in outcomes),
-        notes=tuple(_notes(windows, found, top, outcomes, symbols)),
+        notes=tuple(_notes(windows, found, top, outcomes, named)),
     )
-
-
-def _read(
-    archive: Archive,
-    symbols: list[str],
-    interval: str,
-    as_of: datetime | None,
-    told: Callable[[float], None],
-) -> list[History]:
-    classes = {one.symbol: one.asset_class for one in archive.instruments()}
-    histories: list[History] = []
-    total = 0
-    for number, symbol in enumerate(symbols):
-        told(number / len(symbols))
-        closes = classes.get(symbol) != "crypto"
-        try:
-            one = known_history(archive, symbol, interval, as_of, closes=closes)
-        except DataError as error:
-            if number == 0 or error.code != "no_bars":
-                raise
-            continue
-        total += one.close.size
-        if total > BARS_MAX:
-            raise InputError(
-                "too_many_bars",
-                f"{len(symbols)} symbols have more than {BARS_MAX:,} {interval} bars",
-                "search fewer symbols, or a longer interval",
-            )
-        if number == 0 or one.close.size:
-            histories.append(one)
-    return histories
 
 
 def _found(windows: Windows, by: str, top: int, apart: int, band: int) -> tuple[Integers, Floats, int]:
@@ -274,13 +246,13 @@ def _outlook(one: Outcome) -> Outlook:
 
 
 def _notes(
-    windows: Windows, found: Integers, top: int, outcomes: Sequence[Outcome], symbols: Sequence[str]
+    windows: Windows, found: Integers, top: int, outcomes: Sequence[Outcome], named: Sequence[str]
 ) -> list[str]:
     notes: list[str] = []
     if found.size < top:
         notes.append(f"only {found.size} windows lie far enough apart; {top} were asked for")
-    if (absent := len(symbols) - len(windows.histories)) > 0:
-        notes.append(f"{absent} of {len(symbols)} symbols have no such bars that were known")
+    if absent := [one for one in named if one not in {each.symbol for each in windows.histories}]:
+        notes.append(f"no such bars of its own that were known: {', '.join(absent)[:500]}")
     strong = [
         one.horizon
         for one in outcomes

@@ -1,5 +1,7 @@
 """Histories: the bars of one symbol as they were known at a moment, and where they do not join."""
 
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -7,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from neural_trader_governance.errors import DataError, InputError
 from neural_trader_governance.terms.market import interval_duration
 from neural_trader_tools.market.adjustment import Adjust
 from neural_trader_tools.market.archive import Archive
@@ -14,6 +17,8 @@ from neural_trader_tools.market.patterns.shape import Floats
 
 CLOSED_MAX = timedelta(days=10)
 """No exchange of the archive was ever shut for longer; a longer step between bars is a hole in the data."""
+BARS_MAX = 50_000_000
+"""Over all symbols: what a machine of 8 GB holds."""
 STEPS_MAX = 5
 """What never closes, and weeks, may miss so many bars before it is a hole."""
 
@@ -74,6 +79,51 @@ def known_history(
         bars = bars.filter((pl.col("known_time") <= as_of) & (pl.col("event_time") <= as_of))
     longest = STEPS_MAX * interval_duration(interval)
     return history(symbol, bars, max(longest, CLOSED_MAX) if closes else longest)
+
+
+def known_histories(
+    archive: Archive,
+    symbols: Sequence[str],
+    interval: str,
+    as_of: datetime | None,
+    told: Callable[[float], None],
+) -> list[History]:
+    """Reads the bars of several symbols as of a moment.
+
+    Args:
+        archive: Where they are.
+        symbols: Whose. The first must have such bars; others are passed over where they have none, or the
+            same ones as an earlier symbol: after a symbol change the old and the new one read one series.
+        interval: Of the bars.
+        as_of: As for `known_history`.
+        told: Hears how far the work is, 0 to 1.
+
+    Raises:
+        DataError: an unknown symbol, or the first has no such bars.
+        InputError: `too_many_bars`.
+    """
+    classes = {one.symbol: one.asset_class for one in archive.instruments()}
+    found: dict[bytes, History] = {}
+    total = 0
+    for number, symbol in enumerate(symbols):
+        told(number / len(symbols))
+        try:
+            one = known_history(archive, symbol, interval, as_of, closes=classes.get(symbol) != "crypto")
+        except DataError as error:
+            if number == 0 or error.code != "no_bars":
+                raise
+            continue
+        if number == 0 or one.close.size:
+            content = hashlib.sha256(one.close.tobytes() + one.opened_us.tobytes()).digest()
+            total += one.close.size if content not in found else 0
+            found.setdefault(content, one)
+        if total > BARS_MAX:
+            raise InputError(
+                "too_many_bars",
+                f"{len(symbols)} symbols have more than {BARS_MAX:,} {interval} bars",
+                "search fewer symbols, or a longer interval",
+            )
+    return list(found.values())
 
 
 def history(symbol: str, bars: pl.DataFrame, step_max: timedelta = CLOSED_MAX) -> History:
