@@ -197,13 +197,14 @@ def find_enrolment(
 
 def list_enrolments(connection: sqlite3.Connection, *, issuer: VerifyingKey) -> list[Enrolment]:
     """Returns every enrolment that verifies, people first, retired ones included."""
-    found: list[Enrolment] = []
-    for kind in _KINDS:
-        rows = connection.execute(
-            "SELECT name, document, seq FROM principals WHERE kind = ? ORDER BY name", (kind,)
-        ).fetchall()
-        found += [each for row in rows if (each := _verified(connection, kind, row, issuer)) is not None]
-    return found
+    return [each for kind in _KINDS for each in _enrolments(connection, kind, issuer)]
+
+
+def _enrolments(connection: sqlite3.Connection, kind: Kind, issuer: VerifyingKey) -> list[Enrolment]:
+    rows = connection.execute(
+        "SELECT name, document, seq FROM principals WHERE kind = ? ORDER BY name", (kind,)
+    ).fetchall()
+    return [each for row in rows if (each := _verified(connection, kind, row, issuer)) is not None]
 
 
 def unverified(connection: sqlite3.Connection, *, issuer: VerifyingKey) -> list[str]:
@@ -235,8 +236,8 @@ def approver_keys(connection: sqlite3.Connection, *, issuer: VerifyingKey) -> Ma
     """Returns the active approvers by name, each with the key that his approvals are checked against."""
     return {
         each.name: VerifyingKey.parse(each.vkey)
-        for each in list_enrolments(connection, issuer=issuer)
-        if each.kind == "person" and each.vkey is not None and Role.APPROVER in each.roles
+        for each in _enrolments(connection, "person", issuer)  # asked at each order: agents may be many
+        if each.vkey is not None and Role.APPROVER in each.roles
     }
 
 
