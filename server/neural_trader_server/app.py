@@ -46,10 +46,10 @@ if TYPE_CHECKING:  # what a service costs to import is paid when it is first use
     from neural_trader_tools.core.sandbox_health import SandboxHealth
     from neural_trader_tools.market.archive import Archive
     from neural_trader_tools.market.replay import ReplayClock
+    from neural_trader_tools.orders.algos.execution import Execution
     from neural_trader_tools.orders.desk import Desk
     from neural_trader_tools.orders.following import Following
     from neural_trader_tools.orders.hearing import Hearing
-    from neural_trader_tools.orders.algos.execution import Execution
     from neural_trader_tools.orders.inbox import Inbox
     from neural_trader_tools.strategies.registry import StrategyRegistry
 
