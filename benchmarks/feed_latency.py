@@ -5,10 +5,15 @@ every trade when it sends it; frames go out every two milliseconds. Ours is the 
 decode, rules, last values, bars, journal (synced every 0.1 s), a subscriber's channel. Alpaca's own client
 (alpaca-py), which decodes and calls a handler, is measured over the same server where it is installed, by
 the same clock.
+
+Ours and theirs take turns, and the figures are medians over the rounds, since a machine that does something
+else as well delays one run by a second and the next by nothing: each round is printed with the load average.
 """
 
 import asyncio
+import gc
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -34,7 +39,8 @@ from neural_trader_tools.market.providers.stream import StreamRequest
 RATES = (2_000, 20_000)
 FRAME_S = 0.002
 SWITCH_S = 0.001
-WARM_S, MEASURED_S = 1.0, 5.0
+WARM_S, MEASURED_S = 1.0, 4.0
+ROUNDS = 5
 SYMBOLS = [f"S{number:02d}" for number in range(50)]
 
 
@@ -168,18 +174,30 @@ def measured(client: object, rate: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    sys.setswitchinterval(SWITCH_S)  # as `feed run` does
+    sys.setswitchinterval(SWITCH_S)  # as `feed run` does, and the next two lines
+    gc.collect()
+    gc.freeze()
     cases: list[Case] = []
     for rate in RATES:
-        p50, p99 = measured(ours, rate)
-        peer50 = peer99 = None
-        with suppress(ImportError):
-            peer50, peer99 = measured(theirs, rate)
-        for name, own, peer in (("p50", p50, peer50), ("p99", p99, peer99)):
-            case = f"tick to subscriber at {rate:,} messages/s, {name}"
-            cases.append(
-                Case(case, own, peer if peer is not None else own, "alpaca-py" if peer else "", "us")
+        rounds: dict[str, list[tuple[float, float]]] = {"ours": [], "alpaca-py": []}
+        for number in range(ROUNDS):
+            for name, client in (("ours", ours), ("alpaca-py", theirs)):
+                with suppress(ImportError):
+                    p50, p99 = measured(client, rate)
+                    rounds[name].append((p50, p99))
+                    print(
+                        f"{rate:,}/s, round {number + 1}, {name}: p50 {p50:.0f} us, p99 {p99:.0f} us,"
+                        f" load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores",
+                        flush=True,
+                    )
+        for at, cut in enumerate(("p50", "p99")):
+            own, peer = (
+                statistics.median(each[at] for each in rounds[name]) if rounds[name] else None
+                for name in ("ours", "alpaca-py")
             )
+            assert own is not None
+            case = f"tick to subscriber at {rate:,} messages/s, {cut}"
+            cases.append(Case(case, own, peer or own, "alpaca-py" if peer else "", "us"))
     write_results("feed_latency", cases)
 
 

@@ -1,7 +1,8 @@
 """CPU per message of the live path, beside a loop that only decodes with msgspec.
 
 Frames of 20 messages as Alpaca sends them (10 quotes, 9 trades, a bar; 50 symbols). CPU time of the process,
-all its threads, the lowest of several rounds; the journal writes and syncs to this disk. Alpaca's own client
+all its threads, the lowest of several rounds; the journal writes and syncs to this disk, and makes Arrow of
+the events where they are appended, so that the path without commits has that too. Alpaca's own client
 (alpaca-py) is measured too where it is installed. Decoding is that of our Alpaca adapter.
 """
 

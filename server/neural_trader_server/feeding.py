@@ -1,5 +1,6 @@
 """Feeding: a desk's live feed or replay in this process, until a signal, a time or its end."""
 
+import gc
 import shutil
 import signal
 import sys
@@ -200,10 +201,13 @@ async def _recorded(
 
     before_s = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()  # what is loaded by now stays: looking through it all again would stop the feed for 0.1 s
     try:
         with anyio.move_on_after(for_s):
             await _until_signal(run)
     finally:
+        gc.unfreeze()
         sys.setswitchinterval(before_s)
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(_end_on_record, services, named, feed.root)
