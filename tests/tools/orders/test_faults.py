@@ -98,14 +98,15 @@ async def trade(there: AtTheExchange, intent: Any, count: int) -> None:
         price = Decimal("430.47") if kind in {"fills", "part"} else Decimal(400) + Decimal(number) / 100
         if kind == "part":
             await there.quote(430.47, size=1)
-        order = await put(there, intent(type="limit", limit_price=price, quantity="2"))
+        quantity = 2 if kind == "part" else 1  # cash is for 100 rounds, however much stays in doubt meanwhile
+        order = await put(there, intent(type="limit", limit_price=price, quantity=quantity))
         if kind == "part":
             await there.quote(430.47)
         if order is None or order.state not in WORKING:
             continue
         name = order.client_order_id
         if kind == "replaced":
-            await put(there, intent(type="limit", limit_price=price + 1, quantity="3", replaces=name))
+            await put(there, intent(type="limit", limit_price=price + 1, quantity="2", replaces=name))
         elif kind == "rests":
             await there.desk.cancel(name, there.floor.agent)
 
