@@ -130,7 +130,7 @@ def main() -> None:
     for name, figures in measured.items():
         table.add_row(name, *(f"{value:.3f}" for value in figures.values()))
     Console().print(table)
-    # As shares missed, so that smaller is better as in every result; a set without a miss has no ratio of zero.
+    # As shares missed, so that smaller is better as in every result; nothing missed would have no ratio.
     missed = {
         name: {k: max(1 - figures[f"hit@{k}"], 1e-6) for k in (1, 5, 10)}
         for name, figures in measured.items()

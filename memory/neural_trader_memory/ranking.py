@@ -131,13 +131,13 @@ def score_importance(importance: Scores, kinds: Sequence[Kind]) -> Scores:
     )
 
 
-def score_regimes(asked: Scores, regimes: Scores) -> Scores:
+def score_regimes(asked: Scores, regimes: Vectors) -> Scores:
     """Returns exp(-d^2 / 33) for the distance d of each regime vector from the one asked for.
 
     All 33 numbers are in deviations, so two independent markets stand at about d^2 = 66: .14. A memory
     without a regime has 0.
     """
-    square = np.square(regimes - asked).sum(axis=1)
+    square = np.square(regimes.astype(np.float64) - asked).sum(axis=1)
     return np.nan_to_num(np.exp(-square / asked.size), nan=0.0)
 
 

@@ -40,7 +40,7 @@ class Candidates:
     trusted: NDArray[np.bool_]
     event_us: Integers
     importance: Scores
-    regimes: Scores
+    regimes: Vectors
 
     def take(self, rows: Sequence[int]) -> "Candidates":
         """Returns some of them, in the order given."""
@@ -109,6 +109,8 @@ class Ranked:
 def rank(question: Question, found: Candidates, k: int) -> list[Ranked]:
     """Returns the `k` best candidates: trusted ones first, each group best first, of equals the newer."""
     rows = np.arange(len(found.keys))
+    if found.trusted.all():  # as it mostly is: nothing to part, and the vectors are not copied
+        return _ranked(question, found, k)
     own = _ranked(question, found.take(rows[found.trusted].tolist()), k)
     strange = _ranked(question, found.take(rows[~found.trusted].tolist()), k)
     # The first half of the places is what it would be if nothing had ever come from outside.

@@ -26,13 +26,14 @@ from neural_trader_memory.embedders.port import Vectors
 from neural_trader_memory.recall import Candidates, Key
 from neural_trader_memory.records import REGIME_DIMENSION, TRUSTED
 from neural_trader_memory.revisions import ADDED_COLUMNS, COLUMNS, Scope, head, quote, visible
-from neural_trader_memory.rows import StoredRecord, read_regime, read_row, stored_row
+from neural_trader_memory.rows import StoredRecord, read_row, stored_row
 from neural_trader_memory.schema import DIMENSION_KEY, EMBEDDER_KEY, TABLE, migrate, pyarrow, schema
 
 FRAGMENTS_MAX = 20  # one write is one fragment; at 300 of them a query takes 60 ms instead of 4
 ROWS_A_FRAGMENT = 50  # compaction rewrites every small fragment: at equal steps that would be quadratic
 PRUNE_AFTER = timedelta(hours=1)  # longer than any read; until then old versions can still be read
 NEVER = timedelta(days=36_500)
+_NO_REGIME = np.full(REGIME_DIMENSION, np.nan, "<f4").tobytes()
 _RANKED = ("event_time", "text", "vector", "importance", "regime")
 
 _log = structlog.get_logger(__name__)
@@ -69,11 +70,12 @@ class MemoryTable:
         _check_scope(rows, scope)
         order = [(name, "ascending") for name in ("known_time", "memory_id", "rev")]
         rows = rows.sort_by(order).combine_chunks()
-        rows = rows.take(pyarrow().array(visible(rows, scope), "int64"))
+        counted = visible(rows, scope)
+        if len(counted) < len(rows):
+            rows = rows.take(pyarrow().array(counted, "int64"))
         vectors = rows.column("vector").combine_chunks()
         values = np.asarray(vectors.flatten() if len(rows) else [], dtype=np.float32)
-        none = (np.nan,) * REGIME_DIMENSION
-        regimes = [read_regime(each) or none for each in rows.column("regime").to_pylist()]
+        regimes = b"".join(each or _NO_REGIME for each in rows.column("regime").to_pylist())
         return Candidates(
             keys=list(
                 zip(
@@ -86,7 +88,7 @@ class MemoryTable:
             trusted=np.array([each in TRUSTED for each in rows.column("trust").to_pylist()], np.bool_),
             event_us=np.asarray(rows.column("event_time").cast("int64"), np.int64),
             importance=np.array(rows.column("importance").to_pylist(), np.float64),
-            regimes=np.array(regimes, np.float64).reshape(len(rows), REGIME_DIMENSION),
+            regimes=np.frombuffer(regimes, "<f4").reshape(len(rows), REGIME_DIMENSION),
         )
 
     async def fetch(self, scope: Scope, keys: Sequence[Key]) -> dict[Key, StoredRecord]:

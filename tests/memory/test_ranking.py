@@ -79,7 +79,7 @@ def test_importance_that_was_given_replaces_the_kinds() -> None:
 def test_the_same_regime_scores_one_a_far_one_nothing_and_none_nothing() -> None:
     asked = np.arange(33.0)
     regimes = np.stack([asked, asked + 1, asked + 100, np.full(33, np.nan)])
-    assert score_regimes(asked, regimes) == pytest.approx([1, math.exp(-1), 0, 0])
+    assert score_regimes(asked, regimes.astype(np.float32)) == pytest.approx([1, math.exp(-1), 0, 0])
 
 
 def test_context_is_the_better_of_the_two_beside_in_the_order_of_events() -> None:
