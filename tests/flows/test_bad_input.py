@@ -98,6 +98,7 @@ CASES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("memory_search", {"query": "x", "as_of": "the future"}),
     ("memory_search", {"query": "x", "kind": "gossip"}),
     ("memory_search", {"query": "x", "run_id": "bt_1"}),
+    ("memory_search", {"query": "x", "regime_of": "NOPE"}),
     ("memory_write", {"kind": "gossip", "text": "x"}),
     ("memory_write", {"kind": "note", "text": ""}),
     ("memory_write", {"kind": "note", "text": "x" * 100_000}),
