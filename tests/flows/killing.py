@@ -274,6 +274,7 @@ def main() -> None:
     parser.add_argument("--archive", type=Path, help="with the sample prices; fetched where none is named")
     parser.add_argument("--place", type=Path, help="where homes are made, and kept")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever is stopped stops its children
 
     def tell(figures: Figures) -> None:
         sys.stderr.write(
