@@ -34,7 +34,7 @@ from neural_trader_governance.terms.clocks import SimulatedClock, format_time
 from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.orders import OrderIntent, OrderState
 from neural_trader_tools.brokers.paper import PaperBroker
-from neural_trader_tools.brokers.port import BrokerReport
+from neural_trader_tools.brokers.port import BrokerReport, VenueBooks
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.orders import accounts
@@ -79,6 +79,15 @@ class LosesAnswers:
 
     async def order(self, client_order_id: str) -> BrokerReport | None:
         raise NetworkError("connection_lost", "the wire was cut", "wait")
+
+    async def replace(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
+        return await self.submit(client_order_id, intent)
+
+    async def books(self) -> VenueBooks | None:
+        return await self.venue.books()
+
+    def unsupported(self, intent: OrderIntent) -> str:
+        return self.venue.unsupported(intent)
 
     close_unknown = cancel
 
