@@ -170,7 +170,7 @@ def test_a_witness_that_is_silent_at_the_start_is_never_taken_for_a_yes(
 ) -> None:
     vkey = str(running_witness.folder / "witness.vkey")
     here("witness", "pin", vkey, "--url", running_witness.url)
-    assert start_a_server(home).age_s == 0
+    assert start_a_server(home).age_s < 60
     running_witness.stop()
     forget_this_process(monkeypatch)
     standing = start_a_server(home)
