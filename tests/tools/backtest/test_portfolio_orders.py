@@ -213,7 +213,7 @@ def test_weights_alone_are_what_the_engine_of_weights_makes_of_them(
 
 
 def flat(symbol: str, price: float, count: int = 4) -> Prices:
-    line = np.full(count, price)
+    line = np.full(count, float(price))  # whole numbers would have the kernels compiled anew
     return Prices(symbol, np.arange(count) * DAY, line, line, line, line, np.full(count, 1e6))
 
 

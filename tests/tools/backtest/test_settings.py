@@ -87,7 +87,7 @@ def test_dividends_fall_on_the_first_bar_from_their_ex_date_in_shares_of_today()
 def play(
     price: list[float], settings: Settings, row: list[float], dividends: list[float] | None = None
 ) -> Replay:
-    bars, paid = np.array(price), np.array(dividends or [])
+    bars, paid = np.array(price, dtype=float), np.array(dividends or [], dtype=float)
     times = np.arange(len(price), dtype=np.int64) * 86_400_000_000
     prices = Prices("X", times, bars, bars, bars, bars, np.full(len(price), 100.0), paid)
     stream = np.array([row], dtype=np.float64)
