@@ -543,6 +543,7 @@ def build_server(services: Services, *, toolsets: str | None = None, read_only: 
     from neural_trader_server.gate import Gate, select_toolsets
     from neural_trader_server.metering import CallMeter
     from neural_trader_server.newsstand import offer_news
+    from neural_trader_server.sealing import request_states
     from neural_trader_server.standings import Standings
 
     chosen = select_toolsets(toolsets)
@@ -554,7 +555,7 @@ def build_server(services: Services, *, toolsets: str | None = None, read_only: 
     standing = Standings(services.store, services.issuer).of
     present = services.leasing.renew
     gate = Gate(specs, chosen, read_only, deadline_s, mark, measure, services.calling, standing, present)
-    endpoint = Endpoint(tools, gate, version("neural-trader"))
+    endpoint = Endpoint(tools, gate, version("neural-trader"), request_states=request_states(services.home))
     if "market" in chosen:
         offer_news(
             endpoint,

@@ -8,6 +8,7 @@ from mcp.server import CacheHint, MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
+from mcp.server.request_state import RequestStateSecurity
 from mcp.types import CallToolResult, InputRequiredResult
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -47,6 +48,7 @@ class Endpoint(MCPServer[None]):
         gate: The one middleware.
         version: Of this distribution.
         lifespan: Entered while the server runs; None where the caller owns the services.
+        request_states: How that is sealed which a client carries; None seals for this process alone.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Endpoint(MCPServer[None]):
         gate: Gate,
         version: str,
         lifespan: Callable[[MCPServer[None]], AbstractAsyncContextManager[None]] | None = None,
+        request_states: RequestStateSecurity | None = None,
     ) -> None:
         super().__init__(
             "neural-trader",
@@ -65,6 +68,7 @@ class Endpoint(MCPServer[None]):
             middleware=[gate],
             log_level="WARNING",
             lifespan=lifespan,
+            request_state_security=request_states,
             cache_hints={"tools/list": CacheHint(ttl_ms=300_000, scope="private")},
         )
         self.gate = gate

@@ -1,7 +1,9 @@
 """The gate: the one middleware that every message passes.
 
-It decides which tools this server serves (toolsets, read-only) to this caller (roles), bounds each call
-in time and logs it. `tools/list` and `tools/call` obey the same set, so what is hidden cannot be called.
+It decides which tools this server serves (toolsets, read-only) to this caller (roles, and what its
+credentials reach), admits and charges each call, bounds it in time, marks what text it showed, and logs it.
+Only how often somebody may ask is decided before, over HTTP (rates.py): a process has stdin to itself.
+`tools/list` and `tools/call` obey the same set, so what is hidden cannot be called.
 """
 
 import difflib
@@ -22,11 +24,11 @@ from neural_trader_governance.identity import Caller
 from neural_trader_governance.principals import Role
 from neural_trader_governance.redaction import redact
 from neural_trader_governance.untrusted.readings import Reading, collecting
-from neural_trader_server.calling import caller_of, calling
+from neural_trader_server.calling import caller_of, calling, current_reach, reach_of
 from neural_trader_server.catalogue import TOOLSETS, ToolSpec
 from neural_trader_server.faults import refuse
 from neural_trader_server.metering import Measured, unmeasured
-from neural_trader_server.standings import Standing, anybody, opens, refuse_role
+from neural_trader_server.standings import Standing, anybody, lesser, opens, refuse_role
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +36,17 @@ ALWAYS_SERVED = "trading_halt"
 NOBODY = Caller("nobody", "")
 _READS = ("resources/", "prompts/", "completion/")
 """What shows things without a tool takes a role, too."""
+RESOURCE_TOOLSETS = {
+    "artifact": "core",
+    "audit": "audit",
+    "backtest": "backtest",
+    "bars": "market",
+    "news": "market",
+    "policy": "core",
+    "strategy": "strategy",
+    "ui": "ui",
+}
+"""The toolset that a resource belongs to, by its scheme; any other is read by whose credentials name none."""
 DEFAULT_TOOLSETS = tuple(name for name in TOOLSETS if name != "trading")
 
 
@@ -146,13 +159,13 @@ class Gate:
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """Passes one message on, or answers it with the reason why not."""
-        with calling(caller_of(ctx)):
+        with calling(caller_of(ctx), reach_of(ctx)):
             await self._present()
             if ctx.method == "tools/list":
-                return self._filter(await call_next(ctx), self._standing(self._whose()))
+                return self._filter(await call_next(ctx), self._role())
             if ctx.method == "tools/call":
                 return await self._call(ctx, call_next)
-            if ctx.method.startswith(_READS) and self._standing(self._whose()) is None:
+            if ctx.method.startswith(_READS) and self._role() is None:
                 raise MCPError(INVALID_REQUEST, "not_enrolled: this caller reads nothing; ask a person")
             if ctx.method == "resources/read":
                 return await self._read(ctx, call_next)
@@ -161,8 +174,17 @@ class Gate:
     def _filter(self, result: HandlerResult, role: Role | None) -> HandlerResult:
         if isinstance(result, dict):  # inside the chain results are already in wire form
             listed = cast("list[dict[str, Any]]", result.get("tools", []))
-            result["tools"] = [tool for tool in listed if self.serves(str(tool["name"]), role)]
+            result["tools"] = [tool for tool in listed if self._shows(str(tool["name"]), role)]
         return result
+
+    def _role(self) -> Role | None:
+        """Returns the role of whoever is calling, no higher than the credentials reach."""
+        return lesser(self._standing(self._whose()), current_reach().role)
+
+    def _shows(self, name: str, role: Role | None) -> bool:
+        return self.serves(name, role) and (
+            name == ALWAYS_SERVED or current_reach().has(self._specs[name].toolset)
+        )
 
     async def _call(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         name = str((ctx.params or {}).get("name"))
@@ -202,7 +224,10 @@ class Gate:
     async def _read(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """Passes the reading of a resource on, as bounded, measured and marked as a tool's call."""
         name = str((ctx.params or {}).get("uri"))[:200]
-        kind = f"{name.partition(':')[0][:40]}://"
+        scheme = name.partition(":")[0][:40]
+        kind, reach = f"{scheme}://", current_reach()
+        if reach.toolsets is not None and RESOURCE_TOOLSETS.get(scheme) not in reach.toolsets:
+            raise MCPError(INVALID_REQUEST, f"scope_not_enough: the token's toolsets do not reach {kind}")
         try:
             with anyio.fail_after(self._deadline_s), collecting() as readings:
                 async with self._measure(kind, None) as call:
@@ -269,7 +294,16 @@ class Gate:
         if name == ALWAYS_SERVED:
             return None  # also where enrolments cannot be read
         role = self._standing(caller := self._whose())
-        return None if opens(role, spec) else refuse_role(caller, role, spec)
+        if not opens(role, spec):
+            return refuse_role(caller, role, spec)
+        reach = current_reach()
+        if reach.has(spec.toolset) and opens(lesser(role, reach.role), spec):
+            return None
+        return RiskError(
+            "scope_not_enough",
+            f"{name} is beyond the scopes of the token that came with this call",
+            f"ask for a token with a wider scope: {_scope_of(spec)}",
+        )
 
     def _not_served(self, spec: ToolSpec) -> NeuralTraderError:
         name = spec.name
@@ -282,6 +316,12 @@ class Gate:
             f"{name} belongs to the toolset {spec.toolset}, which this server does not serve",
             f"ask the operator to start it with --toolsets {','.join((*self.toolsets, spec.toolset))}",
         )
+
+
+def _scope_of(spec: ToolSpec) -> str:
+    """Names the scopes that open a tool."""
+    verb = "trade" if spec.toolset == "trading" else "read" if spec.read_only else "research"
+    return f"neural-trader:{verb}, and of toolsets none, or also neural-trader:toolset:{spec.toolset}"
 
 
 def _outcome(result: HandlerResult) -> str:

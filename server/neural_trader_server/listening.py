@@ -1,6 +1,5 @@
-"""Listening: the server's process life on stdio and on HTTP, from opening the desk to closing it."""
+"""Listening: a server's process life, from opening the desk to closing it; on HTTP, see hosting.py."""
 
-import contextlib
 import functools
 import ipaddress
 import logging
@@ -20,14 +19,12 @@ import structlog
 from neural_trader_governance.errors import ConfigurationError
 from neural_trader_server import failstop
 from neural_trader_server.app import build_server, open_desk
-from neural_trader_server.authentication import RequireKey
 from neural_trader_server.home import Home
 from neural_trader_server.manifest import record_tools
 from neural_trader_server.settings import Settings
 
 if TYPE_CHECKING:
     import uvicorn
-    from mcp.server.transport_security import TransportSecuritySettings
 
     from neural_trader_server.app import Services
 
@@ -39,23 +36,26 @@ log = structlog.get_logger(__name__)
 
 
 def require_loopback(host: str) -> None:
-    """Refuses to listen where strangers could reach the desk, or read keys on their way to it.
+    """Refuses to listen where another machine could reach a service that has neither door nor encryption.
 
     Raises:
         ConfigurationError: the host is not a loopback address.
     """
-    if host == "localhost":
+    if is_loopback_host(host):
         return
-    try:
-        if ipaddress.ip_address(host).is_loopback:
-            return
-    except ValueError:
-        pass
     raise ConfigurationError(
         "public_bind_refused",
-        f"{host!r:.60} is not a loopback address, and the HTTP server has no encryption of its own",
-        "use --host 127.0.0.1 and reach it through an SSH tunnel, or use stdio",
+        f"{host!r:.60} is not a loopback address, and this service has no encryption of its own",
+        "use --host 127.0.0.1 and reach it through an SSH tunnel",
     )
+
+
+def is_loopback_host(host: str) -> bool:
+    """Tells whether an address to listen on is of this very machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @asynccontextmanager
@@ -110,66 +110,6 @@ async def serve_stdio(home: Home, settings: Settings, toolsets: str | None, read
             tasks.start_soon(services.leasing.keep, services.caller)
             log.info("serving", transport="stdio", mode=services.broker.mode, home=str(home.path))
             await server.run_stdio_async()
-
-
-async def serve_http(
-    home: Home, settings: Settings, toolsets: str | None, read_only: bool, host: str, port: int
-) -> None:
-    """Serves MCP at `/mcp`, and `/healthz`, `/readyz` and `/metrics`, on a loopback address.
-
-    Raises:
-        ConfigurationError: the address is public or taken.
-    """
-    import uvicorn
-
-    from neural_trader_server.catalogue import CATALOGUE
-    from neural_trader_server.monitoring import Monitor
-
-    require_loopback(host)
-    listener = bind(host, port)
-    bound = int(listener.getsockname()[1])
-    async with open_desk(home, settings) as services:
-        server = build_server(services, toolsets=toolsets, read_only=read_only)
-        await record_tools(server, services)
-        monitor = Monitor(services, [spec.name for spec in CATALOGUE], own_names(host))
-        server.gate.observe = monitor.observe
-        server.custom_route("/metrics", methods=["GET"])(monitor.metrics)
-        server.custom_route("/readyz", methods=["GET"])(monitor.readyz)
-        app = RequireKey(
-            server.streamable_http_app(host=host, transport_security=own_names(host)),
-            store=services.store,
-            issuer=services.issuer,
-            clock=services.clock,
-            required=settings.require_api_key,
-        )
-        # Our own logs say what happens; uvicorn's would write a second format, some of it to stdout.
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=5, ws="none"
-        )
-        http = uvicorn.Server(config)
-        # uvicorn would raise the signal again once it has stopped, and so end us before the desk is closed.
-        http.capture_signals = contextlib.nullcontext  # pyright: ignore[reportAttributeAccessIssue]  # same call
-        async with running(services, ends_process=True) as tasks:
-            tasks.start_soon(end_http_on_signal, http)
-            url, mode = f"http://{host}:{bound}/mcp", services.broker.mode
-            log.info("serving", transport="http", url=url, mode=mode, home=str(home.path))
-            await http.serve(sockets=[listener])
-
-
-def own_names(host: str) -> "TransportSecuritySettings":
-    """Returns under which names requests may come: a web page that resolves its own to us is refused.
-
-    The SDK does so by itself for three spellings of loopback only, and 127.0.0.2 is none of them.
-    """
-    from mcp.server.transport_security import TransportSecuritySettings
-
-    own = f"[{host}]" if ":" in host else host
-    names = tuple(dict.fromkeys(("127.0.0.1", "localhost", "[::1]", own)))
-    return TransportSecuritySettings(
-        enable_dns_rebinding_protection=True,
-        allowed_hosts=[f"{name}:*" for name in names],
-        allowed_origins=[f"http://{name}:*" for name in names],
-    )
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -68,6 +68,46 @@ class Settings(BaseSettings):
     require_api_key: bool | None = Field(
         default=None, description="Over HTTP; by default once `identity key issue` has issued the first key"
     )
+    public_url: str = Field(
+        default="",
+        max_length=300,
+        pattern=r"^(https://[A-Za-z0-9.\-\[\]:]+|http://(localhost|127\.0\.0\.1)(:[0-9]+)?)?$",
+        description="HTTP: the address that clients use where a proxy or a name stands before this server",
+    )
+    behind_tls_proxy: bool = Field(
+        default=False,
+        description="HTTP: only a proxy that encrypts can reach the address that is listened on",
+    )
+    tls_certificate: Path | None = Field(
+        default=None, description="HTTP: PEM with the chain; then https only"
+    )
+    tls_key: Path | None = Field(default=None, description="HTTP: its private key, PEM, not locked")
+    tls_client_authority: Path | None = Field(
+        default=None, description="HTTP: PEM; every client then shows a certificate of it (mTLS)"
+    )
+    oauth_issuer: str | None = Field(
+        default=None, max_length=500, description="HTTP: whose access tokens open the door (docs/security.md)"
+    )
+    oauth_jwks_url: str | None = Field(
+        default=None, max_length=500, description="Of its keys; else its metadata says"
+    )
+    oauth_audience: str | None = Field(
+        default=None, max_length=500, description="Whom tokens are for; else this server's own /mcp address"
+    )
+    oauth_algorithms: tuple[
+        Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"], ...
+    ] = Field(default=("RS256", "PS256", "ES256", "EdDSA"), min_length=1, description="Nothing else is taken")
+    oauth_principal_claim: str = Field(default="sub", min_length=1, max_length=100)
+    oauth_agent_claim: str = Field(
+        default="client_id", min_length=1, max_length=100, description="Else azp, where a token lacks it"
+    )
+    oauth_names: dict[str, str] = Field(
+        default={}, description='Who is who here, where a claim is no enrolled name: {"00u1…" = "owner"}'
+    )
+    http_requests_per_s: float = Field(
+        default=200.0, ge=0, le=1e6, description="HTTP: of one caller, in the long run; 0 is no limit"
+    )
+    http_burst: int = Field(default=2_000, ge=1, le=1_000_000, description="HTTP: of one caller, at once")
     tool_deadline_s: float = Field(
         default=120.0, gt=0, le=3600, description="The longest a tool call may take"
     )

@@ -45,6 +45,11 @@ class Standings:
         return None if min(person, agent) < 0 else _LADDER[min(person, agent)]
 
 
+def lesser(role: Role | None, most: Role) -> Role | None:
+    """Returns a role, or the most that credentials open where that is less."""
+    return None if role is None else min(role, most, key=_LADDER.index)
+
+
 def opens(role: Role | None, spec: ToolSpec) -> bool:
     """Says whether a role opens a tool."""
     if spec.name in OPEN_TOOLS or role == Role.TRADER:

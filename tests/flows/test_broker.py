@@ -15,8 +15,9 @@ from tests.flows.test_exchange import served
 from neural_trader_governance.audit.verify import verify_store
 from neural_trader_governance.errors import ConfigurationError
 from neural_trader_server.app import Services, build_server, open_desk
+from neural_trader_server.front import own_names
 from neural_trader_server.home import Home
-from neural_trader_server.listening import own_names, running
+from neural_trader_server.listening import running
 from neural_trader_server.monitoring import Monitor
 from neural_trader_server.settings import Settings
 from neural_trader_tools.orders.history import disagreements, replay

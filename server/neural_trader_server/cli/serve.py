@@ -18,7 +18,7 @@ def serve(
         Transport, typer.Option(help="stdio for a client that starts us, http for one that connects.")
     ] = Transport.STDIO,
     host: Annotated[
-        str, typer.Option(help="HTTP: a loopback address; there is no authentication yet.")
+        str, typer.Option(help="HTTP: loopback; a public address needs TLS and a door: docs/security.md.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="HTTP: port; 0 takes a free one.", min=0, max=65535)] = 8765,
     toolsets: Annotated[
@@ -41,16 +41,16 @@ def serve(
     import anyio
 
     from neural_trader_server.home import Home
-    from neural_trader_server.listening import require_loopback, serve_http, serve_stdio
+    from neural_trader_server.listening import serve_stdio
     from neural_trader_server.logs import configure_logs
     from neural_trader_server.settings import load_settings
 
-    if transport is Transport.HTTP:
-        require_loopback(host)
     home = Home.locate()
     settings = load_settings(home)
     configure_logs(settings.log_level, settings.log_format)
     if transport is Transport.STDIO:
         anyio.run(serve_stdio, home, settings, toolsets, read_only)
     else:
+        from neural_trader_server.hosting import serve_http
+
         anyio.run(serve_http, home, settings, toolsets, read_only, host, port)

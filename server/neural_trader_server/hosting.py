@@ -1,0 +1,96 @@
+"""Hosting: the server's process life on HTTP, in one process or in several that share an address."""
+
+import contextlib
+import functools
+import socket
+import ssl
+
+import structlog
+import uvicorn
+
+from neural_trader_server.app import build_server, open_desk
+from neural_trader_server.catalogue import CATALOGUE
+from neural_trader_server.connections import connection_class, tls_context
+from neural_trader_server.front import Buckets, http_app, own_names, require_reachable
+from neural_trader_server.home import Home
+from neural_trader_server.listening import bind, end_http_on_signal, running
+from neural_trader_server.manifest import record_tools
+from neural_trader_server.monitoring import Monitor
+from neural_trader_server.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+async def serve_http(
+    home: Home, settings: Settings, toolsets: str | None, read_only: bool, host: str, port: int
+) -> None:
+    """Serves MCP at `/mcp`, and `/healthz`, `/readyz` and `/metrics`, from this process.
+
+    Raises:
+        ConfigurationError: the address is taken, or public without what that needs.
+    """
+    require_reachable(host, settings)
+    await serve_listener(home, settings, toolsets, read_only, host, bind(host, port), Buckets(settings))
+
+
+async def serve_listener(
+    home: Home,
+    settings: Settings,
+    toolsets: str | None,
+    read_only: bool,
+    host: str,
+    listener: socket.socket,
+    buckets: Buckets,
+    *,
+    alone: bool = True,
+) -> None:
+    """Serves MCP on a socket that listens already, until a signal ends this process.
+
+    Args:
+        home: Where everything is kept.
+        settings: What the operator chose.
+        toolsets: As `--toolsets` takes it.
+        read_only: Serve no tool that writes, but the halt.
+        host: As it was given to `bind`.
+        listener: The socket.
+        buckets: The rates, which several such processes may share.
+        alone: No other process serves the same address.
+    """
+    tls = tls_context(settings)
+    bound = int(listener.getsockname()[1])
+    shown = f"[{host}]" if ":" in host else host
+    address = f"{'http' if tls is None else 'https'}://{shown}:{bound}"
+    async with open_desk(home, settings) as services:
+        server = build_server(services, toolsets=toolsets, read_only=read_only)
+        await record_tools(server, services)
+        monitor = Monitor(services, [spec.name for spec in CATALOGUE], own_names(host, settings))
+        server.gate.observe = monitor.observe
+        server.custom_route("/metrics", methods=["GET"])(monitor.metrics)
+        server.custom_route("/readyz", methods=["GET"])(monitor.readyz)
+        app = http_app(server, services, host=host, url=address, buckets=buckets, stateless=not alone)
+        # Our own logs say what happens; uvicorn's would write a second format, some of it to stdout. Headers
+        # of proxies are not believed: nothing here is decided by the address that somebody says he has.
+        config = uvicorn.Config(
+            app,
+            http=connection_class(),
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+            ws="none",
+            ssl_context_factory=None if tls is None else functools.partial(_given, tls),
+        )
+        http = uvicorn.Server(config)
+        # uvicorn would raise the signal again once it has stopped, and so end us before the desk is closed.
+        http.capture_signals = contextlib.nullcontext  # pyright: ignore[reportAttributeAccessIssue]  # same call
+        async with running(services, ends_process=True) as tasks:
+            tasks.start_soon(end_http_on_signal, http)
+            url, mode = f"{address}/mcp", services.broker.mode
+            log.info("serving", transport="http", url=url, mode=mode, home=str(home.path))
+            await http.serve(sockets=[listener])
+
+
+def _given(context: ssl.SSLContext, *_: object) -> ssl.SSLContext:
+    """Returns the context that was made before the socket was opened, whatever uvicorn would make."""
+    return context
