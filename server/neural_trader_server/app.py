@@ -153,11 +153,15 @@ class Services:
 
     @functools.cached_property
     def broker(self) -> "Broker":
-        """The venue: paper on the replay clock, or Alpaca."""
+        """The venue: paper on the replay clock, Alpaca, or an exchange of ccxt."""
         if self.settings.broker == "alpaca":
             from neural_trader_server.broker_services import open_alpaca
 
             return open_alpaca(self.settings, self.home.config, self.clock)
+        if self.settings.broker == "ccxt":
+            from neural_trader_server.broker_services import open_ccxt
+
+            return open_ccxt(self.settings, self.home.config, self.clock, lambda: self.store)
         from neural_trader_tools.brokers.paper import PaperBroker
 
         return PaperBroker(self.home.paper_db, self.archive, self.replay, self.clock)

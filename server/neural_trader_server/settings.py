@@ -17,6 +17,7 @@ from pydantic_settings import (
 from neural_trader_governance.errors import ConfigurationError
 from neural_trader_governance.redaction import remember
 from neural_trader_governance.terms.instruments import Symbol
+from neural_trader_governance.terms.money import Currency
 from neural_trader_governance.usage import Prices
 
 if TYPE_CHECKING:
@@ -178,14 +179,22 @@ class Settings(BaseSettings):
     alpaca_requests_per_minute: int = Field(
         default=200, ge=0, le=1_000_000, description="By your plan; 0 is no limit"
     )
-    broker: Literal["paper", "alpaca"] = Field(
-        default="paper", description="Where orders go: our own paper venue, or Alpaca's trading API"
+    broker: Literal["paper", "alpaca", "ccxt"] = Field(
+        default="paper",
+        description="Where orders go: our own paper venue, Alpaca's trading API, or an exchange of ccxt",
     )
     broker_url: str = Field(
         default="https://paper-api.alpaca.markets",
         max_length=500,
         description="Alpaca's paper host, its live host (docs/orders.md), or an exchange on this machine",
     )
+    broker_exchange: str = Field(
+        default="", max_length=32, description="ccxt: where orders go, such as binance (docs/brokers.md)"
+    )
+    broker_sandbox: bool = Field(
+        default=True, description="ccxt: the exchange's sandbox; false is real money (docs/brokers.md)"
+    )
+    broker_currency: Currency = Field(default="USD", description="ccxt: what pairs are quoted in")
     broker_key_id: SecretStr | None = Field(
         default=None, description="Else alpaca_key_id, APCA_API_KEY_ID, the keyring's (…, alpaca-key-id)"
     )
