@@ -151,7 +151,7 @@ class Desk:
                 f"the order names the agent {intent.agent}, and {caller.agent or 'a person'} asks for it",
                 "preview orders of your own only",
             )
-        if not intent.is_plain and (why := self.broker.unsupported(intent)):
+        if why := self.broker.unsupported(intent):
             raise InputError("not_available", f"the venue {self.broker.name} cannot do it: {why}", why)
         return await anyio.to_thread.run_sync(self._preview, intent, caller)
 
