@@ -4,6 +4,7 @@ import contextlib
 import functools
 import socket
 import ssl
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
@@ -17,6 +18,9 @@ from neural_trader_server.listening import bind, end_http_on_signal, running
 from neural_trader_server.manifest import record_tools
 from neural_trader_server.monitoring import Monitor
 from neural_trader_server.settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 log = structlog.get_logger(__name__)
 
@@ -68,27 +72,38 @@ async def serve_listener(
         server.custom_route("/metrics", methods=["GET"])(monitor.metrics)
         server.custom_route("/readyz", methods=["GET"])(monitor.readyz)
         app = http_app(server, services, host=host, url=address, buckets=buckets, stateless=not alone)
-        # Our own logs say what happens; uvicorn's would write a second format, some of it to stdout. Headers
-        # of proxies are not believed: nothing here is decided by the address that somebody says he has.
-        config = uvicorn.Config(
-            app,
-            http=connection_class(),
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=5,
-            ws="none",
-            ssl_context_factory=None if tls is None else functools.partial(_given, tls),
-        )
-        http = uvicorn.Server(config)
-        # uvicorn would raise the signal again once it has stopped, and so end us before the desk is closed.
-        http.capture_signals = contextlib.nullcontext  # pyright: ignore[reportAttributeAccessIssue]  # same call
+        http = web_server(app, tls)
         async with running(services, ends_process=True) as tasks:
             tasks.start_soon(end_http_on_signal, http)
             url, mode = f"{address}/mcp", services.broker.mode
             log.info("serving", transport="http", url=url, mode=mode, home=str(home.path))
             await http.serve(sockets=[listener])
+
+
+def web_server(app: "ASGIApp", tls: ssl.SSLContext | None) -> uvicorn.Server:
+    """Returns what serves an application on sockets, with our connections and none of uvicorn's own ways.
+
+    Args:
+        app: The whole application.
+        tls: What encrypts; None where nothing does.
+    """
+    # Our own logs say what happens; uvicorn's would write a second format, some of it to stdout. Headers of
+    # proxies are not believed: nothing here is decided by the address that somebody says he has.
+    config = uvicorn.Config(
+        app,
+        http=connection_class(),
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        ws="none",
+        ssl_context_factory=None if tls is None else functools.partial(_given, tls),
+    )
+    http = uvicorn.Server(config)
+    # uvicorn would raise the signal again once it has stopped, and so end us before the desk is closed.
+    http.capture_signals = contextlib.nullcontext  # pyright: ignore[reportAttributeAccessIssue]  # same call
+    return http
 
 
 def _given(context: ssl.SSLContext, *_: object) -> ssl.SSLContext:

@@ -14,8 +14,9 @@ import mmap
 import struct
 import tempfile
 import time
+import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import orjson
 import structlog
@@ -38,6 +39,8 @@ RATE_LIMITED = -32029
 
 _SLOTS, _PROBES = 4096, 8
 _SLOT = struct.Struct("<Qd")  # whose, and when the bucket will be full again
+_TELL_EVERY_S = 10.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -48,15 +51,19 @@ class Rates:
         per_s: Requests a second in the long run; 0 is no limit.
         burst: Requests at once.
         now: Seconds of a clock that all these processes have in common.
+
+    Attributes:
+        close: Gives the memory back; so does the end of this object.
     """
 
     def __init__(self, per_s: float, burst: int, now: Callable[[], float] = time.monotonic) -> None:
         self._interval_s = 1 / per_s if per_s > 0 else 0.0
         self._burst_s = burst * self._interval_s
         self._now = now
-        self._file = tempfile.TemporaryFile(prefix="neural-trader-rates-")  # noqa: SIM115 - `close` does
+        self._file = tempfile.TemporaryFile(prefix="neural-trader-rates-")  # noqa: SIM115
         self._file.truncate(_SLOTS * _SLOT.size)
         self._table = mmap.mmap(self._file.fileno(), _SLOTS * _SLOT.size)
+        self.close = weakref.finalize(self, _close, self._table, self._file)
 
     def take(self, name: str) -> float:
         """Takes one request from a bucket; returns 0, or how many seconds to wait where it is empty."""
@@ -77,11 +84,6 @@ class Rates:
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
 
-    def close(self) -> None:
-        """Gives the memory back."""
-        self._table.close()
-        self._file.close()
-
     def _find(self, whose: int, now: float) -> tuple[int, float]:
         """Returns where a bucket lies and when it is full; a new one takes the place of one that is full."""
         oldest, oldest_full = 0, math.inf
@@ -93,6 +95,11 @@ class Rates:
             if full < oldest_full:
                 oldest, oldest_full = at, full
         return oldest, now
+
+
+def _close(table: mmap.mmap, file: IO[bytes]) -> None:
+    table.close()
+    file.close()
 
 
 class LimitRates:
@@ -108,6 +115,7 @@ class LimitRates:
         self._app = app
         self._rates = rates
         self._stops = stops
+        self._told_s = -math.inf
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Passes a request on, or says when to come again."""
@@ -126,7 +134,9 @@ class LimitRates:
         if tool in STOPPING and (wait_s := self._stops.take(name)) == 0:
             await self._app(scope, replay(message, receive), send)
             return
-        log.warning("rate_limited", caller=name, tool=(tool or "")[:60], wait_s=round(wait_s, 3))
+        if time.monotonic() - self._told_s > _TELL_EVERY_S:  # the log is not theirs to fill
+            self._told_s = time.monotonic()
+            log.warning("rate_limited", caller=name, tool=(tool or "")[:60], wait_s=round(wait_s, 3))
         seconds = max(1, math.ceil(wait_s))
         error = {
             "code": RATE_LIMITED,
