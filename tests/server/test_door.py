@@ -35,7 +35,7 @@ from neural_trader_server.settings import Settings
 pytestmark = pytest.mark.anyio
 ACCEPT = {"Accept": "application/json, text/event-stream"}
 MODERN = {**ACCEPT, "MCP-Protocol-Version": "2026-07-28"}
-META = {
+META: dict[str, Any] = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {},
 }
@@ -249,7 +249,7 @@ async def test_a_certificate_of_the_authority_says_who_calls_and_no_other_gets_i
     def shown(*pair: Path) -> httpx.AsyncClient:
         context = ssl.create_default_context(cafile=str(ours.path))
         if pair:
-            context.load_cert_chain(*pair)
+            context.load_cert_chain(pair[0], pair[1])
         return httpx.AsyncClient(base_url=address, verify=context)
 
     async with hosted(home, **settings) as address:
@@ -295,13 +295,14 @@ def test_tls_files_that_cannot_be_used_are_named_before_anything_listens(tmp_pat
     certificate, key = Authority(tmp_path, "ours").sign("server", SERVER, CN="localhost")
     other = Authority(tmp_path, "more").sign("other", SERVER, CN="localhost")[1]
     (tmp_path / "text.pem").write_text(json.dumps("no PEM"))
-    for settings in (
+    broken: tuple[dict[str, Any], ...] = (
         {"tls_key": key},
         {"tls_client_authority": certificate},
         {"tls_certificate": tmp_path / "nothing.pem"},
         {"tls_certificate": certificate, "tls_key": other},
         {"tls_certificate": certificate, "tls_key": key, "tls_client_authority": tmp_path / "text.pem"},
-    ):
+    )
+    for settings in broken:
         with pytest.raises(ConfigurationError, match="tls_"):
             tls_context(Settings(**settings))
     assert tls_context(Settings()) is None
