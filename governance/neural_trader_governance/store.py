@@ -28,6 +28,7 @@ from neural_trader_governance import (
     mandates,
     overrides,
     principals,
+    recalls,
     taints,
     throttles,
 )
@@ -49,6 +50,7 @@ GOVERNANCE_SCHEMAS = (
     principals.SCHEMA,
     apikeys.SCHEMA,
     taints.SCHEMA,
+    recalls.SCHEMA,
     alerts.SCHEMA,
     mandates.SCHEMA,
     budgets.SCHEMA,

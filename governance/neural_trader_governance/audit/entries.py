@@ -44,6 +44,8 @@ class EntryType(StrEnum):
     STRATEGY_SAVE = "strategy.save"
     BACKTEST_RESULT = "backtest.result"
     MEMORY_WRITE = "memory.write"
+    MEMORY_RECALL = "memory.recall"
+    SKILL_PROMOTE = "skill.promote"
     PRINCIPAL_ENROLL = "principal.enroll"
     PRINCIPAL_RETIRE = "principal.retire"
     APIKEY_ISSUE = "apikey.issue"

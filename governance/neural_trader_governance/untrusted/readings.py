@@ -48,6 +48,11 @@ def expose(source: Source, text: str) -> str:
     return text
 
 
+def is_shown_to_an_agent() -> bool:
+    """Tells whether what is answered now goes to an agent, and not to a person at the command line."""
+    return _readings.get() is not None
+
+
 @contextmanager
 def collecting() -> Generator[list[Reading]]:
     """Collects what is exposed inside, also by threads that this context starts."""

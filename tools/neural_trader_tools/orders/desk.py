@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from neural_trader_governance import mandates
+from neural_trader_governance import mandates, recalls
 from neural_trader_governance.audit.entries import EntryType
 from neural_trader_governance.errors import InputError, RiskError
 from neural_trader_governance.identity import Caller
@@ -337,7 +337,8 @@ class Desk:
         self._require_unsent(connection, client_order_id)
         if intent.replaces is not None:
             ask_replace(unit, intent, client_order_id, caller, now=now)
-        entry = preview_entry(EntryType.ORDER_INTENT, preview, caller, {"decision_seq": decision_seq})
+        about = {"decision_seq": decision_seq, **recalls.listed(connection, preview.caller, now)}
+        entry = preview_entry(EntryType.ORDER_INTENT, preview, caller, about)
         names = {"client_order_id": client_order_id, "mandate_id": facts.mandate_id}
         seq = unit.append(entry.model_copy(update=names))
         book.insert_order(

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from neural_trader_governance import approvals, principals, throttles
+from neural_trader_governance import approvals, principals, recalls, throttles
 from neural_trader_governance.audit.entries import AuditEntry, EntryType
 from neural_trader_governance.errors import RiskError
 from neural_trader_governance.halts import covering_halt
@@ -109,10 +109,11 @@ class Judge:
             "rules": [reason.rule for reason in verdict.reasons],
             "policy_digest": verdict.policy_digest,
             "price": format_decimal(facts.price),  # at submit it may not be the preview's any more
+            **recalls.listed(unit.connection, preview.caller, self.clock.now()),
         }
         seq = unit.append(preview_entry(EntryType.POLICY_DECISION, preview, caller, payload))
-        if (quote := self.sources.lookout.at(preview.intent.symbol).quote) is not None:
-            note_arrival(unit.connection, preview.preview_id, last=quote.last, now=facts.desk_time)
+        if facts.last is not None:
+            note_arrival(unit.connection, preview.preview_id, last=facts.last, now=facts.desk_time)
         for reason in verdict.reasons:
             if reason.rule == TRIPPING_RULE:
                 throttles.trip(unit, caller=caller, reason=reason.message, symbol=preview.intent.symbol)
