@@ -8,23 +8,28 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import structlog
 
-from neural_trader_governance.errors import ConfigurationError
+from neural_trader_governance.errors import ConfigurationError, DataError
 from neural_trader_server.home import Home
 
 if TYPE_CHECKING:
     from neural_trader_tools.brokers.exchange.rules import Asset
     from neural_trader_tools.brokers.exchange.venue import VenueRules
+    from neural_trader_tools.bus.port import Bus
     from neural_trader_tools.market.archive import Archive
+    from neural_trader_tools.market.feed.ticks import Tick
 
+LIVE_PENDING_MAX = 10_000
+"""Ticks that may wait; beyond, the oldest are passed over: they would be stale."""
 log = structlog.get_logger(__name__)
 
 
@@ -36,6 +41,9 @@ class ExchangePlan:
         symbols: Of the archive; empty is every tradable one that has the interval.
         start, end: Of the market; None is the oldest moment at which all have a price, and the newest.
         every_s: Seconds from one instant of the market to the next; 0 waits for steps.
+        live: The market is what a feed publishes on the bus, at the machine's time.
+        recorded: Or what the feed of this name recorded.
+        stale_s: A symbol whose newest live price is older is halted.
         cash: Whole dollars of a new account.
         margin: Regulation T margin and short sales.
     """
@@ -51,6 +59,9 @@ class ExchangePlan:
     seed: int
     per_minute: int
     venue: "VenueRules"
+    live: bool = False
+    recorded: str = ""
+    stale_s: float = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,7 @@ async def serve_exchange(
     host: str,
     port: int,
     tell: Callable[[ServedAt], object],
+    bus: "Bus | None" = None,
 ) -> None:
     """Serves an exchange until a signal ends it.
 
@@ -81,6 +93,7 @@ async def serve_exchange(
         host: A loopback address.
         port: 0 takes a free one.
         tell: Is told where it is reached, once it is.
+        bus: Where a live market is heard.
 
     Raises:
         ConfigurationError: the address is public or taken; or the kept exchange was made otherwise.
@@ -91,13 +104,20 @@ async def serve_exchange(
     from neural_trader_server.listening import bind, end_http_on_signal, require_loopback
     from neural_trader_tools.brokers.exchange.account import Account
     from neural_trader_tools.brokers.exchange.api.keys import ApiKey, KeyRing
+    from neural_trader_tools.brokers.exchange.api.live import LiveMarket
     from neural_trader_tools.brokers.exchange.api.player import Player
     from neural_trader_tools.brokers.exchange.api.routes import TradingApi
     from neural_trader_tools.brokers.exchange.api.service import ExchangeService
     from neural_trader_tools.brokers.exchange.exchange import Exchange
     from neural_trader_tools.brokers.exchange.hours import exchange_hours
     from neural_trader_tools.brokers.exchange.keeping import Keeper
-    from neural_trader_tools.brokers.exchange.market import archive_instants, from_ns, last_bars, to_ns
+    from neural_trader_tools.brokers.exchange.market import (
+        archive_instants,
+        from_ns,
+        last_bars,
+        recorded_instants,
+        to_ns,
+    )
 
     require_loopback(host)
     folder = home.path / "exchange"
@@ -106,7 +126,13 @@ async def serve_exchange(
         key_id, secret = _key(folder / "key.json")
         assets = _assets(archive, plan)
         symbols = [asset.symbol for asset in assets]
-        start = plan.start or _first_common(archive, symbols, plan.interval)
+        ticks = _recorded(archive, plan, symbols)
+        if plan.live:
+            start = datetime.now(UTC)
+        elif ticks:
+            start = from_ns(ticks[0].ts_event_ns - 1)
+        else:
+            start = plan.start or _first_common(archive, symbols, plan.interval)
         keeper = Keeper(folder / "exchange.db", plan.seed)
         hours = exchange_hours(plan.calendar, start.date() - timedelta(days=10), _calendar_end(start))
         account = Account(
@@ -121,16 +147,23 @@ async def serve_exchange(
         if keeper.restore(exchange):
             start = max(start, from_ns(exchange.now_ns))
             log.info("the exchange goes on", time=start.isoformat(), orders=len(exchange.registry.orders))
-        for bar in last_bars(archive, symbols, plan.interval, start):
-            exchange.registry.book(bar.symbol).see(bar)
         service = ExchangeService(exchange, keeper)
-        instants = archive_instants(archive, symbols, plan.interval, start=start, end=plan.end)
+        if ticks:
+            instants = recorded_instants(each for each in ticks if from_ns(each.ts_event_ns) > start)
+        else:
+            instants = archive_instants(archive, symbols, plan.interval, start=start, end=plan.end)
+        if not plan.live and not ticks:
+            for bar in last_bars(archive, symbols, plan.interval, start):
+                exchange.registry.book(bar.symbol).see(bar)
+        live = None
+        if plan.live:
+            live = LiveMarket(service, symbols, clock_ns=time.time_ns, stale_s=plan.stale_s)
         player = Player(service, instants)
         ring = KeyRing([ApiKey.of(key_id, secret, "paper")])
         listener = bind(host, port)
         url = f"http://{host}:{int(listener.getsockname()[1])}"
         config = uvicorn.Config(
-            TradingApi(service, ring, plan.per_minute, player.routes()).app(),
+            TradingApi(service, ring, plan.per_minute, (live or player).routes()).app(),
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=5,
@@ -139,7 +172,11 @@ async def serve_exchange(
         http.capture_signals = contextlib.nullcontext  # pyright: ignore[reportAttributeAccessIssue]  # see listening
         async with service.running(), anyio.create_task_group() as tasks:
             tasks.start_soon(end_http_on_signal, http)
-            if plan.every_s > 0:
+            if live is not None and bus is not None:
+                prices = await bus.subscribe("market.>", policy="drop_oldest", pending_max=LIVE_PENDING_MAX)
+                tasks.start_soon(live.follow, prices)
+                tasks.start_soon(live.watch)
+            elif plan.every_s > 0:
                 tasks.start_soon(player.play, plan.every_s)
             tell(ServedAt(url, key_id, secret, tuple(symbols), start))
             await http.serve(sockets=[listener])
@@ -177,6 +214,31 @@ def _key(path: Path) -> tuple[str, str]:
         raise ConfigurationError(
             "exchange_key_unusable", f"{path} cannot be read ({error})", "delete it: a new key is made"
         ) from error
+
+
+def _recorded(archive: "Archive", plan: ExchangePlan, symbols: Sequence[str]) -> "list[Tick]":
+    """Returns what a feed recorded of the symbols; nothing where none is named.
+
+    Raises:
+        DataError: there is nothing.
+    """
+    if not plan.recorded:
+        return []
+    from neural_trader_tools.brokers.exchange.market import to_ns
+    from neural_trader_tools.market.feed.board import FEEDS
+    from neural_trader_tools.market.feed.recorded import recorded_ticks
+
+    first_ns = to_ns(plan.start) if plan.start else 0
+    end_ns = to_ns(plan.end) if plan.end else None
+    folder = archive.root / FEEDS / plan.recorded
+    found = recorded_ticks(folder, first_ns, end_ns, symbols) if folder.is_dir() else []
+    if not found:
+        raise DataError(
+            "nothing_recorded",
+            f"the feed {plan.recorded} recorded nothing of {', '.join(symbols)} in that time",
+            "see what there is: neural-trader feed status",
+        )
+    return found
 
 
 def _assets(archive: "Archive", plan: ExchangePlan) -> "list[Asset]":

@@ -2,13 +2,22 @@
 
 import json
 import os
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+import anyio
 import httpx
+import pytest
 
 from neural_trader_server.home import Home
+from neural_trader_tools.bus.feed import FeedPublisher
+from neural_trader_tools.bus.local import LocalBus
+from neural_trader_tools.bus.subjects import FAMILIES
+from neural_trader_tools.market.feed.ticks import SECOND_NS, Quote
+
+pytestmark = pytest.mark.anyio
 
 
 @contextmanager
@@ -66,3 +75,28 @@ def test_an_order_rests_over_a_restart_and_is_filled_by_a_later_bar(
             )
     away = command("exchange", "step", "--url", again["url"])
     assert (away.returncode, "exchange_unreachable" in away.stderr) == (1, True)
+
+
+async def test_a_running_feed_is_its_market_and_silence_halts_it(home: Home, starter: Any) -> None:
+    bus = LocalBus(home.bus_db, on_disk=FAMILIES)
+    told = FeedPublisher(bus, "all")
+    words = ("--symbol", "AAPL", "--live", "--calendar", "24/7", "--stale-s", "20")
+    with served(home, starter, *words) as there:
+        keys = {"APCA-API-KEY-ID": there["key_id"], "APCA-API-SECRET-KEY": there["secret_key"]}
+        async with httpx.AsyncClient(base_url=there["url"], headers=keys, trust_env=False) as client:
+            assert (await client.get("/market")).json()["halted"] == ["AAPL"]
+            terms = {"symbol": "AAPL", "side": "buy", "type": "limit", "limit_price": "200", "qty": "3"}
+            placed = (await client.post("/v2/orders", json=terms | {"time_in_force": "day"})).json()
+            old_ns, now_ns = time.time_ns() - 60 * SECOND_NS, time.time_ns()
+            await told([Quote("AAPL", 99.0, 500.0, 99.5, 500.0, old_ns, old_ns, "V")])
+            await told([Quote("AAPL", 189.9, 500.0, 190.0, 500.0, now_ns, now_ns, "V")])
+            with anyio.fail_after(30):
+                while True:
+                    order = (await client.get(f"/v2/orders/{placed['id']}")).json()
+                    if order["filled_at"] is not None:
+                        break
+                    await anyio.sleep(0.05)
+            assert order["filled_avg_price"] == "200", "its limit, which the fresh quote crossed"
+            assert (await client.get("/market")).json()["passed_over"] == {"stale": 1}
+            assert (await client.post("/market/step")).status_code == 422
+    await bus.aclose()

@@ -33,6 +33,16 @@ def serve(
     every_s: Annotated[
         float, typer.Option(help="Seconds from bar to bar; 0 waits for `exchange step`.", min=0)
     ] = 1.0,
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="The market is the running feed's (`feed run`), now."),
+    ] = False,
+    stale_s: Annotated[
+        float, typer.Option(help="Live: a symbol whose newest price is older is halted.", min=0.1, max=86_400)
+    ] = 15.0,
+    recorded: Annotated[
+        str, typer.Option(help="The market is what the feed of this name recorded, tick by tick.")
+    ] = "",
     host: Annotated[str, typer.Option(help="A loopback address.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = _PORT,
     cash: Annotated[int, typer.Option(help="Dollars of a new account.", min=1)] = 100_000,
@@ -62,7 +72,11 @@ def serve(
     """Serve the exchange until Ctrl-C; it is kept in the home, and the next run goes on.
 
     Example: neural-trader exchange serve --symbol AAPL --symbol MSFT --start 2012-01-01 --every-s 0
+
+    Live, beside `feed run` (setting bus_market = "all"): neural-trader exchange serve --symbol AAPL --live
     """
+    if live and (recorded or start or end):
+        raise typer.BadParameter("--live is now: it goes with neither --recorded nor --start nor --end")
     from neural_trader_server.exchanging import ExchangePlan, serve_exchange
     from neural_trader_tools.brokers.exchange.matching import FillRules
     from neural_trader_tools.brokers.exchange.venue import Fees, VenueRules
@@ -91,6 +105,9 @@ def serve(
         seed=seed,
         per_minute=per_minute,
         venue=venue,
+        live=live,
+        recorded=recorded,
+        stale_s=stale_s,
     )
 
     def tell(served: "ServedAt") -> None:
@@ -113,11 +130,22 @@ def serve(
             f"  APCA_API_KEY_ID={served.key_id}  APCA_API_SECRET_KEY={served.secret_key}", soft_wrap=True
         )
         out().print(f'  TradingClient(KEY, SECRET, url_override="{served.url}")', soft_wrap=True)
-        if every_s == 0:
+        if live:
+            out().print(f"  Live: a symbol trades while its newest price is younger than {stale_s:g} s")
+        elif every_s == 0:
             out().print(f"  Its time stands still: neural-trader exchange step --url {served.url}")
 
     async def work(services: "Services") -> None:
-        await serve_exchange(services.home, services.archive, plan, host, port, tell)
+        if not live:
+            await serve_exchange(services.home, services.archive, plan, host, port, tell)
+            return
+        from neural_trader_server.bus_services import open_bus
+
+        bus = await open_bus(services.home, services.settings)
+        try:
+            await serve_exchange(services.home, services.archive, plan, host, port, tell, bus)
+        finally:
+            await bus.aclose()
 
     with_desk(work)
 

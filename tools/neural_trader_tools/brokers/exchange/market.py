@@ -12,9 +12,11 @@ from fractions import Fraction
 from typing import Literal
 
 from neural_trader_governance.errors import DataError
+from neural_trader_governance.terms.market import interval_duration
 from neural_trader_tools.brokers.exchange.exchange import Exchange
-from neural_trader_tools.brokers.exchange.prices import BarSeen
+from neural_trader_tools.brokers.exchange.prices import BarSeen, PrintSeen, QuoteSeen, Seen
 from neural_trader_tools.market.archive import Archive
+from neural_trader_tools.market.feed.ticks import BarTick, Quote, Tick, Trade
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RATIO_MAX = 1_000
@@ -40,11 +42,11 @@ class CorporateAction:
 
 @dataclass(slots=True)
 class Instant:
-    """What happens at one time: actions first, then bars that are over."""
+    """What happens at one time: actions first, then bars that are over, or a feed's recorded ticks."""
 
     time_ns: int
     actions: list[CorporateAction] = field(default_factory=list[CorporateAction])
-    bars: list[BarSeen] = field(default_factory=list[BarSeen])
+    bars: list[Seen] = field(default_factory=list[Seen])
 
     def happen(self, exchange: Exchange) -> None:
         """Shows it to an exchange and moves its time there."""
@@ -94,6 +96,34 @@ def archive_instants(
             now.actions.append(happening)
     if now is not None:
         yield now
+
+
+def seen_of(tick: Tick) -> Seen:
+    """Returns a feed's tick as the exchange sees it; a bar is seen at its close. Sizes are shares."""
+    if isinstance(tick, Trade):
+        return PrintSeen.of(tick.symbol, tick.ts_event_ns, tick.price, tick.size)
+    if isinstance(tick, Quote):
+        return QuoteSeen.of(tick.symbol, tick.ts_event_ns, tick.bid, tick.bid_size, tick.ask, tick.ask_size)
+    length_ns = interval_duration(tick.interval) // timedelta(microseconds=1) * 1000
+    prices = (tick.open, tick.high, tick.low, tick.close)
+    return BarSeen.of(tick.symbol, tick.ts_event_ns, tick.ts_event_ns + length_ns, prices, tick.volume)
+
+
+def recorded_instants(ticks: Iterable[Tick]) -> Generator[Instant]:
+    """Yields what a feed recorded, tick after tick, in the order in which it came.
+
+    Bars are left out of a symbol of which there were trades or quotes before: they are made of those.
+    """
+    now_ns = 0
+    in_ticks: set[str] = set()
+    for tick in ticks:
+        if isinstance(tick, BarTick) and tick.symbol in in_ticks:
+            continue
+        if not isinstance(tick, BarTick):
+            in_ticks.add(tick.symbol)
+        seen = seen_of(tick)
+        now_ns = max(now_ns, seen.time_ns)
+        yield Instant(now_ns, bars=[seen])
 
 
 def last_bars(archive: Archive, symbols: Sequence[str], interval: str, at: datetime) -> list[BarSeen]:

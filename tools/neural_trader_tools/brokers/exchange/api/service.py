@@ -36,12 +36,14 @@ class ExchangeService:
 
     Attributes:
         opened_ns: When it began.
+        before: Called before each call, on the exchange: a live market brings it to the present there.
     """
 
     def __init__(self, exchange: Exchange, keeper: Keeper) -> None:
         self.exchange = exchange
         self.keeper = keeper
         self.opened_ns = exchange.now_ns
+        self.before: Callable[[Exchange], None] | None = None
         self._listeners: dict[MemoryObjectSendStream[Document], str] = {}
         self._waiting: list[tuple[Snapshot, list[Update], anyio.Event]] = []
         self._work = anyio.Event()
@@ -69,6 +71,8 @@ class ExchangeService:
         if self._failure is not None:
             raise self._failure
         try:
+            if self.before is not None:
+                self.before(self.exchange)
             result = action(self.exchange)
         finally:
             written = self._hand_over()
