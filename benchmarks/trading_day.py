@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import random
 import sqlite3
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -110,6 +111,11 @@ class Day:
                     async with anyio.create_task_group() as tasks:
                         for number in range(STRATEGIES):
                             tasks.start_soon(self._trade, number, turn)
+                if beat % 10 == 9:
+                    passed_s = time.perf_counter() - start
+                    print(
+                        f"{self.counts['orders']:,} orders in {passed_s:,.0f} s", file=sys.stderr, flush=True
+                    )
             took_s = time.perf_counter() - start
             self.floor.clock.advance(BEAT)
             await self.desk.reconcile(PERSON)
