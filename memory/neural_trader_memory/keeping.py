@@ -84,11 +84,13 @@ class Keeping:
         causes: Iterable[str] = (),
         origin: str = "",
         regime: Sequence[float] | None = None,
+        memory_id: str | None = None,
     ) -> Draft:
         """Validates and embeds a memory without keeping it; whatever can fail but the disk fails here.
 
         `known_time` is the clock's. Trust is what the source earns (`TRUST_BY_SOURCE`); a given one can only
-        lower it, and what an agent draws from other memories is trusted as the worst of them.
+        lower it, and what an agent draws from other memories is trusted as the worst of them. `memory_id` is
+        for what the desk remembers by itself: an event's, so that it is remembered once.
 
         Raises:
             InputError: a field is outside its limits (`neural_trader_memory.limits`), a cause is no memory of
@@ -111,7 +113,7 @@ class Keeping:
         if source not in {"person", "desk"}:
             parts.extend(each.trust for each in roots)
         record = Record(
-            memory_id=self._new_id(),
+            memory_id=memory_id or self._new_id(),
             rev=1,
             agent=owner,
             kind=limits.validate_kind(kind),
@@ -233,6 +235,25 @@ class Keeping:
         """Drafts and keeps in one go, for a caller that has its audit entry already: see both."""
         draft = await self.draft(kind, text, agent=agent, **fields)
         return await self.keep(draft, audit_seq=audit_seq, audit_hash=audit_hash)
+
+    async def version(self) -> int:
+        """Returns the store's version: whatever is committed to it makes the next one."""
+        return await self._table.version()
+
+    async def kept_of(self, memory_ids: Iterable[str]) -> set[str]:
+        """Returns which of these ids the store holds, of any agent and in any state: for upkeep."""
+        asked = ", ".join(quote(each) for each in sorted(set(memory_ids)))
+        if not asked:
+            return set()
+        found = self._table.read_all(f"memory_id IN ({asked})")
+        return {stored.record.memory_id async for stored in found}
+
+    async def restore(self, rows: Sequence[tuple[Record, int, str]]) -> None:
+        """Appends records that are on record but not in the store, under their entries; see `keep_all`."""
+        await self._table.count()  # a wrong embedder is refused first
+        vectors = await self._embedder.embed([record.text for record, _, _ in rows])
+        drafts = [Draft(record, record.content_hash, vectors[at]) for at, (record, _, _) in enumerate(rows)]
+        await self.keep_all([(draft, seq, leaf) for draft, (_, seq, leaf) in zip(drafts, rows, strict=True)])
 
     async def _embedded(self, record: Record) -> Draft:
         await self._table.count()  # opens the store, so that a wrong embedder is refused before any record

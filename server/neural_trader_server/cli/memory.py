@@ -207,8 +207,11 @@ def _revise(draft: "Callable[[Memory, str], Awaitable[Draft]]", agent: str | Non
 
 
 async def _explained(services: "Services", query: str, narrow: dict[str, Any]) -> list[dict[str, Any]]:
+    from neural_trader_governance.terms.clocks import parse_time
     from neural_trader_tools.memory.search import recall
 
+    if narrow["as_of"] is not None:
+        narrow = {**narrow, "as_of": parse_time(narrow["as_of"])}
     hits: list[Hit] = await recall(
         services.memory, services.archive, services.replay, services.caller, query, **narrow
     )

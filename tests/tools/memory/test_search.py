@@ -78,7 +78,6 @@ async def test_the_whole_text_comes_with_k_of_one(memory: Memory, store: Store, 
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
-        ({"run_id": "run-1"}, "not_available: run_id"),
         ({"query": ""}, "empty_text"),
         ({"k": 0}, "invalid_k"),
         ({"k": 11}, "invalid_k"),
