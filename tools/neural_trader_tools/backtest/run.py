@@ -20,6 +20,7 @@ from neural_trader_tools.artifacts import Artifacts
 from neural_trader_tools.backtest.configuration import data_digest, failure_of, trial_of
 from neural_trader_tools.backtest.ledger import OPEN_STATES, BacktestRecord, Handles, RunLedger
 from neural_trader_tools.backtest.settings import BacktestRequest
+from neural_trader_tools.backtest.sweeps.record import SweepRecord
 from neural_trader_tools.backtest.sweeps.service import Sweeps
 from neural_trader_tools.backtest.trials import data_key
 from neural_trader_tools.engine.orders import ENGINE_VERSION
@@ -64,6 +65,7 @@ class Backtests:
         path: `research.db` of the home.
         clock: Times of runs; prices are read as known at its time.
         record: Awaited with every completed run, such as to remember it.
+        record_sweep: Awaited with every completed sweep.
         new_id: Makes run ids; injected in tests.
         features: Module that evaluates `self.feature(...)` in the sandbox.
     """
@@ -78,6 +80,7 @@ class Backtests:
         clock: Clock,
         *,
         record: Callable[[BacktestRecord], Awaitable[None]] | None = None,
+        record_sweep: Callable[[SweepRecord], Awaitable[None]] | None = None,
         new_id: Callable[[], str] = lambda: f"bt-{secrets.token_hex(5)}",
         features: str = FEATURES,
     ) -> None:
@@ -95,7 +98,9 @@ class Backtests:
         self._open: dict[str, BacktestRecord] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._ended: dict[str, anyio.Event] = {}
-        self.sweeps = Sweeps(self.read_prices, sandbox, artifacts, path, self._ledger, clock, features)
+        self.sweeps = Sweeps(
+            self.read_prices, sandbox, artifacts, path, self._ledger, clock, features, record=record_sweep
+        )
 
     async def __aenter__(self) -> Self:
         orphans = await anyio.to_thread.run_sync(self._ledger.interrupt_orphans, self._clock.now())

@@ -4,6 +4,8 @@ A part of the results is one Arrow file, written whole or not at all, named by t
 combinations. So what was finished when the process was killed is there, and what is missing is known.
 """
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -279,6 +281,23 @@ def interrupted(record: SweepRecord, moment: datetime) -> SweepRecord:
             "error": f"interrupted: the process ended while this ran; resume {record.run_id} to go on",
         }
     )
+
+
+def result_digest(record: SweepRecord) -> str:
+    """Returns the SHA-256, in hex, of what was asked for and what came of it: an entry of the log holds it.
+
+    An edit of the record, such as of its out-of-sample figures, so shows.
+    """
+    record = SweepRecord.model_validate_json(record.model_dump_json())  # as whoever reads it later has it
+    told = {
+        "run_id": record.run_id,
+        "request": record.request.model_dump(mode="json"),
+        "engine": record.engine,
+        "as_of": format_time(record.as_of),
+        "result": record.result,
+    }
+    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_sweep(run_id: str) -> bool:

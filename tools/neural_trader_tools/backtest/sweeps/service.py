@@ -63,6 +63,7 @@ class Sweeps:
         clock: Times of runs.
         features: Module that evaluates features in the sandbox.
         workers: Children at the same time; results do not depend on it.
+        record: Awaited with every completed sweep.
     """
 
     def __init__(
@@ -75,7 +76,9 @@ class Sweeps:
         clock: Clock,
         features: str,
         workers: int | None = None,
+        record: Callable[[SweepRecord], Awaitable[None]] | None = None,
     ) -> None:
+        self._record = record
         self._read_prices = read_prices
         self._sandbox = sandbox
         self._artifacts = artifacts
@@ -250,6 +253,7 @@ class Sweeps:
         ended: dict[str, Any] = {
             "state": "canceled", "error": f"canceled: it was canceled; resume {run_id} to go on",
         }  # fmt: skip
+        record = self._open[run_id]
         try:
             with self._scopes[run_id]:
                 async with self._slots:
@@ -264,6 +268,11 @@ class Sweeps:
                 self._open.pop(run_id, None)
                 self._scopes.pop(run_id, None)
                 self._ended.pop(run_id).set()
+        if self._record is not None and record.state == "completed":
+            try:
+                await self._record(record)
+            except NeuralTraderError as error:  # the result stands; what could not be noted is logged
+                _log.warning("sweep_not_recorded", run_id=run_id, error=str(error))
 
     async def _carry_out(self, run_id: str, workers: int, backend: Backend | None) -> dict[str, Any]:
         """Runs what is missing and concludes; returns what changes in the record."""
