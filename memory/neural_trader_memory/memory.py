@@ -84,8 +84,9 @@ class Memory(Keeping):
         """Returns the agent's `k` best memories that were known at `as_of`, best first, trusted ones before.
 
         By text, by a market's regime, or by both. Among equal scores the newer comes first. `as_of` is capped
-        by the clock. With `symbols`, a memory about any of them is considered. Time grows with the rows in
-        scope: each of them is scored.
+        by the clock. With `symbols`, a memory about any of them is considered. Up to 20,000 rows in scope,
+        each of them is scored; of more, those that may be best (`narrowing`), read from indices where the
+        present is asked for, and row by row as of any other moment.
 
         Args:
             query: What is looked for; None asks by regime alone.
@@ -107,11 +108,18 @@ class Memory(Keeping):
         if not 1 <= k <= HITS_MAX:
             raise InputError("invalid_k", f"k is {k}", f"ask for 1 to {HITS_MAX} memories")
         scope = self._scope(agent, as_of, kind=kind, symbols=symbols)
-        found = await self._table.candidates(scope)
-        if not found.keys:
-            return []
         asked = None if query is None else (await self._embedder.embed([query]))[0]
         question = Question(query or "", asked, asked_regime, scope.as_of, context=neighbours)
+        wide = await self._table.wide(scope)
+        if wide is None:
+            found = await self._table.candidates(scope)
+        else:
+            # A named moment is never looked up in an index, not even when nothing came after it: the same
+            # question must be answered in the same way when something has.
+            present = as_of is None and getattr(self._clock, "kind", "wall") == "wall"
+            found = await self._table.narrowed(wide, question, present=present)
+        if not found.keys:
+            return []
         ranked = await to_thread.run_sync(rank, question, found, k)
         beside = found.beside([each.key for each in ranked]) if neighbours else {}
         keys = list(

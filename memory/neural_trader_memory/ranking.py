@@ -16,24 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_trader_memory.embedders.port import Vectors
+from neural_trader_memory.glossary import explain
 from neural_trader_memory.records import Kind
+from neural_trader_memory.stemming import stem
 
 Scores = NDArray[np.float64]
 """One score a candidate."""
 Integers = NDArray[np.int64]
 
-BM25_K1 = 1.2
-BM25_B = 0.75
-# Chosen on 30 trading notes (tests/memory/notes.json): at 0.5 the words of a paraphrase mislead (hit@1 .30,
-# here .37), from 0.7 on a query of bare terms is no longer always answered first (.97, here 1.00).
-VECTOR_WEIGHT = 0.6
+# For short texts, as in Lin et al., "Pyserini" (2021): length says little about a note of one sentence.
+BM25_K1 = 0.9
+BM25_B = 0.4
+# Meaning and words are each taken as a share of the best candidate's, because cosines and BM25 have different
+# scales for each question. Where even the best says less than this, it is not blown up to say everything.
+SHARE_FLOOR = 0.35
+# Between questions that share words with their answer (more words) and ones that share none (more meaning);
+# docs/memory.md has the figures of both.
+VECTOR_WEIGHT = 0.55
 # Recency and importance decide between memories that answer about equally well, and little more.
 WEIGHTS: Final[Mapping[str, float]] = {
     "vector": 0.9 * VECTOR_WEIGHT,
     "words": 0.9 * (1 - VECTOR_WEIGHT),
     "recency": 0.05,
     "importance": 0.05,
-    "context": 0.2,
+    "context": 0.54,  # 0.6 of what meaning and words have together
     "regime": 0.6,
 }
 DECAY_DAYS: Final[Mapping[Kind, float]] = {
@@ -71,39 +77,54 @@ _STOP_WORDS = frozenset(
 
 
 def split_words(text: str) -> list[str]:
-    """Returns the lower-case words of a text, without stop words, with plain English endings cut."""
+    """Returns the stems of the lower-case words of a text, without stop words."""
     return [term for term in map(_reduce, _WORD.findall(text.lower())) if term]
 
 
-def relevance(query: str, asked: Vectors, texts: Sequence[str], vectors: Vectors) -> dict[str, Scores]:
-    """Returns what vectors and words say of each candidate, 0 to 1.
+def relevance(
+    query: str, asked: Vectors, texts: Sequence[str], vectors: Vectors, background: Sequence[str] = ()
+) -> dict[str, Scores]:
+    """Returns what vectors and words say of each candidate, 0 to 1, the best near 1.
 
     Args:
         query: What is looked for.
         asked: The query's vector, shape (dimension,).
         texts: The candidates' texts.
         vectors: The candidates' vectors, row for row.
+        background: Texts that tell how rare words are; the candidates' own where there are none.
     """
-    return {"vector": score_vectors(asked, vectors), "words": score_words(query, texts)}
+    return {
+        "vector": share(score_vectors(asked, vectors)),
+        "words": share(score_words(query, texts, background)),
+    }
 
 
-def score_words(query: str, texts: Sequence[str]) -> Scores:
+def share(scores: Scores) -> Scores:
+    """Returns each score as a share of the best candidate's, or of `SHARE_FLOOR` where that is more."""
+    return scores / max(float(scores.max(initial=0.0)), SHARE_FLOOR)
+
+
+def score_words(query: str, texts: Sequence[str], background: Sequence[str] = ()) -> Scores:
     """Returns Okapi BM25 of each text, divided by the most that any text could reach: 0 to 1.
 
     Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with the
-    non-negative inverse document frequency that Lucene uses.
+    non-negative inverse document frequency that Lucene uses. A text's words are its own and its glosses'.
+    Candidates that were chosen for their words would make those words look common: then `background` says
+    how rare they are.
     """
-    documents = [split_words(text) for text in texts]
+    documents = [_document(text) for text in texts]
+    others = [_document(text) for text in background] or documents
     lengths = np.array([len(document) for document in documents], np.float64)
+    usual = sum(map(len, others)) / max(len(others), 1)
     scores = np.zeros(len(texts), np.float64)
-    if not len(texts) or not lengths.any():
+    if not len(texts) or not lengths.any() or not usual:
         return scores
-    norms = BM25_K1 * (1 - BM25_B + BM25_B * lengths / lengths.mean())
+    norms = BM25_K1 * (1 - BM25_B + BM25_B * lengths / usual)
     most = 0.0
     for word in dict.fromkeys(split_words(query)):
         counts = np.array([document.count(word) for document in documents], np.float64)
-        holding = int(np.count_nonzero(counts))
-        rarity = math.log(1 + (len(texts) - holding + 0.5) / (holding + 0.5))
+        holding = sum(word in document for document in others)
+        rarity = math.log(1 + (len(others) - holding + 0.5) / (holding + 0.5))
         most += rarity * (BM25_K1 + 1)
         scores += rarity * counts * (BM25_K1 + 1) / (counts + norms)
     return scores / most if most else scores
@@ -142,16 +163,24 @@ def score_regimes(asked: Scores, regimes: Vectors) -> Scores:
 
 
 def score_context(by_relevance: Scores, event_us: Integers) -> Scores:
-    """Returns the better relevance of the two memories before and after each, in the order of events."""
+    """Returns what the memories around each are worth, in the order of events.
+
+    Two parts of the better of the two beside it, and one part of the better of the two beyond those.
+    """
     order = np.argsort(event_us, kind="stable")
     inner = by_relevance[order]
-    found = np.zeros(len(inner), np.float64)
-    if len(inner) > 1:
-        found[1:] = inner[:-1]
-        found[:-1] = np.maximum(found[:-1], inner[1:])
-    scores = np.empty_like(found)
-    scores[order] = found
+    scores = np.empty_like(inner)
+    scores[order] = (2 * _better(inner, 1) + _better(inner, 2)) / 3
     return scores
+
+
+def _better(scores: Scores, steps: int) -> Scores:
+    """Returns the better score of the two that stand so many steps before and after each; 0 for none."""
+    found = np.zeros(len(scores), np.float64)
+    if len(scores) > steps:
+        found[steps:] = scores[:-steps]
+        found[:-steps] = np.maximum(found[:-steps], scores[steps:])
+    return found
 
 
 def fuse(parts: Mapping[str, Scores], weights: Mapping[str, float]) -> Scores:
@@ -165,11 +194,12 @@ def fuse(parts: Mapping[str, Scores], weights: Mapping[str, float]) -> Scores:
 
 
 @functools.lru_cache(maxsize=50_000)
+def _document(text: str) -> tuple[str, ...]:
+    """Returns the words that a text is found by; a store's texts are asked for again and again."""
+    return tuple(split_words(explain(text)))
+
+
+@functools.lru_cache(maxsize=50_000)
 def _reduce(word: str) -> str:
-    """Returns the word without its ending, or "" for a stop word; a vocabulary is small beside its texts."""
-    if word in _STOP_WORDS:
-        return ""
-    for ending in ("ing", "ed", "es", "s"):
-        if word.endswith(ending) and len(word) - len(ending) >= 4:
-            return word.removesuffix(ending)
-    return word
+    """Returns the word's stem, or "" for a stop word; a vocabulary is small beside its texts."""
+    return "" if word in _STOP_WORDS else stem(word)

@@ -31,6 +31,8 @@ class Candidates:
         trusted: Whether it is verified or asserted, and not from outside.
         importance: NaN where none was given.
         regimes: Shape (n, 33); NaN where a memory has none.
+        background: Texts that tell how rare words are, where the candidates were chosen from many; empty
+            where they are all there is.
     """
 
     keys: list[Key]
@@ -41,6 +43,7 @@ class Candidates:
     event_us: Integers
     importance: Scores
     regimes: Vectors
+    background: Sequence[str] = ()
 
     def take(self, rows: Sequence[int]) -> "Candidates":
         """Returns some of them, in the order given."""
@@ -53,6 +56,7 @@ class Candidates:
             event_us=self.event_us[rows],
             importance=self.importance[rows],
             regimes=self.regimes[rows],
+            background=self.background,
         )
 
     def beside(self, keys: Sequence[Key]) -> dict[Key, tuple[Key, ...]]:
@@ -149,7 +153,9 @@ def score(question: Question, found: Candidates) -> Mapping[str, Scores]:
     """Returns each part of each candidate's score; the parts depend on what was asked."""
     parts: dict[str, Scores] = {}
     if question.vector is not None:
-        parts |= ranking.relevance(question.text, question.vector, found.texts, found.vectors)
+        parts |= ranking.relevance(
+            question.text, question.vector, found.texts, found.vectors, found.background
+        )
         if question.context:
             both = ranking.fuse(parts, WEIGHTS)
             parts["context"] = ranking.score_context(both, found.event_us)

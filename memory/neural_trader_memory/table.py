@@ -7,6 +7,7 @@ first used. pyarrow has no type stubs: it and the open table are `Any` here, and
 import importlib
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,17 @@ from neural_trader_governance.errors import (
     NeuralTraderError,
     StorageError,
 )
+from neural_trader_memory import indices, narrowing
 from neural_trader_memory.embedders.port import Vectors
-from neural_trader_memory.recall import Candidates, Key
+from neural_trader_memory.narrowing import Wide
+from neural_trader_memory.recall import Candidates, Key, Question
 from neural_trader_memory.records import REGIME_DIMENSION, TRUSTED
 from neural_trader_memory.revisions import ADDED_COLUMNS, COLUMNS, Scope, head, quote, visible
 from neural_trader_memory.rows import StoredRecord, read_row, stored_row
 from neural_trader_memory.schema import DIMENSION_KEY, EMBEDDER_KEY, TABLE, migrate, pyarrow, schema
 
 FRAGMENTS_MAX = 20  # one write is one fragment; at 300 of them a query takes 60 ms instead of 4
-ROWS_A_FRAGMENT = 50  # compaction rewrites every small fragment: at equal steps that would be quadratic
+ROWS_A_FRAGMENT = 5_000  # compaction rewrites every fragment below a million rows: later in larger tables
 PRUNE_AFTER = timedelta(hours=1)  # longer than any read; until then old versions can still be read
 NEVER = timedelta(days=36_500)
 _NO_REGIME = np.full(REGIME_DIMENSION, np.nan, "<f4").tobytes()
@@ -61,12 +64,35 @@ class MemoryTable:
             await table.add(made)
         await self._compact()
 
+    async def wide(self, scope: Scope) -> Wide | None:
+        """Returns the size of a scope that holds too many rows to score each of them, else None."""
+        async with self._use() as table:
+            return await narrowing.measure(table, scope)
+
     async def candidates(self, scope: Scope) -> Candidates:
         """Returns every memory in scope, with only the columns that ranking needs."""
         async with self._use() as table:
-            rows = (
-                await table.query().where(scope.where).select([*COLUMNS, *ADDED_COLUMNS, *_RANKED]).to_arrow()
-            )
+            return self._candidates(await _ranked_rows(table, scope.where), scope)
+
+    async def narrowed(self, wide: Wide, question: Question, *, present: bool) -> Candidates:
+        """Returns those of a wide scope that may answer best.
+
+        Args:
+            wide: Who asks, and as of when; from `wide`.
+            question: What is asked.
+            present: Whether it is asked about this very moment, for which indices will do. Any other moment
+                is read row by row, because an index knows what came after it.
+        """
+        async with self._use() as table:
+            asks_by_text = question.vector is not None and question.regime is None and not question.context
+            if present and asks_by_text and (await indices.inspect(table)).searchable:
+                names = await narrowing.look_up(table, wide, question)
+            else:
+                names = await narrowing.scan(table, wide, question)
+            found = self._candidates(await _ranked_rows(table, wide.among(names)), wide.scope)
+            return replace(found, background=await narrowing.sample_texts(table, wide))
+
+    def _candidates(self, rows: Any, scope: Scope) -> Candidates:
         _check_scope(rows, scope)
         order = [(name, "ascending") for name in ("known_time", "memory_id", "rev")]
         rows = rows.sort_by(order).combine_chunks()
@@ -158,6 +184,11 @@ class MemoryTable:
             rows = await table.query().where(scope.where).select([*COLUMNS, *ADDED_COLUMNS]).to_arrow()
         return len(visible(rows, scope))
 
+    async def version(self) -> int:
+        """Returns the table's version: whatever is committed to it makes the next one."""
+        async with self._use() as table:
+            return int(await table.version())
+
     def _columns(self) -> list[str]:
         return [name for name in schema(self._embedder, self._dimension).names if name != "vector"]
 
@@ -223,6 +254,7 @@ class MemoryTable:
             # updated the indices. So compaction never prunes, and pruning has nothing else to lose.
             await self._table.optimize(cleanup_older_than=NEVER)
             await self._table.optimize(cleanup_older_than=PRUNE_AFTER)
+            await indices.ensure(self._table)
         except (OSError, RuntimeError, ValueError) as error:  # such as another process compacting at once
             _log.info("memory_compaction_skipped", reason=str(error)[:200])
 
@@ -247,6 +279,10 @@ def locate(uri: str) -> str:
         )
     # LanceDB takes a bare word that begins with "db" for its cloud, so a path is always made absolute.
     return uri if "://" in uri else str(Path(uri).absolute())
+
+
+async def _ranked_rows(table: Any, where: str) -> Any:
+    return await table.query().where(where).select([*COLUMNS, *ADDED_COLUMNS, *_RANKED]).to_arrow()
 
 
 def _check_scope(rows: Any, scope: Scope) -> None:
