@@ -67,6 +67,28 @@ def test_everybody_who_shares_the_archive_shares_the_time(sample_copy: Archive) 
     assert seen == [FRIDAY_CLOSE] * 8
 
 
+def test_who_has_read_the_time_sees_others_move_it(sample_copy: Archive) -> None:
+    mine, other = ReplayClock(sample_copy), ReplayClock(Archive(sample_copy.root))
+    other.set(FRIDAY_CLOSE)
+    for session in range(3):
+        before = mine.now()
+        other.step()
+        assert mine.now() == other.now() > before, session
+    mine.set(datetime(2005, 6, 1, tzinfo=UTC))
+    assert other.now() == datetime(2005, 6, 1, tzinfo=UTC)
+
+
+def test_a_file_made_anew_is_another_place(sample_copy: Archive) -> None:
+    clock = ReplayClock(sample_copy)
+    clock.set(MONDAY_CLOSE)
+    assert clock.now() == MONDAY_CLOSE
+    (sample_copy.root / "replay.db").unlink()
+    assert clock.horizon() is None
+    ReplayClock(sample_copy, sample_copy.root / "anew.db").set(FRIDAY_CLOSE)
+    (sample_copy.root / "anew.db").rename(sample_copy.root / "replay.db")
+    assert clock.now() == FRIDAY_CLOSE
+
+
 def test_a_quote_is_the_last_close_known_on_the_days_share_basis(sample_copy: Archive) -> None:
     clock = ReplayClock(sample_copy)
     clock.set(FRIDAY_CLOSE)

@@ -1,5 +1,7 @@
 """The wire to Alpaca's trading API: one request, once, its answer bounded and read, and no key ever said."""
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NoReturn, cast
@@ -13,6 +15,11 @@ from neural_trader_governance.redaction import redact
 from neural_trader_tools.brokers.alpaca_documents import AlpacaTradingSettings
 
 _BODY_MAX = 4 * 1024 * 1024
+
+if importlib.util.find_spec("sniffio") is None:
+    # httpcore tries to import it at each request. Where it is not installed, that walks the whole path
+    # again and again, a fifth of an order's CPU time; None says at once what the walk would find.
+    sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 
 class AlpacaWire:

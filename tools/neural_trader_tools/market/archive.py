@@ -17,7 +17,7 @@ import difflib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import polars as pl
 from pydantic import Field
@@ -65,6 +65,7 @@ class Archive:
         self._manifest = ManifestFile(root)
         self._files = ParquetFolder(root)
         self._book = SessionBook(root / "calendars")
+        self._noted: tuple[Manifest, dict[tuple[str, str], object]] = (Manifest(), {})
 
     # Reading
 
@@ -111,6 +112,27 @@ class Archive:
         as_of = to_utc(as_of) if as_of else None
         return _retried(lambda: self._view(symbol, as_of).actions(upcoming=upcoming))
 
+    def action_moments(self, symbol: str) -> list[datetime] | None:
+        """Returns, ascending, the only moments `as_of` which `actions` answers otherwise than just before.
+
+        Who asks at many moments so reads once for all between two of them. None where a symbol change is
+        told of: then whose actions they are may depend on any bar.
+
+        Raises:
+            DataError: unknown symbol.
+        """
+
+        def read() -> list[datetime] | None:
+            stored = self._listing(symbol).actions
+            if self._manifest.read().renames_of(symbol):
+                return None
+            if stored is None:
+                return []
+            rows = self._files.rows(stored.file, stored.rows, lambda rows: rows)
+            return sorted({*rows["event_time"], *rows["known_time"]})
+
+        return self._of_manifest("action moments", symbol, lambda: _retried(read))
+
     def renames(self, symbol: str, as_of: datetime | None = None, *, upcoming: bool = False) -> list[Rename]:
         """Returns the symbol changes known at `as_of` that lead to a symbol or away from it, by time.
 
@@ -145,7 +167,8 @@ class Archive:
         Raises:
             DataError: `unknown_symbol`, with the nearest symbols.
         """
-        return _listed(self._listing(symbol))
+        listing = self._listing(symbol)
+        return self._of_manifest("listed", symbol, lambda: _listed(listing))
 
     def datasets(self) -> list[DataSet]:
         """Returns the data sets' newest imports: source, licence, what was added."""
@@ -197,7 +220,15 @@ class Archive:
         Raises:
             DataError: unknown symbol or interval.
         """
-        return _retried(lambda: self._view(symbol, None).version(interval))
+
+        def read() -> str:
+            return _retried(lambda: self._view(symbol, None).version(interval))
+
+        manifest = self._manifest.read()
+        listing = manifest.listings.get(symbol)
+        if listing is None or interval not in listing.series or manifest.renames_of(symbol):
+            return read()  # it depends on the time, or on calendars, too
+        return self._of_manifest(f"version {interval}", symbol, read)
 
     # Writing
 
@@ -376,6 +407,19 @@ class Archive:
             f"{symbol!r:.40} is not in the archive",
             f"{_nearest(symbol, listings)}; find symbols with market_search",
         )
+
+    def _of_manifest(self, kind: str, symbol: str, make: Callable[[], "Result"]) -> "Result":
+        """Returns what was made for the manifest in force before, else makes it."""
+        manifest = self._manifest.read()
+        if self._noted[0] is not manifest:
+            self._noted = (manifest, {})
+        of, notes = self._noted
+        if of is not manifest:  # another thread saw another manifest meanwhile
+            return make()
+        key = (kind, symbol)
+        if key not in notes:
+            notes[key] = make()
+        return cast("Result", notes[key])
 
     def _view(self, symbol: str, as_of: datetime | None) -> View:
         manifest = self._manifest.read()

@@ -6,7 +6,10 @@ were placed on what was known. Its place is kept in `replay.db` in the archive's
 use, so the processes that share an archive share the time.
 """
 
+import os
 import sqlite3
+import threading
+import weakref
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -40,6 +43,8 @@ class ReplayClock:
     def __init__(self, archive: Archive, path: Path | None = None) -> None:
         self._archive = archive
         self._path = path or archive.root / "replay.db"
+        self._reading = threading.Lock()
+        self._reader: tuple[tuple[int, int, int], sqlite3.Connection] | None = None
 
     def now(self) -> datetime:
         """Returns the desk's time, in UTC.
@@ -59,11 +64,20 @@ class ReplayClock:
 
     def horizon(self) -> datetime | None:
         """Returns the moment that the clock was set to, or None in auto: what no agent may look beyond."""
-        if not self._path.exists():
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
             return None
-        with self._database() as database:
-            row: tuple[int] | None = database.execute("SELECT now_us FROM replay").fetchone()
-        return None if row is None else EPOCH + timedelta(microseconds=row[0])
+        except OSError as error:
+            raise self._unreadable(error) from error
+        # Another file under the name is another place, and SQLite must not be used across a fork.
+        file = (os.getpid(), status.st_dev, status.st_ino)
+        with self._reading:
+            try:
+                rows = self._open_reader(file).execute("SELECT now_us FROM replay").fetchall()
+            except sqlite3.Error as error:
+                raise self._unreadable(error) from error
+        return EPOCH + timedelta(microseconds=rows[0][0]) if rows else None
 
     def set(self, moment: datetime) -> datetime:
         """Sets the clock, which ends auto, and returns the moment in UTC.
@@ -167,11 +181,28 @@ class ReplayClock:
                 database.execute(SCHEMA)
                 yield database
         except (sqlite3.Error, OSError) as error:
-            raise StorageError(
-                "replay_clock_unreadable",
-                f"{self._path.name} cannot be used ({error})",
-                "check the archive folder's permissions and free space",
-            ) from error
+            raise self._unreadable(error) from error
+
+    def _open_reader(self, file: tuple[int, int, int]) -> sqlite3.Connection:
+        """Returns the connection that `horizon` reads by: the clock is asked several times an order."""
+        if self._reader is not None and self._reader[0] == file:
+            return self._reader[1]
+        reader = sqlite3.connect(
+            self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        weakref.finalize(self, reader.close).atexit = False
+        if self._reader is not None and self._reader[0][0] == file[0]:
+            self._reader[1].close()
+        reader.execute(SCHEMA)
+        self._reader = (file, reader)
+        return reader
+
+    def _unreadable(self, error: Exception) -> StorageError:
+        return StorageError(
+            "replay_clock_unreadable",
+            f"{self._path.name} cannot be used ({error})",
+            "check the archive folder's permissions and free space",
+        )
 
 
 def newest_bar(

@@ -65,6 +65,7 @@ class Facts:
         mandate_id: The mandate that is to be charged; None where none is.
         halt: What covers the order, if anything does.
         desk_time: The replay clock's moment at which all of this was read.
+        last: The last price that was read; None where there is none.
     """
 
     context: PolicyContext
@@ -74,6 +75,7 @@ class Facts:
     mandate_id: str | None
     halt: Halt | None
     desk_time: datetime
+    last: Decimal | None
 
     def with_approvals(self, count: int, independent: int) -> "Facts":
         """Returns the same facts, the number of verified signatures added."""
@@ -200,7 +202,8 @@ def gather(
         witness_age_s=witness.age_s,
     )
     reserve = context.required_cash_cents * CENT
-    return Facts(context, price, notional, reserve, mandate.mandate_id, halt, around.desk_time)
+    last_price = quote.last if quote else None
+    return Facts(context, price, notional, reserve, mandate.mandate_id, halt, around.desk_time, last_price)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from neural_trader_governance.errors import DataError
 from neural_trader_tools.market.archive import Archive
 
 REMEMBERED_MAX = 4_000
+State = tuple[str, datetime, tuple[str, ...]]
+"""A symbol, a moment, and the digests of its data."""
 _T = TypeVar("_T")
 _memories: WeakKeyDictionary[Archive, "PriceMemory"] = WeakKeyDictionary()
 
@@ -50,7 +52,7 @@ def memory_of(archive: Archive) -> PriceMemory:
     return _memories.setdefault(archive, PriceMemory())
 
 
-def state_of(archive: Archive, symbol: str, now: datetime) -> Hashable:
+def state_of(archive: Archive, symbol: str, now: datetime) -> State | None:
     """Returns what a symbol's prices at a moment depend on; None where it is not listed."""
     try:
         instrument = archive.instrument(symbol)

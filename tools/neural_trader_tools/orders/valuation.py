@@ -1,7 +1,8 @@
 """Valuation: what an account holds and is worth at the replay clock's prices."""
 
 import sqlite3
-from collections.abc import Callable, Hashable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -27,7 +28,7 @@ from neural_trader_tools.market.replay import ReplayClock, newest_bar
 from neural_trader_tools.orders import accounts, postings
 from neural_trader_tools.orders.accounting.margin import require
 from neural_trader_tools.orders.accounting.settlement import unsettled_since
-from neural_trader_tools.orders.price_memory import memory_of, state_of
+from neural_trader_tools.orders.price_memory import State, memory_of, state_of
 
 STOP_GAP = Decimal("0.10")
 """How far beyond its stop a waiting stop buy is judged: the width of the policy's price collar."""
@@ -44,7 +45,9 @@ class Pricer:
     _known: dict[tuple[str, str], Decimal | None] = field(
         default_factory=dict[tuple[str, str], Decimal | None], init=False, compare=False
     )
-    _states: dict[str, Hashable] = field(default_factory=dict[str, Hashable], init=False, compare=False)
+    _states: dict[str, State | None] = field(
+        default_factory=dict[str, State | None], init=False, compare=False
+    )
 
     def learn(self, last: Mapping[str, Decimal]) -> None:
         """Takes last prices that were looked up already."""
@@ -86,10 +89,20 @@ class Pricer:
     def split_factor(self, symbol: str, since: datetime) -> Decimal:
         """Returns how many of today's shares one share of `since` is."""
         factor = Decimal(1)
-        for moment, ratio in self._recall("splits", symbol, lambda: self._splits(symbol)):
+        for moment, ratio in self._known_splits(symbol):
             if moment > since:
                 factor *= ratio
         return factor
+
+    def _known_splits(self, symbol: str) -> list[tuple[datetime, Decimal]]:
+        """Returns `_splits`, read once for all moments at which it is the same: each fill has its own."""
+        state, moments = self._state(symbol), None
+        if state is not None:
+            moments = self.archive.action_moments(symbol)
+        period = (
+            state if state is None or moments is None else (symbol, bisect_right(moments, self.now), state[2])
+        )
+        return memory_of(self.archive).recall("splits", period, lambda: self._splits(symbol))
 
     def _splits(self, symbol: str) -> list[tuple[datetime, Decimal]]:
         actions = self.archive.actions(symbol, self.now)
@@ -102,9 +115,12 @@ class Pricer:
     def _recall(
         self, kind: str, symbol: str, read: Callable[[], _T], still: Callable[[], bool] = lambda: True
     ) -> _T:
+        return memory_of(self.archive).recall(kind, self._state(symbol), read, still)
+
+    def _state(self, symbol: str) -> State | None:
         if symbol not in self._states:
             self._states[symbol] = state_of(self.archive, symbol, self.now)
-        return memory_of(self.archive).recall(kind, self._states[symbol], read, still)
+        return self._states[symbol]
 
 
 def estimate_price(intent: OrderIntent, last: Decimal) -> Decimal:
