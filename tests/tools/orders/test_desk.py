@@ -51,6 +51,9 @@ async def test_the_intent_is_durable_before_the_broker_is_called(floor: Any, int
     class Watching:
         name, mode = "watching", "paper"
 
+        def unsupported(self, intent: OrderIntent) -> str:
+            return ""
+
         async def submit(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
             seen.append(floor.entry_types())
             return await floor.broker.submit(client_order_id, intent)
@@ -304,6 +307,9 @@ async def test_an_unclear_answer_becomes_unknown_and_is_never_sent_again(floor: 
         name, mode = "deaf", "paper"
         sent = 0
 
+        def unsupported(self, intent: OrderIntent) -> str:
+            return ""
+
         async def submit(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
             self.sent += 1
             await floor.broker.submit(client_order_id, intent)
@@ -328,6 +334,9 @@ async def test_an_order_that_never_reached_the_venue_is_canceled_and_barred_ther
 ) -> None:
     class Dead:
         name, mode = "dead", "paper"
+
+        def unsupported(self, intent: OrderIntent) -> str:
+            return ""
 
         async def submit(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
             raise NetworkError("unreachable", "no route", "wait")
