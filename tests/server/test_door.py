@@ -3,8 +3,6 @@
 import ipaddress
 import json
 import ssl
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,17 +17,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from jwt.algorithms import ECAlgorithm
+from tests.hosted import hosted
 
 from neural_trader_governance.errors import ConfigurationError, InputError
 from neural_trader_governance.identity import Caller
-from neural_trader_governance.terms.clocks import WallClock
 from neural_trader_server import connections
-from neural_trader_server.app import Services, build_server
 from neural_trader_server.connections import caller_of_certificate, tls_context
-from neural_trader_server.front import Buckets, http_app
 from neural_trader_server.home import Home
-from neural_trader_server.hosting import web_server
-from neural_trader_server.listening import bind
 from neural_trader_server.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -39,28 +33,6 @@ META: dict[str, Any] = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {},
 }
-
-
-@asynccontextmanager
-async def hosted(home: Home, **settings: Any) -> AsyncGenerator[str]:
-    """Our server on a free port of loopback, in this process; yields its address."""
-    chosen = Settings(**settings)
-    tls = tls_context(chosen)
-    services = Services(home, chosen, WallClock())
-    listener = bind("127.0.0.1", 0)
-    address = f"{'http' if tls is None else 'https'}://127.0.0.1:{listener.getsockname()[1]}"
-    try:
-        server = build_server(services, toolsets="all")
-        buckets = Buckets(chosen)
-        web = web_server(http_app(server, services, host="127.0.0.1", url=address, buckets=buckets), tls)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lambda: web.serve(sockets=[listener]))
-            while not web.started:
-                await anyio.lowlevel.checkpoint()
-            yield address
-            web.should_exit = True
-    finally:
-        await services.aclose()
 
 
 async def ask(http: httpx.AsyncClient, method: str, **params: Any) -> httpx.Response:
@@ -244,7 +216,8 @@ async def test_a_certificate_of_the_authority_says_who_calls_and_no_other_gets_i
 ) -> None:
     ours, others = Authority(tmp_path, "ours"), Authority(tmp_path, "others")
     certificate, key = ours.sign("server", SERVER, CN="localhost")
-    settings = {"tls_certificate": certificate, "tls_key": key, "tls_client_authority": ours.path}
+    settings: dict[str, Any] = {"tls_certificate": certificate, "tls_key": key}
+    settings["tls_client_authority"] = ours.path
 
     def shown(*pair: Path) -> httpx.AsyncClient:
         context = ssl.create_default_context(cafile=str(ours.path))
