@@ -62,7 +62,7 @@ def single() -> list[Case]:
     from neural_trader_tools.backtest.metrics import compute_metrics
     from neural_trader_tools.backtest.replay import Replay, replay_symbol
     from neural_trader_tools.backtest.settings import Settings
-    from neural_trader_tools.engine.guest import load
+    from neural_trader_tools.engine.guest import call_rule, load
     from neural_trader_tools.engine.rule import find_rule
     from neural_trader_tools.features.catalogue import evaluate
 
@@ -75,8 +75,7 @@ def single() -> list[Case]:
     config = raptorbt.BacktestConfig(initial_capital=CASH, fees=RATE, fill_timing="next_bar_open")
 
     def ours() -> tuple[float, int]:
-        features = [evaluate(expression, frame) for expression in rule.expressions({})]
-        replay = replay_symbol("signals", rule.targets(features, {}), prices, settings, CASH)
+        replay = replay_symbol("signals", call_rule(rule, frame, {}, evaluate), prices, settings, CASH)
         metrics = compute_metrics(Replay.combine([replay], CASH), 252 * 390)
         return metrics.return_total, metrics.trade_count
 

@@ -19,10 +19,10 @@ from neural_trader_tools.backtest.sweeps.answer import Decisions
 from neural_trader_tools.backtest.sweeps.ground import Ground, commands, measure
 from neural_trader_tools.backtest.sweeps.shards import Shards
 from neural_trader_tools.backtest.sweeps.space import read_space
+from neural_trader_tools.engine.arena import ARENA
 from neural_trader_tools.engine.guest import load
 from neural_trader_tools.engine.rule import find_rule
 from neural_trader_tools.engine.sweep import parameter_columns, rule_changes
-from neural_trader_tools.features.arena import ARENA
 from neural_trader_tools.features.catalogue import evaluate
 
 BARS, EACH, THREADS, TOGETHER = 10_000, 100, 2, 2_000

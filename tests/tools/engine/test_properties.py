@@ -230,6 +230,31 @@ def test_of_a_group_only_one_order_ever_fills(market: Market, stream: Floats, ru
     assert all(len(members) == 1 for members in groups.values())
 
 
+def test_a_group_is_over_once_a_target_of_it_is_filled_in_part() -> None:
+    """Settled cash cuts a target down, and what is left of it waits: nobody may join its group any more."""
+    orders = [
+        (0, o.ORDER, 1.0, 0.5, NAN),
+        (0, o.TARGET, 0.0, -1.0, NAN),
+        (0, o.TARGET, 0.0, 2.0, NAN),
+        (1, o.ORDER, -1.0, 0.5, 2.0),
+        (1, o.TARGET, 0.0, -1.0, NAN),
+        (1, o.ORDER, 1.0, 0.5, 0.0),
+        (1, o.TARGET, 0.0, -1.0, NAN),
+    ]
+    stream = np.full((len(orders), len(o.COLUMNS)), NAN)
+    stream[:, [o.SIZED_BY, o.TIME_IN_FORCE, o.TRAIL_BY]] = 0.0
+    for row, (bar, action, side, size, group) in enumerate(orders):
+        stream[row, [o.BAR, o.ACTION, o.SIDE, o.SIZE, o.OCO]] = bar, action, side, size, group
+        if action == o.ORDER:
+            stream[row, o.TRAIL] = 0.5
+    stream[3, o.TRAIL] = NAN
+    bars = np.tile([5.0, 5.0, 5.0, 5.0, 0.0], (BARS, 1))
+    times = (np.arange(1, BARS + 1) * DAY_US // 2).astype(np.int64)
+    found = play(Market(bars, times, np.empty(0)), stream, kernel.make_rules(settlement_days=1))
+    assert 3 not in {int(fill[1]) for fill in found.fills}
+    assert 2 in {int(fill[1]) for fill in found.fills}
+
+
 @MANY
 @given(market=markets(), stream=streams(), rules=all_rules(), cut=st.integers(2, BARS - 1))
 def test_what_comes_later_changes_nothing_before_it(

@@ -44,12 +44,13 @@ class Curve(NamedTuple):
     mean_equity: float
 
 
-def read_curve(equity: Floats, cash: float) -> Curve:
+def read_curve(equity: Floats, cash: float, total: float | None = None) -> Curve:
     """Reads an equity curve.
 
     Args:
         equity: At each close, finite.
         cash: At the start, above zero.
+        total: The sum of `equity`, where somebody knows it already.
     """
     drawdown, bars, ruined = _falls(equity, cash)
     living = equity if ruined < 0 else equity[: ruined + 1]
@@ -74,7 +75,7 @@ def read_curve(equity: Floats, cash: float) -> Curve:
         second=_moments(second, count - middle, shift)[2],
         drawdown=drawdown,
         drawdown_bars=bars,
-        mean_equity=float(equity.mean()),
+        mean_equity=(float(equity.sum()) if total is None else total) / len(equity),
     )
 
 

@@ -1,5 +1,6 @@
 """The replay: a checked stream played over the bars by the trusted engine. The official result."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,7 @@ from neural_trader_governance.errors import StrategyError
 from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.settings import Settings
 from neural_trader_tools.engine import orders as o
-from neural_trader_tools.features.arena import ARENA
+from neural_trader_tools.engine.arena import ARENA
 
 Floats = NDArray[np.float64]
 
@@ -29,6 +30,7 @@ class SymbolReplay:
         equity: Cash plus position at each close.
         rejections: Orders that equity could not carry, or that came to nothing.
         ruined: Equity fell to zero or below; the position was liquidated.
+        total: Sum of the equity, where it is known; None: not yet.
     """
 
     prices: Prices
@@ -39,6 +41,7 @@ class SymbolReplay:
     equity: Floats
     rejections: int
     ruined: bool
+    total: float | None = None
 
     @property
     def positions(self) -> Floats:
@@ -103,8 +106,8 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
             "cancel old orders, or use time_in_force='day'",
         )
     with np.errstate(over="ignore", invalid="ignore"):
-        is_finite = bool(np.isfinite(equity.sum()))
-    if not is_finite:
+        total = float(equity.sum())
+    if not math.isfinite(total):
         raise StrategyError(
             "equity_overflow",
             f"{prices.symbol:.40}: equity is too large for a number",
@@ -123,6 +126,7 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
         equity=equity,
         rejections=int(account[kernel.REJECTIONS]),
         ruined=bool(account[kernel.RUINED]),
+        total=total,
     )
 
 
@@ -146,6 +150,7 @@ class Replay:
         equity: Sum over the symbols at these times; a symbol without a bar keeps its last value.
         exposed_bars: At how many of these times anything is held.
         cash: Cash at the start.
+        total: Sum of the equity, where it is known; None: not yet.
     """
 
     symbols: Sequence[SymbolReplay]
@@ -153,13 +158,14 @@ class Replay:
     equity: Floats
     exposed_bars: int
     cash: float
+    total: float | None = None
 
     @classmethod
     def combine(cls, symbols: Sequence[SymbolReplay], cash: float) -> "Replay":
         """Adds the symbols up on the union of their times."""
         if len(symbols) == 1:
             only = symbols[0]
-            return cls(symbols, only.prices.times, only.equity, only.exposed_bars, cash)
+            return cls(symbols, only.prices.times, only.equity, only.exposed_bars, cash, only.total)
         times = np.unique(np.concatenate([symbol.prices.times for symbol in symbols]))
         equity, exposed = np.zeros(len(times)), np.zeros(len(times), dtype=np.bool_)
         for symbol in symbols:

@@ -50,6 +50,14 @@ def _ints(context: Any, address: Any, length: Any) -> Any:
     return _made(_numba.Array(_numba.int64, 1, "C"), 1)
 
 
+def _past_floats(context: Any, address: Any, length: Any) -> Any:
+    return _made(_numba.Array(_numba.float64, 1, "C", readonly=True), 1)
+
+
+def _past_ints(context: Any, address: Any, length: Any) -> Any:
+    return _made(_numba.Array(_numba.int64, 1, "C", readonly=True), 1)
+
+
 def _table(context: Any, address: Any, rows: Any, columns: Any) -> Any:
     return _made(_numba.Array(_numba.float64, 2, "C"), 2)
 
@@ -57,6 +65,9 @@ def _table(context: Any, address: Any, rows: Any, columns: Any) -> Any:
 _intrinsic: Any = cast("Any", extending).intrinsic
 floats_at, ints_at, table_at = _intrinsic(_floats), _intrinsic(_ints), _intrinsic(_table)
 """Called from compiled code: (address, length) or (address, rows, columns). Nothing is copied or kept."""
+
+past_floats_at, past_ints_at = _intrinsic(_past_floats), _intrinsic(_past_ints)
+"""The same, but whoever gets the array cannot write to it."""
 
 
 def pointer_to(function: Any, integers: int) -> Any:

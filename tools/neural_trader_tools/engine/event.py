@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from neural_trader_tools.engine import desk, kernel, step
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.account import FILL_AT_CLOSE, FILLS, MAINTENANCE
+from neural_trader_tools.engine.addresses import ints_at, past_floats_at, past_ints_at
 from neural_trader_tools.engine.faults import StrategyFault, did_you_mean
-from neural_trader_tools.engine.feature import COLUMNS, Evaluate, feature_values
+from neural_trader_tools.engine.feature import COLUMNS, Evaluate, all_values
 from neural_trader_tools.engine.parameters import Parameter, bind, convert, function_parameters
 from neural_trader_tools.engine.rule import NUMBERS, PLAIN, machine_of, reason_of, refuse_at
 
@@ -75,7 +76,7 @@ class Event:
         bound = bind(self.parameters, params)
         values = [convert(parameter, bound[name]) for name, parameter in self.parameters.items()]
         named = dict(zip(self.parameters, values, strict=True))
-        features = [feature_values(evaluate, text.format(**named), bars) for text in self.features.values()]
+        features = all_values(evaluate, [text.format(**named) for text in self.features.values()], bars)
         columns = {name: _seen(bars[name]) for name in COLUMNS}
         times = _opens(bars["time"])
         paid = bars["dividend"].to_numpy().astype(np.float64) if "dividend" in bars.columns else np.empty(0)
@@ -138,7 +139,9 @@ _SCOPE: Final = {
     "OVERFLOW": step.OVERFLOW, "FALL": step.FALL, "RISE": step.RISE, "EXPIRY": step.EXPIRY,
     "ROWS": desk.ROWS, "FIRST_ROW": desk.FIRST_ROW, "ERROR": desk.ERROR, "ENTERED": desk.ENTERED,
     "LEDGER_FILLS": FILLS, "TOLD": desk.TOLD, "MOST": o.ORDERS_PER_BAR_MAX, "FILLS_A_BAR": step.FILLS_A_BAR,
-    "INFINITE": np.inf,
+    "INFINITE": np.inf, "TIMES": step.TIMES, "OPEN": step.OPEN, "HIGH": step.HIGH, "LOW": step.LOW,
+    "CLOSE": step.CLOSE, "VOLUME": step.VOLUME, "ADDRESSES": step.ADDRESSES, "ints_at": ints_at,
+    "past_ints_at": past_ints_at, "past_floats_at": past_floats_at, "whole": np.uint64,
 }  # fmt: skip
 
 _LOOP: Final = """\
@@ -146,7 +149,9 @@ def loop(
     bar, open_, high, low, close, volume, times, features, values, state, begins, at_close, maintenance,
     rows, states, fills, account, cursor, memory, ledger, at, before, after, enter,
 ):
-    record = state[0]
+    record, cells = state[0], ints_at(at, ADDRESSES)
+    times_at, open_at, high_at = cells[TIMES], cells[OPEN], cells[HIGH]
+    low_at, close_at, volume_at = cells[LOW], cells[CLOSE], cells[VOLUME]
     entered, told = cursor[ENTERED], cursor[TOLD]
     cash, position, filled = account[CASH], account[POSITION], int(account[FILLS])
     fall, rise, expiry, waiting = account[FALL], account[RISE], account[EXPIRY], account[BOOKED] > 0.0
@@ -154,8 +159,11 @@ def loop(
     cursor[FIRST_ROW] = entered
     rows_most, fills_most = rows.shape[0] - MOST, fills.shape[0] - FILLS_A_BAR
     while bar < close.size and entered <= rows_most:
+        place = whole(bar)  # an index without a sign: no negative one to be turned around
+        # one branch for both prices, because which of them is reached cannot be foreseen
         if begins or (
-            waiting and not (low[bar] > fall and high[bar] < rise and (stays or times[bar] < expiry))
+            waiting
+            and not ((low[place] > fall) & (high[place] < rise) and (stays or times[place] < expiry))
         ):
             if filled > fills_most:  # what was told is forgotten
                 filled -= told
@@ -170,9 +178,13 @@ def loop(
             watched, stays = account[STATE] == WATCHED, expiry == INFINITE
             if account[STATE] == OVERFLOW:
                 return bar
-        count, last = bar + 1, close[bar]
+        count, last = bar + 1, close[place]
         on_bar(
-            Bars(times[:count], open_[:count], high[:count], low[:count], close[:count], volume[:count]),
+            Bars(
+                past_ints_at(times_at, count), past_floats_at(open_at, count),
+                past_floats_at(high_at, count), past_floats_at(low_at, count),
+                past_floats_at(close_at, count), past_floats_at(volume_at, count)
+            ),
             {features},
             record,
             Desk(

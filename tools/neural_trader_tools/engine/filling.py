@@ -289,7 +289,8 @@ def fill(
                 book[last, STOP_LOSS] = book[last - 1, STOP]
     if not is_rest_left:
         kill(book, row, _FILLED, states)
-    elif kind != _BY_TARGET:
+        return
+    book[row, GROUP] = np.nan  # its group is over
+    if kind != _BY_TARGET:
         book[row, SIZED_BY] = _QUANTITY
-        book[row, GROUP] = np.nan  # its group is over
         _leave(row, kind, side, size - abs(traded), book)

@@ -26,6 +26,7 @@ import numpy as np
 from numba.core import config, types
 from numpy.typing import NDArray
 
+from neural_trader_tools.engine.arena import ARENA
 from neural_trader_tools.engine.faults import StrategyFault, did_you_mean
 from neural_trader_tools.engine.parameters import Parameter, bind, convert, function_parameters
 
@@ -90,7 +91,7 @@ class Rule:
         columns = [np.ascontiguousarray(values, dtype=np.float64) for values in features]
         if len(columns) != len(self.features) or len({len(values) for values in columns}) > 1:
             raise ValueError(f"give {len(self.features)} arrays of one length")
-        targets = np.empty(len(columns[0]))
+        targets = ARENA.floats(len(columns[0]))
         bad = self._loop(*columns, *self.values(params), targets)
         if bad >= 0:
             fault = StrategyFault(

@@ -14,6 +14,7 @@ from neural_trader_tools.engine import kernel
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.account import MAINTENANCE
 from neural_trader_tools.engine.addresses import floats_at, ints_at, pointer_to, table_at
+from neural_trader_tools.engine.arena import ARENA
 from neural_trader_tools.engine.book import DEAD, NEVER, quiet_range
 from neural_trader_tools.engine.compiled import compiled_bare, compiled_within
 
@@ -76,7 +77,7 @@ class Cells:
         self.at[BARS], self.at[HAS_DIVIDENDS] = len(times), len(dividends) > 0
         self.at[HAS_BEGIN] = kernel.needs_begin(rules, dividends)
         room = min(max(len(times) // 8, _FEW), _MANY)
-        self.commands: Floats = np.empty((room, _WIDTH))
+        self.commands: Floats = ARENA.floats(room, _WIDTH)
         self.states: Ints = np.zeros(room, dtype=np.int64)
         self.fills: Floats = np.empty((room, _FILL_WIDTH))
         self.grow(0, 0)
@@ -90,7 +91,7 @@ class Cells:
         """Makes room for another row, and for the fills of one more bar."""
         if rows >= len(self.commands):
             room = 2 * rows
-            self.commands = _larger(self.commands, np.empty((room, _WIDTH)))
+            self.commands = _larger(self.commands, ARENA.floats(room, _WIDTH))
             self.states = _larger(self.states, np.zeros(room, dtype=np.int64))
         needed = fills + FILLS_A_BAR
         if needed > len(self.fills):

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from neural_trader_tools.engine.arena import ARENA
 from neural_trader_tools.features import compiled
-from neural_trader_tools.features.arena import ARENA
 from neural_trader_tools.features.definition import Definition
 
 Floats = NDArray[np.float64]

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from neural_trader_tools.features.arena import ALIGNMENT, BLOCK_BYTES_MIN, Arena
+from neural_trader_tools.engine.arena import ALIGNMENT, BLOCK_BYTES_MIN, Arena
 
 SIZE = BLOCK_BYTES_MIN // 8
 
