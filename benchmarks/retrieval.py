@@ -30,6 +30,7 @@ from results import Case, write_results
 from neural_trader_memory import ranking
 from neural_trader_memory.embedders.minilm import MiniLm
 from neural_trader_memory.embedders.port import Vectors
+from neural_trader_memory.glossary import explain
 from neural_trader_memory.ranking import WEIGHTS, Scores
 
 HERE = Path(__file__).parent
@@ -94,7 +95,7 @@ def rank_all(embedder: MiniLm, corpora: Sequence[Corpus]) -> dict[str, list[tupl
     """Returns for each method and query the order of the texts, and the ones that answer."""
     ranked: dict[str, list[tuple[list[int], set[int]]]] = {name: [] for name in METHODS}
     for corpus in corpora:
-        vectors = anyio.run(embedder.embed, corpus.texts)
+        vectors = anyio.run(embedder.embed, [explain(text) for text in corpus.texts])
         for query, answer in zip(corpus.queries, corpus.answers, strict=True):
             asked = anyio.run(embedder.embed, [query])[0]
             for name, scores in score(query, asked, corpus, vectors).items():

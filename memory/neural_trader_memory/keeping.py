@@ -15,6 +15,7 @@ from neural_trader_governance.errors import InputError
 from neural_trader_governance.terms.clocks import Clock, to_utc
 from neural_trader_memory import limits, successors
 from neural_trader_memory.embedders.port import Embedder, Vectors
+from neural_trader_memory.glossary import explain
 from neural_trader_memory.records import TRUST_BY_SOURCE, Record, Source, Trust, least_trust
 from neural_trader_memory.revisions import Scope, quote
 from neural_trader_memory.rows import StoredRecord
@@ -251,13 +252,13 @@ class Keeping:
     async def restore(self, rows: Sequence[tuple[Record, int, str]]) -> None:
         """Appends records that are on record but not in the store, under their entries; see `keep_all`."""
         await self._table.count()  # a wrong embedder is refused first
-        vectors = await self._embedder.embed([record.text for record, _, _ in rows])
+        vectors = await self._embedder.embed([explain(record.text) for record, _, _ in rows])
         drafts = [Draft(record, record.content_hash, vectors[at]) for at, (record, _, _) in enumerate(rows)]
         await self.keep_all([(draft, seq, leaf) for draft, (_, seq, leaf) in zip(drafts, rows, strict=True)])
 
     async def _embedded(self, record: Record) -> Draft:
         await self._table.count()  # opens the store, so that a wrong embedder is refused before any record
-        return Draft(record, record.content_hash, (await self._embedder.embed([record.text]))[0])
+        return Draft(record, record.content_hash, (await self._embedder.embed([explain(record.text)]))[0])
 
     async def _standing(self, memory_id: str, agent: str) -> Record:
         stored = await self._table.find(self._scope(agent, None, quarantined=True), memory_id)

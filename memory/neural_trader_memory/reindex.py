@@ -11,6 +11,7 @@ from typing import Any
 
 from neural_trader_governance.errors import InputError
 from neural_trader_memory.embedders.port import Embedder
+from neural_trader_memory.glossary import explain
 from neural_trader_memory.schema import DIMENSION_KEY, EMBEDDER_KEY, TABLE, migrate, pyarrow, schema
 from neural_trader_memory.table import connect, locate
 
@@ -131,7 +132,7 @@ async def _rows(table: Any, wanted: set[_Key]) -> AsyncGenerator[list[dict[str, 
 
 
 async def _embed(rows: list[dict[str, Any]], embedder: Embedder) -> Any:
-    vectors = await embedder.embed([row["text"] for row in rows])
+    vectors = await embedder.embed([explain(row["text"]) for row in rows])
     made = [
         row | {"embedder": embedder.name, "vector": vector} for row, vector in zip(rows, vectors, strict=True)
     ]
