@@ -40,6 +40,7 @@ class EntryType(StrEnum):
     TOOLS_MANIFEST = "tools.manifest"
     ACCOUNT_OPEN = "account.open"
     ACCOUNT_POST = "account.post"
+    ACCOUNT_TRANSFER = "account.transfer"
     DATA_IMPORT = "data.import"
     STRATEGY_SAVE = "strategy.save"
     BACKTEST_RESULT = "backtest.result"

@@ -1,5 +1,7 @@
 """`neural-trader portfolio`: accounts, what they hold, and cash that is paid in or taken out."""
 
+from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio.to_thread
@@ -241,6 +243,53 @@ def open_one(
         emit({"account": account, **facts})
     else:
         out().print(f"Opened {account} with {format_decimal(wanted.cash)} {currency}.")
+
+
+@app.command("import")
+def import_lots(
+    file: Annotated[Path, typer.Argument(help="CSV or JSON: symbol, quantity, cost or unit_cost, opened.")],
+    reason: Reason,
+    account: Annotated[str, typer.Option(help="The account that brings them.")] = "paper",
+    json_output: Json = False,
+) -> None:
+    """Take the positions that an account brings with it, lot by lot; no cash moves. All are booked, or none.
+
+    A quantity is on today's share basis, below zero where it is short. A date is its 00:00 UTC.
+    Again is refused: what was brought, or ever traded, is not brought twice.
+
+    Example: neural-trader portfolio import lots.csv --reason "moved from another broker"
+    """
+    from neural_trader_governance.terms.money import format_decimal
+    from neural_trader_governance.terms.words import one_line
+    from neural_trader_tools.orders.transfers import read_lots, receive
+
+    lots = read_lots(file)
+
+    async def run(services: "Services") -> list[int]:
+        def commit() -> list[int]:
+            with services.store.unit() as unit:
+                return receive(
+                    unit,
+                    account,
+                    lots,
+                    services.person,
+                    archive=services.archive,
+                    now=services.replay.now(),
+                    reason=one_line(reason)[:300],
+                )
+
+        return await anyio.to_thread.run_sync(commit)
+
+    seqs = with_desk(run)
+    held: dict[str, Decimal] = {}
+    for lot in lots:
+        held[lot.symbol] = held.get(lot.symbol, Decimal(0)) + lot.quantity
+    quantities = {symbol: format_decimal(quantity) for symbol, quantity in sorted(held.items())}
+    if json_output:
+        emit({"account": account, "lots": len(lots), "seqs": seqs, "quantities": quantities})
+        return
+    words = ", ".join(f"{quantity} {symbol}" for symbol, quantity in quantities.items())
+    out().print(f"Booked {len(lots)} lots in {account}, an audit entry each: {words}.", markup=False)
 
 
 @app.command()

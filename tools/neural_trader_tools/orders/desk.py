@@ -33,7 +33,16 @@ from neural_trader_governance.terms.portfolios import Portfolio
 from neural_trader_tools.brokers.port import Broker, BrokerReport
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
-from neural_trader_tools.orders import accounts, arrivals, book, breaks, messages, postings, previews
+from neural_trader_tools.orders import (
+    accounts,
+    arrivals,
+    book,
+    breaks,
+    messages,
+    postings,
+    previews,
+    transfers,
+)
 from neural_trader_tools.orders.algos import parents
 from neural_trader_tools.orders.comparison import LASTS, Comparison, Difference
 from neural_trader_tools.orders.dividends import Dividends
@@ -53,6 +62,7 @@ SCHEMAS = (
     breaks.SCHEMA,
     arrivals.SCHEMA,
     parents.SCHEMA,
+    transfers.SCHEMA,
 )
 """The desk's tables, for `Store.open`: they live beside the log so that one transaction covers both."""
 

@@ -31,6 +31,12 @@ from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.orders.postings import Posting, post, posted_for
 from neural_trader_tools.orders.valuation import Pricer
 
+_MOVED = (
+    "SELECT account, symbol, event_us, quantity, audit_seq FROM fills"
+    " UNION ALL SELECT account, symbol, event_us, quantity, audit_seq FROM transfers"
+)
+"""What changed holdings: fills, and lots that were brought."""
+
 
 @dataclass(slots=True)
 class Dividends:
@@ -66,13 +72,15 @@ class Dividends:
         return booked
 
     def _newest(self, connection: sqlite3.Connection) -> int:
-        return int(connection.execute("SELECT COALESCE(MAX(audit_seq), -1) FROM fills").fetchone()[0])
+        query = f"SELECT COALESCE(MAX(audit_seq), -1) FROM ({_MOVED})"  # noqa: S608 - a constant
+        return int(connection.execute(query).fetchone()[0])
 
     def _due(self, connection: sqlite3.Connection, now: datetime) -> Iterator[Posting]:
-        rows = connection.execute(
-            "SELECT account, symbol, MIN(event_us), currency FROM fills JOIN accounts USING (account)"
-            " GROUP BY account, symbol ORDER BY account, symbol"
-        ).fetchall()
+        query = (
+            "SELECT account, symbol, MIN(event_us), currency"  # noqa: S608 - a constant
+            f" FROM ({_MOVED}) JOIN accounts USING (account) GROUP BY account, symbol ORDER BY 1, 2"
+        )
+        rows = connection.execute(query).fetchall()
         for account, symbol, first_us, currency in rows:
             actions = self.archive.actions(symbol, now).filter(
                 (pl.col("kind") == "dividend")
@@ -103,7 +111,8 @@ class Dividends:
         """Returns the nano-units held when an ex-date began, on the share basis of that moment."""
         pricer = Pricer(self.archive, self.replay, moment)
         fills = connection.execute(
-            "SELECT event_us, quantity FROM fills WHERE account = ? AND symbol = ? AND event_us < ?",
+            f"SELECT event_us, quantity FROM ({_MOVED})"  # noqa: S608 - a constant
+            " WHERE account = ? AND symbol = ? AND event_us < ?",
             (account, symbol, to_epoch_us(moment)),
         ).fetchall()
         held = sum(

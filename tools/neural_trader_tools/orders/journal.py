@@ -21,12 +21,21 @@ from neural_trader_governance.terms.money import Money, format_decimal, from_mic
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.orders import accounts
 from neural_trader_tools.orders.accounting.books import Books
-from neural_trader_tools.orders.accounting.events import Event, Opened, Paid, Reserved, Split, Traded
+from neural_trader_tools.orders.accounting.events import (
+    Event,
+    Opened,
+    Paid,
+    Received,
+    Reserved,
+    Split,
+    Traded,
+)
 from neural_trader_tools.orders.accounting.settlement import settlement_date, trade_date
 from neural_trader_tools.orders.postings import list_postings
+from neural_trader_tools.orders.transfers import list_transfers
 from neural_trader_tools.orders.valuation import Pricer
 
-_RANKS = {"Opened": 0, "Split": 1, "Paid": 2, "Traded": 3, "Reserved": 4}
+_RANKS = {"Opened": 0, "Received": 0, "Split": 1, "Paid": 2, "Traded": 3, "Reserved": 4}
 """Of events of one instant: a dividend is paid on the shares of after a split, and before anything trades."""
 
 
@@ -39,8 +48,10 @@ class Journal:
     events: tuple[Event, ...]
 
     def until(self, moment: datetime) -> list[Event]:
-        """Returns the events before a moment; the opening is before every moment."""
-        return [each for each in self.events if isinstance(each, Opened) or each.event_time < moment]
+        """Returns the events before a moment; the opening, and what was brought, is before every moment."""
+        return [
+            each for each in self.events if isinstance(each, Opened | Received) or each.event_time < moment
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,17 @@ def read_journal(connection: sqlite3.Connection, account: str, archive: Archive,
         )
         for each in list_postings(connection, account)
     ]
+    received = [
+        Received(
+            event_id=each.transfer_id,
+            event_time=each.event_time,
+            symbol=each.symbol,
+            quantity=each.quantity,
+            cost=each.cost,
+            opened_time=each.opened_time,
+        )
+        for each in list_transfers(connection, account)
+    ]
     held = [
         Reserved(
             event_id=f"reserve/{order}",
@@ -100,7 +122,7 @@ def read_journal(connection: sqlite3.Connection, account: str, archive: Archive,
             (account,),
         )
     ]
-    events = [*paid, *trades, *_splits(trades, archive, now), *held]
+    events = [*received, *paid, *trades, *_splits([*received, *trades], archive, now), *held]
     events.sort(key=lambda event: (event.event_time, _RANKS[type(event).__name__]))
     return Journal(account, currency, (opened, *events))
 
@@ -131,7 +153,7 @@ def _trades(connection: sqlite3.Connection, account: str) -> list[Traded]:
     return trades
 
 
-def _splits(trades: Iterable[Traded], archive: Archive, now: datetime) -> list[Split]:
+def _splits(trades: Iterable[Received | Traded], archive: Archive, now: datetime) -> list[Split]:
     first: dict[str, datetime] = {}
     for trade in trades:
         first.setdefault(trade.symbol, trade.event_time)
@@ -216,6 +238,11 @@ def _log_checks(connection: sqlite3.Connection, account: str) -> list[Check]:
             "payments in the log",
             str(len(list_postings(connection, account))),
             str(_signed(connection, account, "account.post")),
+        ),
+        Check(
+            "transfers in the log",
+            str(len(list_transfers(connection, account))),
+            str(_signed(connection, account, "account.transfer")),
         ),
     ]
 

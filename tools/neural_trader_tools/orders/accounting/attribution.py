@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from neural_trader_governance.terms.money import Money, from_micros, to_micros
 from neural_trader_tools.orders.accounting.amounts import allocate
 from neural_trader_tools.orders.accounting.books import Books
-from neural_trader_tools.orders.accounting.events import Event, Opened, Paid, Renamed, Split, Traded
+from neural_trader_tools.orders.accounting.events import Event, Opened, Paid, Received, Renamed, Split, Traded
 from neural_trader_tools.orders.accounting.lots import LotMethod
 
 UNATTRIBUTED = ""
@@ -35,7 +35,7 @@ def attribute(events: Iterable[Event], currency: str, method: LotMethod = "fifo"
             case Split() | Renamed():
                 for each in books.values():
                     each.apply(event)
-            case Opened() | Paid():
+            case Opened() | Received() | Paid():
                 books[UNATTRIBUTED].apply(event)
             case _:  # reservations belong to orders that have not traded
                 pass

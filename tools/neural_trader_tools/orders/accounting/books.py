@@ -18,6 +18,7 @@ from neural_trader_tools.orders.accounting.events import (
     Opened,
     Paid,
     PaymentKind,
+    Received,
     Released,
     Renamed,
     Reserved,
@@ -97,6 +98,9 @@ class Books:
                 amount = self._micros(event.cash)
                 self.opening += amount
                 self.cash += amount
+            case Received():
+                quantity, cost = to_nanos(event.quantity), self._micros(event.cost)
+                self._lots(event.symbol).trade(quantity, -cost, event.opened_time)
             case Traded():
                 self._trade(event)
             case Paid():

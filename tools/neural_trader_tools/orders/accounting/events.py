@@ -43,6 +43,15 @@ class Traded(AccountEvent):
     client_order_id: str = ""
 
 
+class Received(AccountEvent):
+    """A lot that came from elsewhere: signed quantity and cost, and no cash. It belongs to the beginning."""
+
+    symbol: Symbol
+    quantity: DecimalText
+    cost: Money
+    opened_time: UtcTime
+
+
 class Paid(AccountEvent):
     """Cash without a trade, signed: a short position pays dividends."""
 
@@ -79,4 +88,4 @@ class Released(AccountEvent):
     amount: Money
 
 
-Event = Opened | Traded | Paid | Split | Renamed | Reserved | Released
+Event = Opened | Received | Traded | Paid | Split | Renamed | Reserved | Released
