@@ -27,7 +27,8 @@ def all_values(evaluate: Evaluate, expressions: Sequence[str], bars: pl.DataFram
     from concurrent.futures import ThreadPoolExecutor  # else no process of a strategy needs it
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="features") as pool:
-        return list(pool.map(lambda expression: feature_values(evaluate, expression, bars), expressions))
+        computed = [pool.submit(feature_values, evaluate, expression, bars) for expression in expressions]
+    return [one.result() for one in computed]
 
 
 def feature_values(
