@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neural_trader_memory.glossary import explain
 from neural_trader_memory.ranking import (
     BM25_B,
     BM25_K1,
     IMPORTANCE,
+    SHARE_FLOOR,
     fuse,
     score_context,
     score_importance,
@@ -16,6 +18,7 @@ from neural_trader_memory.ranking import (
     score_regimes,
     score_vectors,
     score_words,
+    share,
     split_words,
 )
 
@@ -25,10 +28,21 @@ words = st.lists(st.sampled_from(["gap", "stop", "AAPL", "trend", "exit", "the",
 
 
 def test_bm25_agrees_with_its_formula_worked_by_hand() -> None:
-    scores = score_words("gap", ["gap gap stop", "stop"])
+    scores = score_words("heron", ["heron heron ibis", "ibis"])  # birds are in no glossary
     rarity = math.log(1 + (2 - 1 + 0.5) / (1 + 0.5))
     part = 2 / (2 + BM25_K1 * (1 - BM25_B + BM25_B * 3 / 2))
     assert scores == pytest.approx([rarity * part * (BM25_K1 + 1) / (rarity * (BM25_K1 + 1)), 0.0])
+
+
+def test_a_note_is_found_by_the_plain_words_for_its_jargon() -> None:
+    beverage, carmaker = score_words("beverage company", ["KO went nowhere.", "TSLA went nowhere."])
+    assert beverage > carmaker
+
+
+def test_the_best_candidate_counts_in_full_unless_even_it_says_little() -> None:
+    assert share(np.array([0.7, 0.35, 0.0])).tolist() == [1.0, 0.5, 0.0]
+    assert share(np.array([SHARE_FLOOR / 2, 0.0])).tolist() == [0.5, 0.0]
+    assert share(np.array([])).size == 0
 
 
 @given(words, st.lists(words, max_size=6))
@@ -42,7 +56,7 @@ def test_word_scores_lie_between_nothing_and_one(query: str, texts: list[str]) -
 @given(words, st.lists(words, min_size=1, max_size=6))
 def test_a_text_without_a_word_of_the_query_scores_nothing(query: str, texts: list[str]) -> None:
     for text, score in zip(texts, score_words(query, texts), strict=True):
-        assert (score > 0) == bool(set(split_words(query)) & set(split_words(text)))
+        assert (score > 0) == bool(set(split_words(query)) & set(split_words(explain(text))))
 
 
 def test_a_rare_word_weighs_more_than_a_common_one() -> None:
@@ -82,7 +96,8 @@ def test_the_same_regime_scores_one_a_far_one_nothing_and_none_nothing() -> None
     assert score_regimes(asked, regimes.astype(np.float32)) == pytest.approx([1, math.exp(-1), 0, 0])
 
 
-def test_context_is_the_better_of_the_two_beside_in_the_order_of_events() -> None:
+def test_context_is_the_better_beside_and_less_so_the_better_beyond_in_the_order_of_events() -> None:
     scores = score_context(np.array([0.1, 0.9, 0.3, 0.2]), np.array([30, 10, 20, 40]))
-    assert scores.tolist() == [0.3, 0.3, 0.9, 0.1]  # in time: .9 .3 .1 .2
+    in_time = [0.3 * 2 + 0.1, 0.9 * 2 + 0.2, 0.3 * 2 + 0.9, 0.1 * 2 + 0.3]  # of .9 .3 .1 .2
+    assert scores == pytest.approx([in_time[at] / 3 for at in (2, 0, 1, 3)])
     assert score_context(np.array([0.5]), np.array([1])).tolist() == [0]
