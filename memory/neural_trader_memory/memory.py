@@ -84,7 +84,7 @@ class Memory(Keeping):
         """Returns the agent's `k` best memories that were known at `as_of`, best first, trusted ones before.
 
         By text, by a market's regime, or by both. Among equal scores the newer comes first. `as_of` is capped
-        by the clock. With `symbols`, a memory about any of them is considered. Up to 20,000 rows in scope,
+        by the clock. With `symbols`, a memory about any of them is considered. Up to 5,000 rows in scope,
         each of them is scored; of more, those that may be best (`narrowing`), read from indices where the
         present is asked for, and row by row as of any other moment.
 

@@ -24,12 +24,14 @@ from neural_trader_memory.recall import Question
 from neural_trader_memory.records import REGIME_DIMENSION, TRUSTED
 from neural_trader_memory.revisions import Scope, quote
 
-WIDE: Final = 20_000
+WIDE: Final = 5_000
 """Up to so many rows in scope, each is scored in full."""
 KEPT: Final = 100
 """By each of meaning, words and regime, of each trust; the most that a search gives back is 50."""
 SAMPLE: Final = 1_000
 """Texts from which the rarity of words is estimated."""
+
+ROOT_CHARS: Final = 4
 
 _DECIMALS = 6
 _WORDS_MAX = 63
@@ -162,8 +164,9 @@ def _measure(batch: Any, question: Question, words: Sequence[str]) -> _Measured:
     bits = np.zeros(count, np.int64)
     lower = compute.utf8_lower(batch.column("text")) if words else None
     for place, word in enumerate(words):
-        # A stem inside another word counts here too: what is let in by it is scored in full later.
-        bits |= np.asarray(compute.match_substring(lower, word), np.int64) << place
+        # A stem may end unlike its words ("compani") or lie inside others; all this is scored in full later.
+        root = word[:-1] if len(word) > ROOT_CHARS else word
+        bits |= np.asarray(compute.match_substring(lower, root), np.int64) << place
     return _Measured(
         names=batch.column("memory_id").to_pylist(),
         known_us=micros("known_time"),

@@ -1,5 +1,6 @@
 """A record as a row of the table, and back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from neural_trader_memory.embedders.port import Vectors
 from neural_trader_memory.records import Record
+from neural_trader_memory.schema import pyarrow, schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,20 @@ def stored_row(stored: StoredRecord, vector: Vectors) -> dict[str, Any]:
         "embedder": stored.embedder,
         "vector": vector,
     }
+
+
+def arrow_rows(rows: Sequence[tuple[StoredRecord, Vectors]], embedder: str, dimension: int) -> Any:
+    """Returns records with their vectors as an Arrow table of `schema`, a column at a time."""
+    arrow, fields = pyarrow(), schema(embedder, dimension)
+    made = [stored_row(stored, vector) for stored, vector in rows]
+    vectors = np.asarray([vector for _, vector in rows], np.float32).reshape(len(rows), dimension)
+    columns = [
+        arrow.FixedSizeListArray.from_arrays(arrow.array(vectors.ravel()), dimension)
+        if field.name == "vector"
+        else arrow.array([row[field.name] for row in made], field.type)
+        for field in fields
+    ]
+    return arrow.Table.from_arrays(columns, schema=fields)
 
 
 def read_row(row: dict[str, Any], dimension: int) -> StoredRecord:

@@ -29,11 +29,13 @@ from neural_trader_memory.narrowing import Wide
 from neural_trader_memory.recall import Candidates, Key, Question
 from neural_trader_memory.records import REGIME_DIMENSION, TRUSTED
 from neural_trader_memory.revisions import ADDED_COLUMNS, COLUMNS, Scope, head, quote, visible
-from neural_trader_memory.rows import StoredRecord, read_row, stored_row
+from neural_trader_memory.rows import StoredRecord, arrow_rows, read_row
 from neural_trader_memory.schema import DIMENSION_KEY, EMBEDDER_KEY, TABLE, migrate, pyarrow, schema
 
 FRAGMENTS_MAX = 20  # one write is one fragment; at 300 of them a query takes 60 ms instead of 4
-ROWS_A_FRAGMENT = 5_000  # compaction rewrites every fragment below a million rows: later in larger tables
+# Compaction rewrites every fragment below a million rows, so in larger tables it comes later.
+ROWS_A_FRAGMENT = 5_000
+UNINDEXED_SHARE = 0.1  # what no index holds is looked at row by row
 PRUNE_AFTER = timedelta(hours=1)  # longer than any read; until then old versions can still be read
 NEVER = timedelta(days=36_500)
 _NO_REGIME = np.full(REGIME_DIMENSION, np.nan, "<f4").tobytes()
@@ -54,14 +56,14 @@ class MemoryTable:
         self._embedder = embedder
         self._dimension = dimension
         self._table: Any = None
+        self._appended = 0  # rows by this process since it last compacted
         self._opening = anyio.Lock()
 
     async def append(self, rows: Sequence[tuple[StoredRecord, Vectors]]) -> None:
         """Commits rows with their vectors, all or none; compacts where fragments have piled up."""
-        written = [stored_row(stored, vector) for stored, vector in rows]
         async with self._use() as table:
-            made = pyarrow().Table.from_pylist(written, schema=schema(self._embedder, self._dimension))
-            await table.add(made)
+            await table.add(arrow_rows(rows, self._embedder, self._dimension))
+        self._appended += len(rows)
         await self._compact()
 
     async def wide(self, scope: Scope) -> Wide | None:
@@ -247,9 +249,11 @@ class MemoryTable:
         """Joins fragments, then drops old versions; a failure costs speed, never a row, so it is logged."""
         try:
             stats = await self._table.stats()
-            fragments = int(stats["fragment_stats"]["num_fragments"])
-            if fragments < FRAGMENTS_MAX + int(stats["num_rows"]) // ROWS_A_FRAGMENT:
+            fragments, rows = int(stats["fragment_stats"]["num_fragments"]), int(stats["num_rows"])
+            many = self._appended >= max(indices.ROWS_MIN, UNINDEXED_SHARE * rows)
+            if fragments < FRAGMENTS_MAX + rows // ROWS_A_FRAGMENT and not many:
                 return
+            self._appended = 0
             # Two calls: where a tagged version lies in the prune window, `optimize` raises before it has
             # updated the indices. So compaction never prunes, and pruning has nothing else to lose.
             await self._table.optimize(cleanup_older_than=NEVER)

@@ -190,15 +190,16 @@ async def test_a_crowd_of_planted_rows_pushes_no_trusted_one_out(live: Memory, *
 
 
 async def test_indices_come_with_size_and_are_trained_anew_with_growth(live: Memory) -> None:
+    async def made() -> set[str]:
+        return {each.name for each in await live._table._table.list_indices()}  # pyright: ignore[reportPrivateUsage] - how it lies on the disk
+
     await fill(live, made_up(299, 9), first=0, seed=9)
-    table = live._table._table  # pyright: ignore[reportPrivateUsage] - how it lies on the disk
-    assert await indices.ensure(table) == []
+    assert await made() == set()
     await fill(live, made_up(1, 10), first=300, seed=10)
-    made = await indices.ensure(table)
-    assert "vector_at_300" in made
-    assert {"known_time_idx", "agent_idx", "symbols_idx", "text_idx"} <= set(made)
-    assert await indices.ensure(table) == []
-    await fill(live, made_up(900, 11), first=400, seed=11)
-    assert await indices.ensure(table) == ["vector_at_1200"]
-    assert {each.name for each in await table.list_indices()} == {*made, "vector_at_1200"} - {"vector_at_300"}
-    assert await live.count(agent="a") == 1_200
+    first = await made()
+    assert {"known_time_idx", "agent_idx", "symbols_idx", "text_idx", "vector_at_300"} <= first
+    await fill(live, made_up(899, 11), first=400, seed=11)
+    assert await made() == first
+    await fill(live, made_up(300, 12), first=1_400, seed=12)
+    assert await made() == {*first, "vector_at_1499"} - {"vector_at_300"}
+    assert await live.count(agent="a") == 1_499
