@@ -62,6 +62,7 @@ class AlertKind(StrEnum):
     OVERRIDE = "override_granted"
     LIVE = "live_trading"
     APPROVAL = "approval_waiting"
+    MEMORY = "memory_capture"
     TEST = "test"
 
 

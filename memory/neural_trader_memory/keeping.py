@@ -68,6 +68,11 @@ class Keeping:
         """What embeds texts here."""
         return self._embedder
 
+    @property
+    def clock(self) -> Clock:
+        """What says when a memory became known."""
+        return self._clock
+
     async def draft(
         self,
         kind: str,

@@ -7,9 +7,10 @@ it uses; the server asks for all of them.
 
 import functools
 import pkgutil
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
+from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,10 +31,13 @@ from neural_trader_server.settings import Settings
 from neural_trader_tools.artifacts import Artifacts
 
 if TYPE_CHECKING:  # what a service costs to import is paid when it is first used
+    from mcp.server.mcpserver.tools import Tool
+
     from neural_trader_governance.meters import Meter
     from neural_trader_governance.policy.activation import ActivePolicy
     from neural_trader_memory.memory import Memory
     from neural_trader_server.alerting import Alerting
+    from neural_trader_server.catalogue import ToolSpec
     from neural_trader_server.cosigning import Cosigner
     from neural_trader_server.endpoint import Endpoint
     from neural_trader_server.leasing import Leasing
@@ -42,10 +46,12 @@ if TYPE_CHECKING:  # what a service costs to import is paid when it is first use
     from neural_trader_server.readings import ReadingMarks
     from neural_trader_tools.backtest.ledger import BacktestRecord
     from neural_trader_tools.backtest.run import Backtests
+    from neural_trader_tools.backtest.sweeps.record import SweepRecord
     from neural_trader_tools.brokers.port import Broker
     from neural_trader_tools.core.sandbox_health import SandboxHealth
     from neural_trader_tools.market.archive import Archive
     from neural_trader_tools.market.replay import ReplayClock
+    from neural_trader_tools.memory.capture import Capture
     from neural_trader_tools.orders.algos.execution import Execution
     from neural_trader_tools.orders.desk import Desk
     from neural_trader_tools.orders.following import Following
@@ -136,11 +142,16 @@ class Services:
     @functools.cached_property
     def store(self) -> Store:
         """The audit log and everything that commits with it."""
+        from neural_trader_tools.memory.outbox import SCHEMA as OUTBOX
         from neural_trader_tools.orders.desk import SCHEMAS
 
         signer = log_signer(self.home)
         return Store.open(
-            self.home.desk_db, origin=signer.pinned.name, signer=signer, clock=self.clock, schemas=SCHEMAS
+            self.home.desk_db,
+            origin=signer.pinned.name,
+            signer=signer,
+            clock=self.clock,
+            schemas=(*SCHEMAS, OUTBOX),
         )
 
     @functools.cached_property
@@ -302,6 +313,7 @@ class Services:
             self.home.research_db,
             HorizonClock(self.replay, self.clock),
             record=self._record_backtest,
+            record_sweep=self._record_sweep,
         )
 
     @functools.cached_property
@@ -339,6 +351,30 @@ class Services:
         from neural_trader_memory.memory import Memory
 
         return Memory.open(str(self.home.memory), MiniLm(), self.clock)
+
+    @functools.cached_property
+    def capture(self) -> "Capture":
+        """What remembers backtests, orders and closed trades by itself."""
+        from neural_trader_tools.memory.capture import Capture
+        from neural_trader_tools.memory.happenings import Happened
+        from neural_trader_tools.memory.regimes import regime_when_written
+        from neural_trader_tools.orders.valuation import Pricer
+
+        def split_between(symbol: str, since: datetime, until: datetime) -> Decimal:
+            return Pricer(self.archive, self.replay, until).split_factor(symbol, since)
+
+        async def regime(symbol: str, moment: datetime) -> list[float] | None:
+            return await regime_when_written(self.archive, self.replay, [symbol], moment)
+
+        return Capture(
+            self.memory,
+            self.store,
+            Happened(self.store, split_between, self.backtests.find),
+            self.home.path / "memory-capture.lock",
+            self.person,
+            regime=regime,
+            record_missed=self._record_missed,
+        )
 
     def calling(self) -> Caller:
         """Returns whose call is being served: an authenticated caller's, else this process's agent's."""
@@ -439,6 +475,36 @@ class Services:
             functools.partial(self.record, caller, EntryType.BACKTEST_RESULT, payload=payload)
         )
 
+    async def _record_missed(self) -> None:
+        """Puts on record what was completed by a process that died before it could."""
+        from neural_trader_tools.backtest.ledger import BacktestRecord
+        from neural_trader_tools.memory.happenings import recorded_runs
+
+        left = await anyio.to_thread.run_sync(self.backtests.completed_and_left)
+        with self.store.read() as connection:
+            known = recorded_runs(connection) if left else set[str]()
+        for run in left:
+            if run.run_id in known:
+                continue
+            if isinstance(run, BacktestRecord):
+                await self._record_backtest(run)
+            else:
+                await self._record_sweep(run)
+
+    async def _record_sweep(self, sweep: "SweepRecord") -> None:
+        """Puts a completed sweep on the record: one entry for all its combinations."""
+        from neural_trader_tools.backtest.sweeps.record import result_digest
+
+        caller = Caller(principal=self.calling().principal, agent=sweep.agent)
+        payload = {
+            "run_id": sweep.run_id,
+            "strategy_id": sweep.request.base.strategy_id,
+            "digest": result_digest(sweep),
+        }
+        await anyio.to_thread.run_sync(
+            functools.partial(self.record, caller, EntryType.BACKTEST_RESULT, payload=payload)
+        )
+
 
 _OFFERED = {
     "neural_trader_governance.identity.Caller": "caller",
@@ -531,13 +597,20 @@ def found(services: Services) -> Founded:
     return founded
 
 
-def build_server(services: Services, *, toolsets: str | None = None, read_only: bool = False) -> "Endpoint":
+def build_server(
+    services: Services,
+    *,
+    toolsets: str | None = None,
+    read_only: bool = False,
+    more: "Sequence[tuple[ToolSpec, Tool]]" = (),
+) -> "Endpoint":
     """Returns the MCP server over these services; it does not own them.
 
     Args:
         services: An open desk.
         toolsets: As `--toolsets` takes it; None is the default set.
         read_only: Serve no tool that writes, but the halt.
+        more: Tools of whoever mounts this server, which stand behind the same gate as ours.
 
     Raises:
         InputError: a toolset is unknown.
@@ -552,8 +625,8 @@ def build_server(services: Services, *, toolsets: str | None = None, read_only: 
 
     chosen = select_toolsets(toolsets)
     provided = services.provided()
-    tools = [build_tool(spec, provided) for spec in CATALOGUE]
-    specs = {spec.name: spec for spec in CATALOGUE}
+    tools = [*(build_tool(spec, provided) for spec in CATALOGUE), *(tool for _, tool in more)]
+    specs = {spec.name: spec for spec in (*CATALOGUE, *(spec for spec, _ in more))}
     deadline_s, mark = services.settings.tool_deadline_s, services.reading_marks.mark
     measure = CallMeter(services.meter, services.calling, deadline_s).measured
     standing = Standings(services.store, services.issuer).of

@@ -94,6 +94,7 @@ async def running(services: "Services", *, ends_process: bool = False) -> AsyncG
         if following is not None:
             tasks.start_soon(following.keep)
         tasks.start_soon(services.cosigner.keep_cosigned)
+        tasks.start_soon(services.capture.keep_capturing)
         if services.settings.bus != "off":
             tasks.start_soon(services.publishing.keep_publishing)
         yield tasks

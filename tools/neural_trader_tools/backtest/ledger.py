@@ -123,6 +123,17 @@ class RunLedger:
             )
         return BacktestRecord.model_validate_json(row[0])
 
+    def completed_and_left(self, limit: int = 200) -> list[BacktestRecord]:
+        """Returns the newest completed runs of processes that are gone, oldest first."""
+        with connected(self._path) as connection:
+            rows = connection.execute(
+                "SELECT owner, record FROM backtest_runs WHERE state = 'completed'"
+                " ORDER BY rowid DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        left = [text for owner, text in reversed(rows) if not _is_alive(owner)]
+        return [BacktestRecord.model_validate_json(text) for text in left]
+
     def interrupt_orphans(self, moment: datetime) -> list[str]:
         """Marks open runs whose process is gone as interrupted, and returns their ids."""
         marked: list[str] = []

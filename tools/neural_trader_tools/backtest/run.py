@@ -20,7 +20,7 @@ from neural_trader_tools.artifacts import Artifacts
 from neural_trader_tools.backtest.configuration import data_digest, failure_of, trial_of
 from neural_trader_tools.backtest.ledger import OPEN_STATES, BacktestRecord, Handles, RunLedger
 from neural_trader_tools.backtest.settings import BacktestRequest
-from neural_trader_tools.backtest.sweeps.record import SweepRecord
+from neural_trader_tools.backtest.sweeps.record import SweepRecord, is_sweep
 from neural_trader_tools.backtest.sweeps.service import Sweeps
 from neural_trader_tools.backtest.trials import data_key
 from neural_trader_tools.engine.orders import ENGINE_VERSION
@@ -171,6 +171,17 @@ class Backtests:
         self._scopes[record.run_id] = anyio.CancelScope()
         tasks.start_soon(self._run, record.run_id, prices)
         return record.run_id
+
+    def find(self, run_id: str) -> BacktestRecord | SweepRecord | None:
+        """Returns a run or a sweep as it is kept, or None where there is none."""
+        try:
+            return self.sweeps.find(run_id) if is_sweep(run_id) else self._ledger.get(run_id)
+        except InputError:
+            return None
+
+    def completed_and_left(self) -> list[BacktestRecord | SweepRecord]:
+        """Returns the newest completed runs and sweeps of processes that are gone, oldest first."""
+        return [*self._ledger.completed_and_left(), *self.sweeps.completed_and_left()]
 
     def open_runs(self) -> list[BacktestRecord]:
         """Returns the runs of this process that have not ended, as they stand."""

@@ -35,11 +35,12 @@ def namespace_of(caller: Caller) -> str:
 
 def _record(store: Store, caller: Caller, drafts: Sequence[Draft]) -> list[tuple[int, str]]:
     with store.unit() as unit:
-        seqs = [unit.append(_entry(caller, draft)) for draft in drafts]
+        seqs = [unit.append(entry_of(caller, draft)) for draft in drafts]
     return [(seq, unit.receipt(seq).leaf_hash) for seq in seqs]
 
 
-def _entry(caller: Caller, draft: Draft) -> AuditEntry:
+def entry_of(caller: Caller, draft: Draft) -> AuditEntry:
+    """Returns the entry that puts a draft on record."""
     record = draft.record
     payload: dict[str, JsonValue] = {
         "memory_id": record.memory_id,

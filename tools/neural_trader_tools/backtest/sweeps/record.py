@@ -171,6 +171,18 @@ class SweepStore:
             connection.execute("COMMIT")
         return marked
 
+    def completed_and_left(self, limit: int = 200) -> list[SweepRecord]:
+        """Returns the newest completed sweeps of processes that are gone, oldest first."""
+        with self._connect() as connection:
+            rows = connection.execute(
+                "SELECT owner, record FROM backtest_sweeps WHERE state = 'completed'"
+                " ORDER BY rowid DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [
+            SweepRecord.model_validate_json(text) for owner, text in reversed(rows) if not is_alive(owner)
+        ]
+
     def write_part(self, run_id: str, first: int, last: int, frame: "pl.DataFrame") -> None:
         """Keeps the results of the combinations `first` to `last`; durable when this returns.
 

@@ -217,6 +217,18 @@ class Sweeps:
             return self._open[run_id]
         return await anyio.to_thread.run_sync(self._store.get, run_id)
 
+    def find(self, run_id: str) -> SweepRecord:
+        """Returns a sweep as it is kept.
+
+        Raises:
+            InputError: there is none.
+        """
+        return self._store.get(run_id)
+
+    def completed_and_left(self) -> list[SweepRecord]:
+        """Returns the newest completed sweeps of processes that are gone, oldest first."""
+        return self._store.completed_and_left()
+
     async def cancel(self, run_id: str) -> SweepRecord:
         """Cancels a sweep and waits until its guests are gone; what it found is kept, it can be resumed.
 
