@@ -22,6 +22,8 @@ from neural_trader_tools.brokers.alpaca_documents import AlpacaTradingSettings
 from neural_trader_tools.orders import breaks
 from neural_trader_tools.orders.desk import Desk
 from neural_trader_tools.orders.history import disagreements, replay
+from neural_trader_tools.orders.postings import list_postings
+from neural_trader_tools.orders.venue_payments import VenuePayments
 
 pytestmark = pytest.mark.anyio
 LONG = timedelta(seconds=11)
@@ -360,3 +362,54 @@ async def test_what_a_stranger_calls_his_order_or_what_it_trades_stops_nothing(
         assert [(kind, outcome) for kind, _, _, _, outcome in found] == [("outside_order", "break")] * 4
         assert all(subject.isprintable() for _, subject, _, _, _ in found)
         assert await there.desk.orders() == [], "nothing of it is adopted"
+
+
+async def test_what_the_venue_pays_is_booked_once_and_explains_its_cash(
+    floor: Any, venue: Served, trouble: Trouble, intent: Any
+) -> None:
+    async with trading(floor, venue) as there:
+        bought = await there.desk.preview(intent(quantity="10"), floor.agent)
+        assert (await there.desk.submit(bought.preview_id, floor.agent)).order.state == "filled"
+        floor.clock.advance(LONG)
+        day = 86_400 * 10**9
+
+        def pay(exchange: Any) -> None:
+            exchange.pay_dividend("AAPL", 100_000)  # on the day of the purchase: not for who bought that day
+            exchange.advance(exchange.now_ns + day)
+            exchange.pay_dividend("AAPL", 240_000)
+
+        await anyio.to_thread.run_sync(venue.market, pay)
+        before = (await there.desk.portfolio("paper")).cash
+        for _ in range(3):
+            (cash,) = await there.compare()
+            assert (cash[0], Decimal(cash[3]) - Decimal(cash[2])) == ("cash", Decimal(1)), "of the first one"
+        after = await there.desk.portfolio("paper")
+        assert after.cash - before == Decimal("2.40")
+        assert floor.entry_types().count("account.post") == 1
+        with floor.store.read() as connection:
+            (posted,) = list_postings(connection, "paper")
+        assert (posted.kind, posted.symbol, posted.detail) == ("dividend", "AAPL", "DIV, 0.24 a share")
+        assert posted.posting_id.startswith("alpaca/2024")
+        other = floor.desk(there.broker)  # another process of the home
+        await other.compare(floor.person)
+        assert floor.entry_types().count("account.post") == 1
+
+        rows = {"date": "2024-03-01", "symbol": "AAPL", "qty": "10"}
+        trouble.rewrite = lambda path, found: (
+            [
+                rows | {"id": "20240301::nra", "activity_type": "DIVNRA", "net_amount": "-0.36"},
+                rows | {"id": "20240301::fee", "activity_type": "FEE", "net_amount": "-0.02", "symbol": None},
+                rows
+                | {"id": "20240301::gone", "activity_type": "DIV", "net_amount": "9", "status": "canceled"},
+                rows | {"id": "20240301::fine", "activity_type": "INT", "net_amount": "0.001"},
+                *found,
+            ]
+            if path == "/v2/account/activities"
+            else found
+        )
+        for _ in range(2):
+            await there.compare()
+        assert (await there.desk.portfolio("paper")).cash - after.cash == Decimal("-0.38")
+        assert floor.entry_types().count("account.post") == 3, "what is finer than a cent stays a difference"
+        trouble.before = {"GET": 500}
+        assert await VenuePayments(floor.store, there.broker).book(floor.person) == []

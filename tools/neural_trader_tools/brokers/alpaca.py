@@ -10,19 +10,25 @@ order ids are unique for ever, so a late submission of the same id is refused th
 """
 
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, Literal, cast
+from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
 
 from neural_trader_governance.errors import IntegrityError
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_governance.terms.fills import Fill
+from neural_trader_governance.terms.money import format_decimal
 from neural_trader_governance.terms.orders import OrderIntent
 from neural_trader_governance.terms.words import visible
 from neural_trader_tools.brokers.alpaca_documents import (
     LIVE_URL,
+    PAYMENTS,
     STATES,
     AccountAnswer,
+    ActivityAnswer,
     AlpacaTradingSettings,
     FillAnswer,
     OrderAnswer,
@@ -33,12 +39,13 @@ from neural_trader_tools.brokers.alpaca_documents import (
 )
 from neural_trader_tools.brokers.alpaca_stream import open_updates
 from neural_trader_tools.brokers.alpaca_wire import AlpacaWire, field_of
-from neural_trader_tools.brokers.port import BrokerReport, NewsStream, VenueBooks, VenueState
+from neural_trader_tools.brokers.port import BrokerReport, NewsStream, Payment, VenueBooks, VenueState
 from neural_trader_tools.brokers.synthetic import synthetic_fill
 
 CANCELS_RESERVED = 20
 """Of the requests a minute, so many are kept for cancels and look-ups: an order may not use the last ones."""
 _KEPT = "not sent: what is left of the minute's requests is kept for cancels"
+_NEW_YORK = ZoneInfo("America/New_York")
 _PAGE = 100
 _ORDERS_MAX = 500
 _ID_TAKEN = 40010001
@@ -174,6 +181,49 @@ class AlpacaBroker:
             unreadable=tuple(visible(each.client_order_id)[:80] for each, leg in legs if leg is None),
             is_complete=len(orders) < _ORDERS_MAX,
         )
+
+    async def payments(self, since: date) -> tuple[Payment, ...]:
+        """Returns dividends, interest and fees that are executed; others are differences of cash.
+
+        Raises:
+            NetworkError: it did not say.
+        """
+        found: dict[str, ActivityAnswer] = {}
+        query = {"activity_types": ",".join(PAYMENTS), "direction": "asc", "page_size": str(_PAGE)}
+        query["after"] = (since - timedelta(days=1)).isoformat()
+        while True:
+            page = await self._got("/v2/account/activities", query)
+            if not isinstance(page, list):
+                self._wire.unclear("sent activities that are no list")
+            rows: list[ActivityAnswer] = [
+                self._wire.read(ActivityAnswer, each) for each in cast("list[Any]", page)
+            ]
+            fresh = [each for each in rows if each.id not in found]
+            found |= {each.id: each for each in fresh}
+            if len(rows) < _PAGE or not fresh:
+                break
+            query["page_token"] = rows[-1].id
+        paid = [
+            each
+            for each in found.values()
+            if each.activity_type in PAYMENTS and each.status == "executed" and each.net_amount
+        ]
+        return tuple(self._payment(each) for each in sorted(paid, key=lambda each: (each.date, each.id)))
+
+    def _payment(self, each: ActivityAnswer) -> Payment:
+        share = "" if each.per_share_amount is None else f", {format_decimal(each.per_share_amount)} a share"
+        try:
+            return Payment(
+                payment_id=each.id,
+                kind=PAYMENTS[each.activity_type],
+                symbol=each.symbol or None,
+                amount=each.net_amount,
+                day=each.date,
+                event_time=datetime.combine(each.date, time(12), _NEW_YORK).astimezone(UTC),
+                detail=f"{each.activity_type}{share}",
+            )
+        except ValidationError as error:
+            self._wire.unclear(f"sent an activity that cannot be booked ({error.error_count()} errors)")
 
     async def working(self) -> dict[str, tuple[VenueState, Decimal]]:
         """Returns what Alpaca says of all open orders; one request.

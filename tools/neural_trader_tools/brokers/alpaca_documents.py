@@ -3,7 +3,7 @@
 The fields are Alpaca's (docs.alpaca.markets; the OpenAPI document in the wheel of alpaca-mcp-server).
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -39,6 +39,7 @@ STATES: dict[str, VenueState] = {
 """Of Alpaca's words. What is on its way to be canceled still works."""
 
 
+PaymentKind = Literal["dividend", "interest", "fee"]
 _READABLE = {"", "simple", "bracket", "oco", "oto"}
 
 
@@ -99,6 +100,40 @@ class FillAnswer(BaseModel):
     qty: DecimalText = Field(gt=0)
     price: DecimalText = Field(gt=0)
     transaction_time: datetime
+
+
+PAYMENTS: dict[str, PaymentKind] = {
+    "DIV": "dividend",
+    "DIVCGL": "dividend",
+    "DIVCGS": "dividend",
+    "DIVFEE": "dividend",
+    "DIVFT": "dividend",
+    "DIVNRA": "dividend",
+    "DIVROC": "dividend",
+    "DIVTW": "dividend",
+    "DIVTXEX": "dividend",
+    "INT": "interest",
+    "INTNRA": "interest",
+    "INTTW": "interest",
+    "FEE": "fee",
+    "PTC": "fee",
+}
+"""Of Alpaca's kinds of activities that are no trades: those of which an amount of cash is booked."""
+
+
+class ActivityAnswer(BaseModel):
+    """What is read of an activity that is no trade."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: str = Field(min_length=3, max_length=120)
+    activity_type: str
+    date: date
+    net_amount: DecimalText
+    symbol: str | None = None
+    per_share_amount: DecimalText | None = None
+    qty: DecimalText | None = None
+    status: str = "executed"
 
 
 class PositionAnswer(BaseModel):

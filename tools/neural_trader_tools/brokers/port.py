@@ -5,14 +5,16 @@ knows about that id, and may be asked again at any time; asking never changes an
 """
 
 from contextlib import AbstractAsyncContextManager
+from datetime import date
 from decimal import Decimal
 from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
+from neural_trader_governance.terms.clocks import UtcTime
 from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.instruments import Symbol
-from neural_trader_governance.terms.money import DecimalText
+from neural_trader_governance.terms.money import Currency, DecimalText
 from neural_trader_governance.terms.orders import OrderIntent, OrderType, Side, TimeInForce
 from neural_trader_governance.terms.term import Term
 
@@ -67,6 +69,25 @@ class BrokerReport(Term):
     legs: tuple[Leg, ...] = ()
 
 
+class Payment(Term):
+    """Cash that a venue moved without a trade, under an id of its own.
+
+    Attributes:
+        amount: Signed: what was charged is below zero.
+        day: At the venue.
+        event_time: Noon of that day there, where the venue names no time.
+    """
+
+    payment_id: str = Field(pattern=r"^[!-~]{1,120}$")
+    kind: Literal["dividend", "interest", "fee"]
+    symbol: Symbol | None = None
+    amount: DecimalText
+    currency: Currency = "USD"
+    day: date
+    event_time: UtcTime
+    detail: str = Field(default="", max_length=200)
+
+
 class News(Term):
     """A venue's word that an order changed; what became of it is looked up."""
 
@@ -96,6 +117,19 @@ class Telling(Protocol):
         Raises:
             ConfigurationError: no other try would help.
             NetworkError: another may.
+        """
+        ...
+
+
+@runtime_checkable
+class Paying(Protocol):
+    """A venue that lists dividends, interest and fees."""
+
+    async def payments(self, since: date) -> tuple[Payment, ...]:
+        """Returns what it paid or charged from a day on, oldest first; perhaps more.
+
+        Raises:
+            NetworkError: it did not say.
         """
         ...
 

@@ -32,6 +32,7 @@ from neural_trader_tools.orders.breaks import open_account_break
 from neural_trader_tools.orders.ledger import adopt
 from neural_trader_tools.orders.machine import WORKING
 from neural_trader_tools.orders.valuation import Pricer
+from neural_trader_tools.orders.venue_payments import VenuePayments
 
 LASTS = timedelta(seconds=10)
 """A difference that is older than this is one; a younger may be news on its way."""
@@ -61,6 +62,7 @@ class Comparison:
     archive: Archive
     replay: ReplayClock
     clock: Clock
+    payments: VenuePayments | None = None
     _since: dict[tuple[str, str, str, str], datetime] = field(
         default_factory=dict[tuple[str, str, str, str], datetime], init=False
     )
@@ -76,6 +78,8 @@ class Comparison:
             NetworkError: the venue did not answer, and nothing is concluded from that.
             StorageError: the log cannot be written any more.
         """
+        if self.payments is not None:  # before the cash is looked at, which it explains
+            await self.payments.book(caller)
         books = await self.broker.books()
         if books is None:
             return []
@@ -95,6 +99,8 @@ class Comparison:
     async def _look(self, caller: Caller) -> bool:
         """Compares once; False where the venue has no books, and never will."""
         try:
+            if self.payments is not None:
+                await self.payments.book(caller)
             books = await self.broker.books()
             if books is not None:
                 await anyio.to_thread.run_sync(self._compare, books, caller, LASTS)

@@ -1,14 +1,11 @@
 """The desk: preview -> policy -> approval -> reserve and record -> submit -> fills -> portfolio.
 
-Read `Desk.submit` from top to bottom: the intent, the decision with all its inputs, the reservation, the
-mandate's spend, the message count and the audit entries are durable in one transaction before the broker
-is called. A process that dies
-after that leaves an order in `submitted`; `reconcile` asks the venue about it and never sends it again.
+Read `Desk.submit` from top to bottom: what was decided is durable in one transaction (`commitments`) before
+the broker is called, and what the broker answers is written down once (`ledger`). A process that dies in
+between leaves an order in `submitted`; `reconcile` asks the venue about it and never sends it again.
 """
 
-import secrets
 import sqlite3
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,14 +15,12 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from neural_trader_governance import mandates, recalls
-from neural_trader_governance.audit.entries import EntryType
 from neural_trader_governance.errors import InputError, RiskError
 from neural_trader_governance.identity import Caller
 from neural_trader_governance.policy.engine import Verdict
 from neural_trader_governance.policy.source import PolicySource
 from neural_trader_governance.signing.keys import VerifyingKey
-from neural_trader_governance.store import Receipt, Store, Unit
+from neural_trader_governance.store import Receipt, Store
 from neural_trader_governance.terms.clocks import Clock, format_time, to_utc
 from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.orders import Order, OrderIntent, OrderState
@@ -44,14 +39,17 @@ from neural_trader_tools.orders import (
     transfers,
 )
 from neural_trader_tools.orders.algos import parents
+from neural_trader_tools.orders.commitments import Commitments
 from neural_trader_tools.orders.comparison import LASTS, Comparison, Difference
 from neural_trader_tools.orders.dividends import Dividends
 from neural_trader_tools.orders.facts import Sources
-from neural_trader_tools.orders.judge import Judge, Judged, is_halted, preview_entry, require_no_halt
-from neural_trader_tools.orders.ledger import Ledger, ask_cancel, ask_replace
-from neural_trader_tools.orders.previews import APPROVAL_TTL, PREVIEW_TTL, Preview, hash_intent
+from neural_trader_tools.orders.judge import Judge
+from neural_trader_tools.orders.ledger import Ledger
+from neural_trader_tools.orders.order_ids import random_id
+from neural_trader_tools.orders.previews import Preview
 from neural_trader_tools.orders.reconciliation import IN_DOUBT_AFTER, Discrepancy, Reconciliation
 from neural_trader_tools.orders.valuation import read_portfolio
+from neural_trader_tools.orders.venue_payments import VenuePayments
 
 SCHEMAS = (
     accounts.SCHEMA,
@@ -66,28 +64,9 @@ SCHEMAS = (
 )
 """The desk's tables, for `Store.open`: they live beside the log so that one transaction covers both."""
 
-_STATES = {
-    "allow": OrderState.PREVIEWED,
-    "needs_approval": OrderState.AWAITING_APPROVAL,
-    "deny": OrderState.DENIED,
-}
 _T = TypeVar("_T")
 
 _log = structlog.get_logger(__name__)
-
-
-def random_id(prefix: str) -> str:
-    """Returns a short unguessable identifier such as `pv_1c09b2e43f9a2c11`.
-
-    It begins with the time (in 66 us, wrapping after 18 minutes), so that new ids stand together in the
-    indexes that hold them: random ones would touch, and sync, another page for each order.
-    """
-    return f"{prefix}_{time.time_ns() >> 16 & 0xFFFFFF:06x}{secrets.token_hex(5)}"
-
-
-def order_id_of(preview_id: str) -> str:
-    """Returns the id of the one order that a preview can become: the venue, too, takes it only once."""
-    return f"nt_{preview_id.removeprefix('pv_')}"
 
 
 async def _uninterrupted(action: Coroutine[None, None, _T]) -> _T:
@@ -125,6 +104,7 @@ class Desk:
     """Why the desk does not hear of its venue's fills; empty where it does. Nothing is sent meanwhile."""
     new_id: Callable[[str], str] = field(default=random_id)
     _judge: Judge = field(init=False)
+    _commitments: Commitments = field(init=False)
     _ledger: Ledger = field(init=False)
     _reconciliation: Reconciliation = field(init=False)
     _comparison: Comparison = field(init=False)
@@ -141,9 +121,13 @@ class Desk:
             mandates_required=self.mandates_required,
         )
         self._judge = Judge(self.policy, sources, self.clock)
+        self._commitments = Commitments(self.store, self._judge, self.clock, self.issuer, self.new_id)
         self._ledger = Ledger(self.store, self.archive, self.replay, self.clock)
         self._reconciliation = Reconciliation(self.store, self.broker, self._ledger, self.clock)
-        self._comparison = Comparison(self.store, self.broker, self.archive, self.replay, self.clock)
+        payments = VenuePayments(self.store, self.broker)
+        self._comparison = Comparison(
+            self.store, self.broker, self.archive, self.replay, self.clock, payments
+        )
         self._dividends = Dividends(self.store, self.archive, self.replay)
 
     async def preview(self, intent: OrderIntent, caller: Caller) -> Preview:
@@ -163,7 +147,7 @@ class Desk:
             )
         if why := self.broker.unsupported(intent):
             raise InputError("not_available", f"the venue {self.broker.name} cannot do it: {why}", why)
-        return await anyio.to_thread.run_sync(self._preview, intent, caller)
+        return await anyio.to_thread.run_sync(self._commitments.preview, intent, caller)
 
     async def submit(self, preview_id: str, caller: Caller) -> Submission:
         """Submits a preview once.
@@ -277,7 +261,7 @@ class Desk:
                 f"the desk does not hear of its fills at {self.broker.name}: {why}",
                 "wait some seconds and submit the same preview again; cancels go through meanwhile",
             )
-        client_order_id, receipt = await anyio.to_thread.run_sync(self._commit_submission, preview_id, caller)
+        client_order_id, receipt = await anyio.to_thread.run_sync(self._commitments.order, preview_id, caller)
         intent = (await self.order(client_order_id)).intent
         send = self.broker.submit if intent.replaces is None else self.broker.replace
         await self._ask_broker(client_order_id, lambda: send(client_order_id, intent), caller)
@@ -290,136 +274,9 @@ class Desk:
         )
 
     async def _cancel(self, client_order_id: str, caller: Caller) -> Order:
-        if await anyio.to_thread.run_sync(self._commit_cancel, client_order_id, caller):
+        if await anyio.to_thread.run_sync(self._commitments.cancel, client_order_id, caller):
             await self._ask_broker(client_order_id, lambda: self.broker.cancel(client_order_id), caller)
         return await self.order(client_order_id)
-
-    def _preview(self, intent: OrderIntent, caller: Caller) -> Preview:
-        self._judge.look_up(intent.symbol)
-        with self.store.unit() as unit:
-            previews.require_pace(unit.connection, caller, now=self.clock.now())
-            judged = self._judge.decide(unit.connection, intent, caller)
-            waits, now = judged.verdict.decision == "needs_approval", self.clock.now()
-            if waits:
-                previews.require_room(unit.connection, caller, now=now)
-            preview = Preview(
-                preview_id=self.new_id("pv"),
-                caller=caller,
-                intent=intent,
-                intent_hash=hash_intent(intent),
-                price=judged.facts.price,
-                notional=judged.facts.notional,
-                verdict=judged.verdict,
-                state=_STATES[judged.verdict.decision],
-                created_time=now,
-                expires_time=now + (APPROVAL_TTL if waits else PREVIEW_TTL),
-            )
-            previews.insert_preview(unit.connection, preview)
-            self._judge.record(unit, preview, judged, caller)
-            if waits:
-                unit.append(preview_entry(EntryType.APPROVAL_REQUEST, preview, caller, {}))
-        return preview
-
-    def _commit_submission(self, preview_id: str, caller: Caller) -> tuple[str, Receipt]:
-        self._judge.look_up(self._read(lambda c: previews.find_preview(c, preview_id)).intent.symbol)
-        refusal: RiskError | None = None
-        client_order_id, seq = order_id_of(preview_id), 0
-        with self.store.unit() as unit:
-            preview = previews.find_preview(unit.connection, preview_id)
-            _require_owner(preview, caller)
-            preview.require_open(self.clock.now())
-            require_no_halt(unit.connection, preview.intent)
-            judged = self._judge.decide_signed(unit.connection, preview)
-            if judged.verdict.decision == "allow":
-                seq = self._write_order(unit, client_order_id, preview, judged, caller)
-            else:
-                refusal = self._refuse(unit, preview, judged, caller)
-        if refusal is not None:
-            raise refusal
-        return client_order_id, unit.receipt(seq)
-
-    def _write_order(
-        self, unit: Unit, client_order_id: str, preview: Preview, judged: Judged, caller: Caller
-    ) -> int:
-        """Writes decision, intent, order with its reservation, mandate spend and message count: one unit."""
-        connection, intent, facts, now = unit.connection, preview.intent, judged.facts, self.clock.now()
-        decision_seq = self._judge.record(unit, preview, judged, caller)
-        self._require_unsent(connection, client_order_id)
-        if intent.replaces is not None:
-            ask_replace(unit, intent, client_order_id, caller, now=now)
-        about = {"decision_seq": decision_seq, **recalls.listed(connection, preview.caller, now)}
-        entry = preview_entry(EntryType.ORDER_INTENT, preview, caller, about)
-        names = {"client_order_id": client_order_id, "mandate_id": facts.mandate_id}
-        seq = unit.append(entry.model_copy(update=names))
-        book.insert_order(
-            connection,
-            book.NewOrder(
-                client_order_id, preview.preview_id, intent, preview.intent_hash, facts.reserve, now, seq
-            ),
-        )
-        cents = facts.context.notional_cents
-        if facts.mandate_id is not None:
-            mandates.spend(
-                connection,
-                facts.mandate_id,
-                issuer=self.issuer,
-                client_order_id=client_order_id,
-                cents=cents,
-                now=now,
-            )
-        messages.count_order(connection, intent, cents=cents, now=now, day=facts.desk_time.date())
-        previews.update_preview(
-            connection, preview.preview_id, state=OrderState.SUBMITTED, client_order_id=client_order_id
-        )
-        return seq
-
-    def _refuse(self, unit: Unit, preview: Preview, judged: Judged, caller: Caller) -> RiskError:
-        """Records why the order may not go, and returns what its agent is told once that is durable."""
-        preview_id, verdict = preview.preview_id, judged.verdict
-        if verdict.decision == "deny":
-            self._judge_again(unit, preview, judged, caller)
-            return RiskError(
-                "denied",
-                f"policy denied {preview_id}: {_messages(verdict)}",
-                "; ".join(reason.next_step for reason in verdict.reasons),
-                reasons=[reason.model_dump() for reason in verdict.reasons],
-            )
-        if judged.void:
-            raise judged.void[0]
-        if preview.state == OrderState.PREVIEWED:  # it was allowed, and no longer is without a person
-            previews.require_room(unit.connection, caller, now=self.clock.now())
-            self._judge_again(unit, preview, judged, caller)
-            unit.append(preview_entry(EntryType.APPROVAL_REQUEST, preview, caller, {}))
-        return RiskError(
-            "approval_required",
-            f"{preview_id} needs a person: {_messages(verdict)}",
-            f"ask an approver to run: neural-trader orders approve {preview_id}",
-            preview_id=preview_id,
-        )
-
-    def _judge_again(self, unit: Unit, preview: Preview, judged: Judged, caller: Caller) -> None:
-        self._judge.record(unit, preview, judged, caller)
-        waits = judged.verdict.decision == "needs_approval"
-        previews.judge_again(
-            unit.connection,
-            preview.preview_id,
-            state=_STATES[judged.verdict.decision],
-            verdict=judged.verdict,
-            price=judged.facts.price,
-            notional=judged.facts.notional,
-            expires_time=self.clock.now() + APPROVAL_TTL if waits else preview.expires_time,
-        )
-
-    def _commit_cancel(self, client_order_id: str, caller: Caller) -> bool:
-        with self.store.unit() as unit:
-            order = book.find_order(unit.connection, client_order_id)
-            if caller.agent not in {"", order.intent.agent} and not is_halted(unit.connection, order.intent):
-                raise RiskError(
-                    "order_not_yours",
-                    f"{client_order_id} belongs to agent {order.intent.agent}",
-                    "cancel your own orders; while trading is halted anybody may cancel any",
-                )
-            return ask_cancel(unit, order, caller, now=self.clock.now(), why="cancel asked for")
 
     async def _ask_broker(
         self, client_order_id: str, ask: Callable[[], Awaitable[BrokerReport]], caller: Caller
@@ -433,33 +290,9 @@ class Desk:
             return
         await anyio.to_thread.run_sync(self._ledger.record_report, report, caller, False)
 
-    def _require_unsent(self, connection: sqlite3.Connection, client_order_id: str) -> None:
-        """Asks the log, which nobody can edit unseen, whether this order was sent before."""
-        query = "SELECT 1 FROM audit_entries WHERE client_order_id = ?"
-        if connection.execute(query, (client_order_id,)).fetchone() is not None:
-            raise RiskError(
-                "preview_used",
-                f"the log knows this preview's order {client_order_id} already",
-                "look at it with orders_list, or call orders_preview for a new order",
-                client_order_id=client_order_id,
-            )
-
     async def _reading(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
         return await anyio.to_thread.run_sync(self._read, query)
 
     def _read(self, query: Callable[[sqlite3.Connection], _T]) -> _T:
         with self.store.read() as connection:
             return query(connection)
-
-
-def _require_owner(preview: Preview, caller: Caller) -> None:
-    if preview.caller != caller:
-        raise RiskError(
-            "preview_not_yours",
-            f"{preview.preview_id} belongs to agent {preview.caller.agent}",
-            "submit only what you previewed yourself",
-        )
-
-
-def _messages(verdict: Verdict) -> str:
-    return "; ".join(reason.message for reason in verdict.reasons)
