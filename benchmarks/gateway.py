@@ -27,7 +27,7 @@ from neural_trader_governance.policy.engine import POLICY_FILE, SCHEMA_FILE, SHI
 from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.clocks import WallClock
-from neural_trader_tools.orders.desk import random_id
+from neural_trader_tools.orders.order_ids import random_id
 
 ROUNDS = 400
 BATCH = 64

@@ -31,7 +31,8 @@ from neural_trader_governance.terms.clocks import WallClock, format_time
 from neural_trader_governance.terms.orders import OrderIntent
 from neural_trader_tools.brokers.alpaca import AlpacaBroker
 from neural_trader_tools.brokers.alpaca_documents import AlpacaTradingSettings
-from neural_trader_tools.orders.desk import Desk, random_id
+from neural_trader_tools.orders.desk import Desk
+from neural_trader_tools.orders.order_ids import random_id
 
 ROUNDS = 300
 WARM = 20

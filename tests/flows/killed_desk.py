@@ -36,9 +36,9 @@ from neural_trader_tools.brokers.alpaca import AlpacaBroker
 from neural_trader_tools.brokers.alpaca_documents import AlpacaTradingSettings
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
-from neural_trader_tools.orders import accounts
-from neural_trader_tools.orders import desk as desks
-from neural_trader_tools.orders.desk import SCHEMAS, Desk, Submission, random_id
+from neural_trader_tools.orders import accounts, commitments, previews
+from neural_trader_tools.orders.desk import SCHEMAS, Desk, Submission
+from neural_trader_tools.orders.order_ids import order_id_of, random_id
 
 TRADERS = 4
 SYMBOLS = ("AAPL", "GOOG")
@@ -106,12 +106,12 @@ class RecordedLate(Desk):
     """Wrong: submits, then records; a preview is spent only when its order is recorded."""
 
     def _name(self, preview_id: str) -> str:
-        return desks.order_id_of(preview_id)
+        return order_id_of(preview_id)
 
     async def _submit(self, preview_id: str, caller: Caller) -> Submission:
         def look() -> OrderIntent:
             with self.store.read() as connection:
-                preview = desks.previews.find_preview(connection, preview_id)
+                preview = previews.find_preview(connection, preview_id)
                 preview.require_open(self.clock.now())
                 return preview.intent
 
@@ -119,7 +119,7 @@ class RecordedLate(Desk):
         name = self._name(preview_id)
         send = self.broker.submit if intent.replaces is None else self.broker.replace
         report = await send(name, intent)
-        _, receipt = await anyio.to_thread.run_sync(self._commit_submission, preview_id, caller)
+        _, receipt = await anyio.to_thread.run_sync(self._commitments.order, preview_id, caller)
         await anyio.to_thread.run_sync(self._ledger.record_report, report, caller, False)
         return Submission(await self.order(name), receipt, ())
 
@@ -134,6 +134,12 @@ class NamedAnew(RecordedLate):
 
 
 _NAMES: dict[str, str] = {}
+
+
+def _named(preview_id: str) -> str:
+    return _NAMES.get(preview_id) or order_id_of(preview_id)
+
+
 DESKS: dict[str, type[Desk]] = {"": Desk, "recorded-late": RecordedLate, "named-anew": NamedAnew}
 
 
@@ -264,8 +270,7 @@ def live(
             issuer=home.issuer.verifying_key,
         )
         if wrong == "named-anew":
-            ordinary = desks.order_id_of
-            desks.order_id_of = lambda preview_id: _NAMES.get(preview_id, ordinary(preview_id))
+            commitments.order_id_of = _named
         await Trading(home, desk, cycle, said, seed).live(go, again)
 
     anyio.run(run)

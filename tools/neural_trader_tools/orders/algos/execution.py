@@ -49,8 +49,9 @@ from neural_trader_tools.orders.algos.parents import (
 )
 from neural_trader_tools.orders.algos.request import Request, admit, child_intent
 from neural_trader_tools.orders.algos.volumes import traded_between
-from neural_trader_tools.orders.desk import Desk, order_id_of, random_id
+from neural_trader_tools.orders.desk import Desk
 from neural_trader_tools.orders.judge import is_halted
+from neural_trader_tools.orders.order_ids import order_id_of, random_id
 from neural_trader_tools.orders.valuation import Pricer
 
 RETRY = timedelta(seconds=60)
