@@ -2,6 +2,7 @@
 
     from the log     every `memory.write` entry has its row, with the same content
     from the store   every row has its entry and carries its hash, and its content matches its own
+    from orders      what was recalled before them, and that it was (`recollections`)
 
 That the log itself is whole is another question (`neural-trader audit verify`).
 """
@@ -17,38 +18,19 @@ from pydantic import Field
 
 from neural_trader_governance.audit.entries import EntryType
 from neural_trader_governance.audit.log import read_entry
+from neural_trader_governance.recalls import name_memory
 from neural_trader_governance.store import Store
 from neural_trader_governance.terms.term import Term
 from neural_trader_memory.memory import Memory
 from neural_trader_memory.rows import StoredRecord
+from neural_trader_tools.memory.problems import WHAT, Problem
+from neural_trader_tools.memory.recollections import verify_recalls
 
 PROBLEMS_MAX: Final = 1_000
 """What a person reads; `problem_count` counts all of them."""
 ENTRIES_AT_ONCE: Final = 500
 WAITS_S: Final = (0.0, 0.1, 0.4)
 """Before each look at the store: between an entry and its row lie milliseconds."""
-
-WHAT: Final = {
-    "missing_row": "the log holds the write, the store does not: a crash in between, or a row removed",
-    "unaudited_row": "the store holds it, and no audit entry is named",
-    "wrong_entry": "the audit entry that it names is not of this write",
-    "wrong_leaf": "the entry's hash is not the one that the row carries",
-    "altered_row": "its fields do not match its content hash",
-    "double_row": "the store holds this revision twice",
-    "broken_chain": "it follows a revision that the store does not hold",
-    "foreign_vector": "its vector is of another embedder; run `neural-trader memory reindex`",
-}
-
-
-class Problem(Term):
-    """One thing that does not fit."""
-
-    code: str = Field(description=f"One of {', '.join(WHAT)}")
-    memory_id: str
-    rev: int
-    agent: str
-    audit_seq: int | None
-    what: str
 
 
 class MemoryVerified(Term):
@@ -96,6 +78,12 @@ async def verify_memory(memory: Memory, store: Store, archive: Path | None = Non
         problems = list(_compare(rows, entries, memory.profile.embedder))
         if all(each.code != "missing_row" for each in problems):
             break
+    names: dict[str, set[str]] = {}
+    for stored in rows:
+        record = stored.record
+        name = name_memory(record.memory_id, record.rev, stored.content_hash)
+        names.setdefault(record.agent, set()).add(name)
+    problems += await to_thread.run_sync(lambda: list(verify_recalls(store, size, names, archive)))
     return MemoryVerified(
         ok=not problems,
         rows=len(rows),
