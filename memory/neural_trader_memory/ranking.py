@@ -32,7 +32,7 @@ BM25_B = 0.4
 SHARE_FLOOR = 0.35
 # Between questions that share words with their answer (more words) and ones that share none (more meaning);
 # docs/memory.md has the figures of both.
-VECTOR_WEIGHT = 0.55
+VECTOR_WEIGHT = 0.5
 # Recency and importance decide between memories that answer about equally well, and little more.
 WEIGHTS: Final[Mapping[str, float]] = {
     "vector": 0.9 * VECTOR_WEIGHT,

@@ -65,6 +65,7 @@ ACCOUNT = "paper"
 PRELOAD = (
     "numpy",
     "polars",
+    "neural_trader_tools.core.querying",
     "neural_trader_tools.engine.guest",
     "neural_trader_tools.engine.floor",
     "neural_trader_tools.engine.sweep",
@@ -347,10 +348,11 @@ class Services:
     @functools.cached_property
     def memory(self) -> "Memory":
         """What the agent learned."""
-        from neural_trader_memory.embedders.minilm import MiniLm
         from neural_trader_memory.memory import Memory
+        from neural_trader_server.embedding import make_embedder
 
-        return Memory.open(str(self.home.memory), MiniLm(), self.clock)
+        embedder = make_embedder(self.settings, self.home.config)
+        return Memory.open(str(self.home.memory), embedder, self.clock)
 
     @functools.cached_property
     def capture(self) -> "Capture":

@@ -121,6 +121,21 @@ class Settings(BaseSettings):
     alert_webhook_secret: SecretStr | None = Field(
         default=None, description="Signs what is posted (HMAC-SHA256); at least 16 characters", min_length=16
     )
+    embedder: Literal["minilm", "wordllama", "sentence-transformers", "openai"] = Field(
+        default="minilm", description="What turns memories into vectors (docs/memory.md); another: reindex"
+    )
+    embedder_model: str = Field(
+        default="", max_length=500, description="sentence-transformers: a folder; openai: the model's name"
+    )
+    embedder_dimension: int = Field(
+        default=0, ge=0, le=8_192, description="Of those two: how many numbers a vector has"
+    )
+    embedder_url: str = Field(
+        default="https://api.openai.com/v1", max_length=500, description="openai: or another that speaks it"
+    )
+    embedder_key: SecretStr | None = Field(
+        default=None, description="openai: else the keyring's (neural-trader, embedder)"
+    )
     usage_prices: Prices = Field(default=Prices(), description='USD a unit, such as {sandbox_s = "0.0001"}')
     lease_s: float = Field(
         default=900.0,
@@ -252,6 +267,7 @@ class Settings(BaseSettings):
         held = [
             *self.alert_webhooks,
             self.alert_webhook_secret,
+            self.embedder_key,
             self.e2b_api_key,
             self.alpaca_key_id,
             self.alpaca_secret_key,
