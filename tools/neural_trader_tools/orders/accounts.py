@@ -63,9 +63,14 @@ CREATE TABLE IF NOT EXISTS fills (
     fill            TEXT NOT NULL,
     audit_seq       INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS fills_by_account_time ON fills (account, event_us);
+DROP INDEX IF EXISTS fills_by_account_time;
+CREATE INDEX IF NOT EXISTS fills_by_order ON fills (client_order_id);
+CREATE INDEX IF NOT EXISTS fills_cash ON fills (account, event_us, cash);
+CREATE INDEX IF NOT EXISTS fills_traded ON fills (account, symbol, event_us, quantity);
 """
-"""`cash`, `cost` and `realized` are micros of the account's currency, `quantity` nano-units, both signed."""
+"""`cash`, `cost` and `realized` are micros of the account's currency, `quantity` nano-units, both signed.
+
+Every judgement sums an account's day: two indexes hold what it sums, so that no row is read for it."""
 
 _WORKING = ", ".join(f"'{state}'" for state in sorted(WORKING))
 
