@@ -86,6 +86,7 @@ class ToolSpec:
 CATALOGUE = (
     ToolSpec("status_get", "core.status_get", "core", "Desk status"),
     ToolSpec("artifact_read", "core.artifact_read", "core", "Read an artifact"),
+    ToolSpec("artifact_query", "core.artifact_query", "core", "Query an artifact"),
     ToolSpec("market_search", "market.search", "market", "Find instruments"),
     ToolSpec("market_get_bars", "market.get_bars", "market", "Price bars"),
     ToolSpec("market_get_quotes", "market.get_quotes", "market", "Latest prices"),
@@ -247,7 +248,8 @@ def shorten(schema: dict[str, Any], *, optional_means_absent: bool = False) -> d
     union of plain types is said in one word list.
 
     Of a result, defaults, bounds of texts and whether there may be more say nothing to its reader: it is
-    there, as it is.
+    there, as it is. Nor does it that an object within has all of its properties: each has, unless it says
+    which ones are required.
 
     Args:
         schema: As pydantic generates it.
@@ -258,7 +260,8 @@ def shorten(schema: dict[str, Any], *, optional_means_absent: bool = False) -> d
     if not optional_means_absent:
         for definition in cast("dict[str, dict[str, Any]]", body.get("$defs", {})).values():
             definition.pop("description", None)
-    return _inlined(cast("dict[str, Any]", _shortened(body, False, optional_means_absent)))
+    short = cast("dict[str, Any]", _shortened(body, False, optional_means_absent))
+    return _inlined(short | {key: body[key] for key in ("required",) if key in body})
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
@@ -278,6 +281,8 @@ def _of_no_use(key: str, node: dict[str, Any], is_input: bool) -> bool:
         return key == "title"
     if key == "additionalProperties":
         return node[key] in (True, False, {})
+    if key == "type":
+        return "enum" in node
     return key in ("default", "pattern", "minLength", "maxLength") or (
         key in ("minItems", "maxItems") and "prefixItems" in node
     )
@@ -294,6 +299,8 @@ def _shortened(node: Any, holds_names: bool, drop_null: bool) -> Any:
         for key, value in whole.items()
         if holds_names or not _of_no_use(key, whole, drop_null)
     }
+    if not (drop_null or holds_names) and set(short.get("required", ())) == set(short.get("properties", ())):
+        short.pop("required", None)
     return short if holds_names else _joined(short, drop_null)
 
 
@@ -312,7 +319,7 @@ def _joined(short: dict[str, Any], drop_null: bool) -> dict[str, Any]:
         return options[0] | rest
     if all(option.keys() == {"type"} and isinstance(option["type"], str) for option in options):
         return {"type": [option["type"] for option in options]} | rest
-    time, null = {"format": "date-time", "type": "string"}, {"type": "null"}
-    if options == [time, null]:
-        return {"type": ["string", "null"], "format": "date-time"} | rest
+    null = {"type": "null"}
+    if len(options) == 2 and options[1] == null and isinstance(options[0].get("type"), str):
+        return options[0] | {"type": [options[0]["type"], "null"]} | rest  # its other words bind no null
     return {"anyOf": options} | rest

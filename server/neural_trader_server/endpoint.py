@@ -24,7 +24,7 @@ Research: market_search, market_get_bars, features_compute, strategy_save, strat
 backtest_get. Trade: orders_preview judges an order against the policy and says why; orders_submit takes its
 preview_id. Some orders wait for a person's signature: approval_required is no failure, ask the person, then
 submit again. Errors read `code: what happened; next step`: do the next step. Bulk results come as handles
-for artifact_read."""
+for artifact_read, or for SQL with artifact_query."""
 
 
 def _notifying(context: Context[None, Any]) -> Tell:
