@@ -1,5 +1,7 @@
 """Positions and portfolios: what is held, and what it is worth at stated prices."""
 
+from decimal import Decimal
+
 from pydantic import Field
 
 from neural_trader_governance.terms.clocks import UtcTime
@@ -31,6 +33,8 @@ class Portfolio(Term):
     reserved_cash: DecimalText = Field(description="Held back for orders that are working")
     buying_power: DecimalText
     equity: DecimalText = Field(description="Cash plus market value of the positions")
+    maintenance: DecimalText = Field(default=Decimal(0), description="Equity that the positions require")
+    margin_call: DecimalText = Field(default=Decimal(0), description="What equity lacks of that, or cash")
     day_pnl: DecimalText
     positions: tuple[Position, ...]
     priced_at: UtcTime | None = Field(default=None, description="Time of the market prices used")

@@ -18,7 +18,14 @@ from neural_trader_governance.store import Receipt, Store, Unit
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_governance.terms.orders import OrderIntent, OrderState
 from neural_trader_tools.orders import book, messages, previews
-from neural_trader_tools.orders.judge import Judge, Judged, is_halted, preview_entry, require_no_halt
+from neural_trader_tools.orders.judge import (
+    Judge,
+    Judged,
+    is_halted,
+    preview_entry,
+    require_no_call,
+    require_no_halt,
+)
 from neural_trader_tools.orders.ledger import ask_cancel, ask_replace
 from neural_trader_tools.orders.order_ids import order_id_of
 from neural_trader_tools.orders.previews import APPROVAL_TTL, PREVIEW_TTL, Preview, hash_intent
@@ -46,12 +53,14 @@ class Commitments:
         Raises:
             DataError: the symbol is not in the archive.
             InputError: the account does not exist.
-            RiskError: the agent previews too much, or too many orders of its wait for persons.
+            RiskError: the agent previews too much, or too many orders of its wait for persons; or the
+                account is called for margin, and the order is not to close what it holds.
         """
         self.judge.look_up(intent.symbol)
         with self.store.unit() as unit:
             previews.require_pace(unit.connection, caller, now=self.clock.now())
             judged = self.judge.decide(unit.connection, intent, caller)
+            require_no_call(judged.facts, intent)
             waits, now = judged.verdict.decision == "needs_approval", self.clock.now()
             if waits:
                 previews.require_room(unit.connection, caller, now=now)
@@ -90,6 +99,7 @@ class Commitments:
             preview.require_open(self.clock.now())
             require_no_halt(unit.connection, preview.intent)
             judged = self.judge.decide_signed(unit.connection, preview)
+            require_no_call(judged.facts, preview.intent)
             if judged.verdict.decision == "allow":
                 seq = self._write_order(unit, client_order_id, preview, judged, caller)
             else:

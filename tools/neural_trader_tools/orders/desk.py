@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import TypeVar
 
 import anyio
@@ -33,6 +34,7 @@ from neural_trader_tools.orders import (
     arrivals,
     book,
     breaks,
+    interest,
     messages,
     postings,
     previews,
@@ -43,11 +45,13 @@ from neural_trader_tools.orders.commitments import Commitments
 from neural_trader_tools.orders.comparison import LASTS, Comparison, Difference
 from neural_trader_tools.orders.dividends import Dividends
 from neural_trader_tools.orders.facts import Sources
+from neural_trader_tools.orders.interest import Interest
 from neural_trader_tools.orders.judge import Judge
 from neural_trader_tools.orders.ledger import Ledger
 from neural_trader_tools.orders.order_ids import random_id
 from neural_trader_tools.orders.previews import Preview
 from neural_trader_tools.orders.reconciliation import IN_DOUBT_AFTER, Discrepancy, Reconciliation
+from neural_trader_tools.orders.risk import Risk, assess_risk
 from neural_trader_tools.orders.valuation import read_portfolio
 from neural_trader_tools.orders.venue_payments import VenuePayments
 
@@ -61,6 +65,7 @@ SCHEMAS = (
     arrivals.SCHEMA,
     parents.SCHEMA,
     transfers.SCHEMA,
+    interest.SCHEMA,
 )
 """The desk's tables, for `Store.open`: they live beside the log so that one transaction covers both."""
 
@@ -100,6 +105,8 @@ class Desk:
     live_switch: bool = False
     restricted_symbols: frozenset[str] = frozenset()
     mandates_required: bool = False
+    debit_rate: Decimal = Decimal(0)
+    """What a year of borrowed cash costs at the paper venue, as a fraction; others charge by themselves."""
     deaf: Callable[[], str] = field(default=lambda: "")
     """Why the desk does not hear of its venue's fills; empty where it does. Nothing is sent meanwhile."""
     new_id: Callable[[str], str] = field(default=random_id)
@@ -109,6 +116,7 @@ class Desk:
     _reconciliation: Reconciliation = field(init=False)
     _comparison: Comparison = field(init=False)
     _dividends: Dividends = field(init=False)
+    _interest: Interest = field(init=False)
 
     def __post_init__(self) -> None:
         sources = Sources(
@@ -129,6 +137,7 @@ class Desk:
             self.store, self.broker, self.archive, self.replay, self.clock, payments
         )
         self._dividends = Dividends(self.store, self.archive, self.replay)
+        self._interest = Interest(self.store, self.replay, self.debit_rate)
 
     async def preview(self, intent: OrderIntent, caller: Caller) -> Preview:
         """Prices and judges an intent, and stores it for one submission.
@@ -183,6 +192,11 @@ class Desk:
         """Values an account at the replay clock's prices."""
         return await self._reading(lambda c: read_portfolio(c, account, self.archive, self.replay))
 
+    async def risk(self, portfolio: Portfolio) -> Risk:
+        """Says what a valued account may lose in a day, from prices known when it was valued."""
+        priced_at = portfolio.priced_at or self.replay.now()
+        return await anyio.to_thread.run_sync(assess_risk, portfolio, self.archive, priced_at)
+
     async def set_clock(self, moment: datetime) -> datetime:
         """Sets the replay clock and returns the moment; once there is an order, never backwards.
 
@@ -210,11 +224,12 @@ class Desk:
     ) -> list[Discrepancy]:
         """Asks the venue about every order that is not finished; see `Reconciliation.settle`.
 
-        Then books the dividends that are due, where the venue pays none itself.
+        Then books the dividends and the interest that are due, where the venue pays none itself.
         """
         found = await self._reconciliation.settle(caller, in_doubt_after=in_doubt_after)
         if self.broker.name == "paper":
             await anyio.to_thread.run_sync(self._dividends.book, caller)
+            await anyio.to_thread.run_sync(self._interest.book, caller)
         return found
 
     async def catch_up(self, caller: Caller) -> None:

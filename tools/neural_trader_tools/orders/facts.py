@@ -66,6 +66,8 @@ class Facts:
         halt: What covers the order, if anything does.
         desk_time: The replay clock's moment at which all of this was read.
         last: The last price that was read; None where there is none.
+        margin_call: What the account is called for.
+        reduces: The order only closes what is held, and working orders close no more with it.
     """
 
     context: PolicyContext
@@ -76,6 +78,8 @@ class Facts:
     halt: Halt | None
     desk_time: datetime
     last: Decimal | None
+    margin_call: Decimal
+    reduces: bool
 
     def with_approvals(self, count: int, independent: int) -> "Facts":
         """Returns the same facts, the number of verified signatures added."""
@@ -202,8 +206,18 @@ def gather(
         witness_age_s=witness.age_s,
     )
     reserve = context.required_cash_cents * CENT
-    last_price = quote.last if quote else None
-    return Facts(context, price, notional, reserve, mandate.mandate_id, halt, around.desk_time, last_price)
+    return Facts(
+        context,
+        price,
+        notional,
+        reserve,
+        mandate.mandate_id,
+        halt,
+        around.desk_time,
+        last=quote.last if quote else None,
+        margin_call=portfolio.margin_call,
+        reduces=exposure.reduces,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +228,7 @@ class _Exposure:
     gross: Decimal
     desk_gross: Decimal
     short: bool
+    reduces: bool
 
 
 def _exposure(
@@ -235,7 +250,8 @@ def _exposure(
     gross = others + abs((held + signed) * price) + portfolio.reserved_cash
     position = (held + (working if intent.side == "buy" else -working) + signed) * price
     short = intent.side == "sell" and held - working < intent.quantity
-    return _Exposure(position, gross, gross + elsewhere, short)
+    reduces = held * signed < 0 and working + intent.quantity <= abs(held)
+    return _Exposure(position, gross, gross + elsewhere, short, reduces)
 
 
 def _gross(portfolio: Portfolio, but: str = "") -> Decimal:

@@ -143,6 +143,21 @@ def require_no_halt(connection: sqlite3.Connection, intent: OrderIntent) -> None
         )
 
 
+def require_no_call(facts: Facts, intent: OrderIntent) -> None:
+    """Passes where the account is not called for margin, or the order only closes what it holds.
+
+    Raises:
+        RiskError: `margin_call`, with what is lacking. Nobody is sold out: that stays a person's decision.
+    """
+    if facts.margin_call > 0 and not facts.reduces:
+        raise RiskError(
+            "margin_call",
+            f"{intent.account} lacks {format_decimal(facts.margin_call)} of what its positions require, and"
+            f" takes only orders that close what it holds",
+            f"close positions, or a person runs: neural-trader portfolio deposit {intent.account} AMOUNT",
+        )
+
+
 def is_halted(connection: sqlite3.Connection, intent: OrderIntent) -> bool:
     """Says whether a halt covers the order."""
     try:

@@ -227,6 +227,8 @@ def read_portfolio(
         reserved_cash=reserved,
         buying_power=from_micros(requirement.buying_power),
         equity=equity,
+        maintenance=from_micros(requirement.maintenance),
+        margin_call=from_micros(requirement.call),
         day_pnl=equity - (cash - traded_today - posted_today) - start_value - paid_in,
         positions=tuple(positions),
         priced_at=pricer.now,
