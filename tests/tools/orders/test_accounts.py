@@ -1,13 +1,15 @@
 """Accounting by fills alone: no money made, none lost, positions equal to the sum of fills."""
 
+import sqlite3
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neural_trader_governance.terms.fills import Fill
 from neural_trader_governance.terms.money import to_micros, to_nanos
+from neural_trader_tools.orders import accounts
 from neural_trader_tools.orders.accounts import Holding, apply_fill, cash_movement
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -67,3 +69,42 @@ def test_cash_plus_cost_less_profit_is_conserved(trades: list[tuple[int, int]]) 
     assert cash == holding.realized - holding.cost
     if holding.quantity == 0:
         assert holding.cost == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(-(10**10), 10**10),
+            st.integers(-5 * 10**9, 5 * 10**9),
+            st.sampled_from(["AAPL", "MSFT"]),
+            st.integers(-(10**9), 10**9),
+        ),
+        max_size=12,
+    ),
+    st.integers(-(10**10), 10**10) | st.integers(-2, 2).map(lambda hours: hours * 3_600_000_000),
+)
+def test_sums_by_the_hour_are_the_sums_of_the_fills_since_any_moment(
+    fills: list[tuple[int, int, str, int]], since_us: int
+) -> None:
+    connection = sqlite3.connect(":memory:")
+    old = len(fills) // 2  # of a store that was made before the sums were kept
+    rows = [
+        (f"e{number}", "o", "paper", symbol, at, cash, quantity, "{}", number)
+        for number, (at, cash, symbol, quantity) in enumerate(fills)
+    ]
+    before = accounts.SCHEMA.partition("CREATE TABLE IF NOT EXISTS fill_hours")[0]
+    connection.executescript(before)
+    insert = "INSERT INTO fills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    connection.executemany(insert, rows[:old])
+    for _ in range(2):
+        connection.executescript(accounts.SCHEMA)
+    connection.executemany(insert, rows[old:])
+    since = [row for row in rows if row[4] >= since_us]
+    cash, proceeds = accounts.cash_since(connection, "paper", since_us)
+    assert to_micros(cash) == sum(row[5] for row in since)
+    assert to_micros(proceeds) == sum(max(row[5], 0) for row in since)
+    for symbol in ("AAPL", "MSFT"):
+        traded = accounts.traded_since(connection, "paper", symbol, since_us)
+        assert to_nanos(traded) == sum(row[6] for row in since if row[3] == symbol)
+    connection.close()

@@ -63,14 +63,37 @@ CREATE TABLE IF NOT EXISTS fills (
     fill            TEXT NOT NULL,
     audit_seq       INTEGER NOT NULL
 ) STRICT;
-DROP INDEX IF EXISTS fills_by_account_time;
+CREATE INDEX IF NOT EXISTS fills_by_account_time ON fills (account, event_us);
 CREATE INDEX IF NOT EXISTS fills_by_order ON fills (client_order_id);
-CREATE INDEX IF NOT EXISTS fills_cash ON fills (account, event_us, cash);
-CREATE INDEX IF NOT EXISTS fills_traded ON fills (account, symbol, event_us, quantity);
+CREATE TABLE IF NOT EXISTS fill_hours (
+    account  TEXT NOT NULL,
+    hour     INTEGER NOT NULL,
+    symbol   TEXT NOT NULL,
+    cash     INTEGER NOT NULL,
+    proceeds INTEGER NOT NULL,
+    quantity INTEGER NOT NULL,
+    PRIMARY KEY (account, hour, symbol)
+) STRICT, WITHOUT ROWID;
+INSERT INTO fill_hours
+    SELECT account, (event_us - (event_us % 3600000000 + 3600000000) % 3600000000) / 3600000000, symbol,
+        SUM(cash), SUM(MAX(cash, 0)), SUM(quantity) FROM fills
+    WHERE NOT EXISTS (SELECT 1 FROM fill_hours) GROUP BY 1, 2, 3;
+CREATE TRIGGER IF NOT EXISTS fill_hours_sum AFTER INSERT ON fills BEGIN
+    INSERT INTO fill_hours VALUES (
+        new.account, (new.event_us - (new.event_us % 3600000000 + 3600000000) % 3600000000) / 3600000000,
+        new.symbol, new.cash, MAX(new.cash, 0), new.quantity
+    ) ON CONFLICT (account, hour, symbol) DO UPDATE SET
+        cash = cash + excluded.cash, proceeds = proceeds + excluded.proceeds,
+        quantity = quantity + excluded.quantity;
+END;
 """
 """`cash`, `cost` and `realized` are micros of the account's currency, `quantity` nano-units, both signed.
 
-Every judgement sums an account's day: two indexes hold what it sums, so that no row is read for it."""
+Every judgement sums each account's day: `fill_hours` keeps the sums by the hour, in the transaction of the
+fill, so that an order at the day's end costs what one at its beginning does.
+"""
+
+_HOUR_US = 3_600_000_000
 
 _WORKING = ", ".join(f"'{state}'" for state in sorted(WORKING))
 
@@ -237,21 +260,36 @@ def reserved_cash(connection: sqlite3.Connection, account: str) -> Decimal:
 
 def cash_since(connection: sqlite3.Connection, account: str, since_us: int) -> tuple[Decimal, Decimal]:
     """Returns what fills since then did to cash, and how much of it is sale proceeds."""
-    row = connection.execute(
-        "SELECT COALESCE(SUM(cash), 0), COALESCE(SUM(MAX(cash, 0)), 0) FROM fills"
-        " WHERE account = ? AND event_us >= ?",
-        (account, since_us),
+    hour = -(-since_us // _HOUR_US)
+    cash, proceeds = connection.execute(
+        "SELECT COALESCE(SUM(cash), 0), COALESCE(SUM(proceeds), 0) FROM fill_hours"
+        " WHERE account = ? AND hour >= ?",
+        (account, hour),
     ).fetchone()
-    return from_micros(row[0]), from_micros(row[1])
+    if since_us % _HOUR_US:  # what of an hour is before its end, row by row; days begin with an hour
+        more = connection.execute(
+            "SELECT COALESCE(SUM(cash), 0), COALESCE(SUM(MAX(cash, 0)), 0) FROM fills"
+            " WHERE account = ? AND event_us >= ? AND event_us < ?",
+            (account, since_us, hour * _HOUR_US),
+        ).fetchone()
+        cash, proceeds = cash + more[0], proceeds + more[1]
+    return from_micros(cash), from_micros(proceeds)
 
 
 def traded_since(connection: sqlite3.Connection, account: str, symbol: str, since_us: int) -> Decimal:
     """Returns the signed quantity traded since then."""
-    row = connection.execute(
-        "SELECT COALESCE(SUM(quantity), 0) FROM fills WHERE account = ? AND symbol = ? AND event_us >= ?",
-        (account, symbol, since_us),
-    ).fetchone()
-    return from_nanos(row[0])
+    hour = -(-since_us // _HOUR_US)
+    quantity = connection.execute(
+        "SELECT COALESCE(SUM(quantity), 0) FROM fill_hours WHERE account = ? AND hour >= ? AND symbol = ?",
+        (account, hour, symbol),
+    ).fetchone()[0]
+    if since_us % _HOUR_US:
+        quantity += connection.execute(
+            "SELECT COALESCE(SUM(quantity), 0) FROM fills"
+            " WHERE account = ? AND symbol = ? AND event_us >= ? AND event_us < ?",
+            (account, symbol, since_us, hour * _HOUR_US),
+        ).fetchone()[0]
+    return from_nanos(quantity)
 
 
 def holdings(
