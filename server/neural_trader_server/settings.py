@@ -19,6 +19,7 @@ from neural_trader_governance.redaction import remember
 from neural_trader_governance.terms.instruments import Symbol
 from neural_trader_governance.terms.money import Currency
 from neural_trader_governance.usage import Prices
+from neural_trader_tools.memory.gates import SkillGate
 
 if TYPE_CHECKING:
     from neural_trader_server.home import Home
@@ -142,6 +143,15 @@ class Settings(BaseSettings):
         ge=0,
         le=86_400,
         description="An agent that is silent for longer loses its working orders; 0: agents hold no lease",
+    )
+    skill_gate: SkillGate = Field(
+        default=SkillGate(), description="What a sweep must show before a strategy is called a skill"
+    )
+    margin_rate: Decimal = Field(
+        default=Decimal(0),
+        ge=0,
+        le=1,
+        description="A year's interest on what paper margin accounts borrowed, as a fraction: 0.08 is 8 %",
     )
     mandates_required: bool = Field(default=False, description="No agent trades without a mandate")
     alert_desktop: bool = Field(default=False, description="Show alerts with notify-send")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neural_trader_server.cli import memory_files
+from neural_trader_server.cli import memory_files, memory_skills
 from neural_trader_server.cli.terminal import Json, call_tool, emit, group, out, show_table, with_desk
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ app.command("export")(memory_files.export)
 app.command("import")(memory_files.import_file)
 app.command("reindex")(memory_files.reindex)
 app.command("verify")(memory_files.verify)
+app.command("promote")(memory_skills.promote)
+app.command("skills")(memory_skills.skills)
+app.command("capture")(memory_skills.capture)
 
 Agent = Annotated[str | None, typer.Option(help="Whose memory; default: that of this home's agent.")]
 MemoryId = Annotated[str, typer.Argument(help="The memory, such as mem-9f86d081884c7d65.")]

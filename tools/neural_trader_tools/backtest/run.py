@@ -287,6 +287,10 @@ class Backtests:
         others = self._ledger.trials.sharpes(key, excluding=record.trial, run_id=run_id)
         return others, self._ledger.look_ahead(request.source)
 
+    def look_ahead(self, source: str) -> int | None:
+        """Returns how many decisions of some code were seen to use later bars; None if nobody looked."""
+        return self._ledger.look_ahead(source)
+
     def note_check(self, source: str, violations: int) -> None:
         """Remembers that some code was tested for look-ahead; its runs say what was found."""
         self._ledger.add_check(source, violations)

@@ -17,13 +17,27 @@ from neural_trader_governance.terms.clocks import format_time
 from neural_trader_memory.memory import Draft, Memorized, Memory
 
 
-async def keep(memory: Memory, store: Store, caller: Caller, drafts: Sequence[Draft]) -> list[Memorized]:
+async def keep(
+    memory: Memory,
+    store: Store,
+    caller: Caller,
+    drafts: Sequence[Draft],
+    *,
+    before: Sequence[AuditEntry] = (),
+) -> list[Memorized]:
     """Records drafts and keeps them: their entries are one commit of the log, their rows one of the store.
+
+    Args:
+        memory: The store of memories.
+        store: The log.
+        caller: Who remembers.
+        drafts: What.
+        before: Entries of what they follow from, in the same commit.
 
     Raises:
         StorageError: the log or the store could not be written; without the log nothing is kept.
     """
-    marks = await to_thread.run_sync(_record, store, caller, drafts)
+    marks = await to_thread.run_sync(_record, store, caller, drafts, before)
     rows = [(draft, seq, leaf_hash) for draft, (seq, leaf_hash) in zip(drafts, marks, strict=True)]
     return await memory.keep_all(rows)
 
@@ -33,8 +47,12 @@ def namespace_of(caller: Caller) -> str:
     return caller.agent or f"person:{caller.principal}"
 
 
-def _record(store: Store, caller: Caller, drafts: Sequence[Draft]) -> list[tuple[int, str]]:
+def _record(
+    store: Store, caller: Caller, drafts: Sequence[Draft], before: Sequence[AuditEntry]
+) -> list[tuple[int, str]]:
     with store.unit() as unit:
+        for entry in before:
+            unit.append(entry)
         seqs = [unit.append(entry_of(caller, draft)) for draft in drafts]
     return [(seq, unit.receipt(seq).leaf_hash) for seq in seqs]
 
