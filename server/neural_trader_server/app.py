@@ -193,6 +193,7 @@ class Services:
             issuer=self.issuer,
             restricted_symbols=self.settings.restricted_symbols,
             mandates_required=self.settings.mandates_required,
+            debit_rate=self.settings.margin_rate,
             live_switch=self.settings.live_trading,
             deaf=self.hearing.why_deaf if self.settings.broker == "alpaca" else lambda: "",
         )
@@ -618,10 +619,13 @@ def build_server(
         InputError: a toolset is unknown.
     """
     from neural_trader_server.catalogue import CATALOGUE, build_tool
+    from neural_trader_server.completing import offer_completion
     from neural_trader_server.endpoint import Endpoint
     from neural_trader_server.gate import Gate, select_toolsets
     from neural_trader_server.metering import CallMeter
     from neural_trader_server.newsstand import offer_news
+    from neural_trader_server.prompts import offer_prompts
+    from neural_trader_server.resources import offer_resources
     from neural_trader_server.sealing import request_states
     from neural_trader_server.standings import Standings
 
@@ -635,10 +639,16 @@ def build_server(
     present = services.leasing.renew
     gate = Gate(specs, chosen, read_only, deadline_s, mark, measure, services.calling, standing, present)
     endpoint = Endpoint(tools, gate, version("neural-trader"), request_states=request_states(services.home))
+    offer_library(endpoint, services)
+    offer_prompts(endpoint)
+    offer_completions(endpoint, services)
     if "market" in chosen:
         offer_news(
             endpoint,
             lambda: services.archive.root,
             lambda: HorizonClock(services.replay, services.clock).now(),
         )
+    offer_resources(endpoint, services, chosen)
+    offer_prompts(endpoint)
+    offer_completion(endpoint, services)
     return endpoint

@@ -342,6 +342,9 @@ class Forgetful:
     def __init__(self, venue: Any) -> None:
         self.venue = venue
 
+    def unsupported(self, intent: OrderIntent) -> str:
+        return ""
+
     async def submit(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
         report = await self.venue.submit(client_order_id, intent)
         fill = report.fills[0]

@@ -102,6 +102,9 @@ class Lost:
     def __init__(self, venue: Any) -> None:
         self.venue = venue
 
+    def unsupported(self, intent: OrderIntent) -> str:
+        return ""
+
     async def submit(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
         await self.venue.submit(client_order_id, intent)
         raise NetworkError("connection_lost", "the venue's answer was lost", "wait")
@@ -150,6 +153,9 @@ async def test_a_fill_that_is_not_of_its_order_is_not_booked(
     class Confused:
         name, mode = "confused", "paper"
 
+        def unsupported(self, intent: OrderIntent) -> str:
+            return ""
+
         async def submit(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
             report = await floor.broker.submit(client_order_id, intent)
             return report.model_copy(update={"fills": (report.fills[0].model_copy(update=lie),)})
@@ -164,6 +170,9 @@ async def test_a_fill_that_is_not_of_its_order_is_not_booked(
 async def test_a_fill_that_a_report_names_twice_is_booked_once(floor: Any, intent: Build) -> None:
     class Stammering:
         name, mode = "stammering", "paper"
+
+        def unsupported(self, intent: OrderIntent) -> str:
+            return ""
 
         async def submit(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
             report = await floor.broker.submit(client_order_id, intent)
@@ -181,6 +190,9 @@ async def test_an_older_answer_does_not_take_a_partial_fill_back(floor: Any, int
         """Fills one of two, and rests."""
 
         name, mode = "slow", "paper"
+
+        def unsupported(self, intent: OrderIntent) -> str:
+            return ""
 
         async def submit(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:
             report = await floor.broker.submit(client_order_id, intent)
