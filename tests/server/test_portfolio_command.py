@@ -41,6 +41,16 @@ def test_accounts_are_opened_paid_into_and_reported(here: Here, home: Any, tmp_p
     assert _json(here("portfolio", "deposit", "growth", "99.75", "--reason", "room", "--json"))["seq"] > 0
     assert "not_enough_cash" in here("portfolio", "withdraw", "growth", "600.01", "--reason", "x").stderr
     assert here("portfolio", "withdraw", "growth", "100", "--reason", "back").returncode == 0
+    lots = tmp_path / "lots.csv"
+    lots.write_text("symbol,quantity,unit_cost,opened\nXYZ,7,4.5,2020-03-02\nXYZ,3,5,2021-03-02\n")
+    words = ("portfolio", "import", str(lots), "--account", "geared", "--reason", "moved here")
+    brought = _json(here(*words, "--json"))
+    assert (brought["lots"], brought["quantities"], len(brought["seqs"])) == (2, {"XYZ": "10"}, 2)
+    assert "already_held" in here(*words).stderr
+    assert [row["cost"] for row in _json(here("portfolio", "lots", "geared", "--json"))["open"]] == [
+        "31.5",
+        "15",
+    ]
     elsewhere = here("portfolio", "deposit", "paper", "1", "--reason", "x", NEURAL_TRADER_BROKER="alpaca")
     assert "the cash of paper is kept by alpaca" in elsewhere.stderr
     rows = _json(here("portfolio", "list", "--json"))["accounts"]

@@ -104,6 +104,8 @@ async def test_an_order_is_taken_under_our_id_filled_in_parts_and_reported_to_th
         assert partly.state == "partially_filled"
         exchange.fill(standing, "0.15", "29999.9", "7.19")
         done = await desk.broker.order(name)
+    if venue == "kraken":
+        assert exchange.made[0]["oflags"] == "fciq", "fees are asked for in money"
     assert done is not None
     assert done.state == "filled"
     assert [(fill.quantity, fill.price) for fill in done.fills] == [
@@ -293,6 +295,14 @@ async def test_what_an_exchange_does_not_take_is_refused_in_words(
     async with _desk("kraken", exchange) as desk:
         await desk.broker.books()
         assert why in desk.broker.unsupported(_intent(**terms))
+
+
+async def test_binance_us_is_spoken_to_as_binance_is(exchange: TradingLoopback) -> None:
+    async with _desk("binanceus", exchange) as desk:
+        name = desk.recorded(time_in_force="fok")
+        assert (await desk.send(name)).state == "accepted"
+        assert (await desk.broker.cancel(name)).state == "canceled"
+    assert (desk.broker.name, exchange.made[0]["timeInForce"]) == ("ccxt-binanceus", "FOK")
 
 
 async def test_no_secret_and_no_signature_is_in_an_error(exchange: TradingLoopback) -> None:
