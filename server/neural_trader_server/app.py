@@ -639,9 +639,6 @@ def build_server(
     present = services.leasing.renew
     gate = Gate(specs, chosen, read_only, deadline_s, mark, measure, services.calling, standing, present)
     endpoint = Endpoint(tools, gate, version("neural-trader"), request_states=request_states(services.home))
-    offer_library(endpoint, services)
-    offer_prompts(endpoint)
-    offer_completions(endpoint, services)
     if "market" in chosen:
         offer_news(
             endpoint,

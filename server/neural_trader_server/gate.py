@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 ALWAYS_SERVED = "trading_halt"
 NOBODY = Caller("nobody", "")
-_READS = ("resources/", "prompts/", "completion/")
+_READS = ("resources/", "prompts/", "completion/", "subscriptions/")
 """What shows things without a tool takes a role, too."""
 RESOURCE_TOOLSETS = {
     "artifact": "core",
@@ -42,6 +42,7 @@ RESOURCE_TOOLSETS = {
     "backtest": "backtest",
     "bars": "market",
     "news": "market",
+    "orders": "portfolio",
     "policy": "core",
     "strategy": "strategy",
     "ui": "ui",
