@@ -4,7 +4,8 @@
 
 Every 62 seconds of a session each strategy submits two orders within one second, on the clock that desk and
 exchange share: 200 orders in that second, 75,400 in a day. (More a minute would be refused: the policy that
-ships allows the desk 300 messages a minute, cancels included.) Everything is what a server has:
+ships allows the desk 300 messages a minute, cancels included.) Ctrl-C ends the day early, and what was
+traded is checked. Everything is what a server has:
 shipped policy, approvals, reservations, the signed log on the disk, the Alpaca adapter, the exchange behind
 its API with its own file; only sockets are missing, the adapter calls the API in this process. Then:
 
@@ -18,6 +19,7 @@ its API with its own file; only sockets are missing, the adapter calls the API i
 import argparse
 import contextlib
 import random
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -95,16 +97,20 @@ class Day:
         self.working: dict[int, list[str]] = {}
         self.held: Counter[tuple[int, str]] = Counter()
         self.counts: Counter[str] = Counter()
+        self.is_over = False
         self.agents = [floor.enroll(f"strategy-{number:03}") for number in range(STRATEGIES)]
         for book in range(STRATEGIES // A_BOOK):
             names = [each.agent for each in self.agents[book * A_BOOK : (book + 1) * A_BOOK]]
             floor.open_account(f"book-{book}", CASH, names)
 
     async def run(self, beats: int) -> float:
-        """Trades; returns the seconds that it took."""
+        """Trades, until the day ends or Ctrl-C ends it early; returns the seconds that it took."""
         start = time.perf_counter()
+        told = signal.signal(signal.SIGINT, lambda *_: setattr(self, "is_over", True))
         async with self.service.running():
             for beat in range(beats):
+                if self.is_over:
+                    break
                 await self._show(NOW + beat * BEAT)
                 await self.desk.reconcile(PERSON)
                 for turn in range(PER_S // STRATEGIES):
@@ -117,6 +123,7 @@ class Day:
                         f"{self.counts['orders']:,} orders in {passed_s:,.0f} s", file=sys.stderr, flush=True
                     )
             took_s = time.perf_counter() - start
+            signal.signal(signal.SIGINT, told)
             self.floor.clock.advance(BEAT)
             await self.desk.reconcile(PERSON)
         await self.broker.aclose()
