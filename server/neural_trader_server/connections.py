@@ -102,12 +102,12 @@ class Connection:
             except InputError as error:
                 peer = error
             self.app = functools.partial(_with_peer, self.app, peer)
-        self._timer = self.loop.call_later(HEAD_WITHIN_S, self._too_slow)
+        self._timer = self.loop.call_later(HEAD_WITHIN_S, self._last_call)
 
     def data_received(self, data: bytes) -> None:
         """Waits for the end of the head where no request is being served."""
         if self._timer is None and self._idle():
-            self._timer = self.loop.call_later(HEAD_WITHIN_S, self._too_slow)
+            self._timer = self.loop.call_later(HEAD_WITHIN_S, self._last_call)
         super().data_received(data)  # type: ignore[misc]
         if self._timer is not None and not self._idle():
             self._timer.cancel()
@@ -122,6 +122,10 @@ class Connection:
 
     def _idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete
+
+    def _last_call(self) -> None:
+        """Looks once more after a moment: a loop that was late reads first what has come in the meantime."""
+        self._timer = self.loop.call_later(min(1.0, HEAD_WITHIN_S), self._too_slow)
 
     def _too_slow(self) -> None:
         self._timer = None

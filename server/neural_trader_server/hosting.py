@@ -2,13 +2,19 @@
 
 import contextlib
 import functools
+import importlib.util
 import socket
 import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import anyio
+import anyio.abc
 import structlog
 import uvicorn
 
+from neural_trader_server import failstop
 from neural_trader_server.app import build_server, open_desk
 from neural_trader_server.catalogue import CATALOGUE
 from neural_trader_server.connections import connection_class, tls_context
@@ -18,9 +24,12 @@ from neural_trader_server.listening import bind, end_http_on_signal, running
 from neural_trader_server.manifest import record_tools
 from neural_trader_server.monitoring import Monitor
 from neural_trader_server.settings import Settings
+from neural_trader_server.workers import Ready, Watch
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
+
+    from neural_trader_server.app import Services
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +46,56 @@ async def serve_http(
     await serve_listener(home, settings, toolsets, read_only, host, bind(host, port), Buckets(settings))
 
 
+def serve_workers(
+    home: Home, settings: Settings, toolsets: str | None, read_only: bool, host: str, port: int, count: int
+) -> int:
+    """Serves the same from several processes; returns the exit status. Call it where no thread runs.
+
+    Args:
+        home: Where everything is kept.
+        settings: What the operator chose.
+        toolsets: As `--toolsets` takes it.
+        read_only: Serve no tool that writes, but the halt.
+        host: To listen on.
+        port: 0 takes a free one.
+        count: How many processes.
+
+    Raises:
+        ConfigurationError: the address is taken, or public without what that needs.
+    """
+    require_reachable(host, settings)
+    buckets = Buckets(settings)
+    # Holds the port while workers come and go; it does not listen, so no connection waits for it.
+    held = bind(host, port, shared=True, listens=False)
+    chosen = int(held.getsockname()[1])
+
+    def work(number: int, ready: Ready) -> None:
+        # It listens once it serves: until then the kernel gives connections to those who do.
+        listener = bind(host, chosen, shared=True, listens=False)
+        served = functools.partial(
+            serve_listener,
+            home,
+            settings,
+            toolsets,
+            read_only,
+            host,
+            listener,
+            buckets,
+            worker=number,
+            ready=ready,
+        )
+        run(served)
+
+    with held:
+        return Watch(count, work).keep()
+
+
+def run(serve: Callable[[], Awaitable[None]]) -> None:
+    """Runs a server to its end, on the faster event loop where that is installed (the extra `http`)."""
+    fast = importlib.util.find_spec("uvloop") is not None
+    anyio.run(serve, backend_options={"use_uvloop": fast})
+
+
 async def serve_listener(
     home: Home,
     settings: Settings,
@@ -46,7 +105,8 @@ async def serve_listener(
     listener: socket.socket,
     buckets: Buckets,
     *,
-    alone: bool = True,
+    worker: int | None = None,
+    ready: Ready = lambda: None,
 ) -> None:
     """Serves MCP on a socket that listens already, until a signal ends this process.
 
@@ -58,7 +118,8 @@ async def serve_listener(
         host: As it was given to `bind`.
         listener: The socket.
         buckets: The rates, which several such processes may share.
-        alone: No other process serves the same address.
+        worker: Which of several processes this is that serve the same address; None where it is alone.
+        ready: Called when this process is about to serve.
     """
     tls = tls_context(settings)
     bound = int(listener.getsockname()[1])
@@ -71,13 +132,33 @@ async def serve_listener(
         server.gate.observe = monitor.observe
         server.custom_route("/metrics", methods=["GET"])(monitor.metrics)
         server.custom_route("/readyz", methods=["GET"])(monitor.readyz)
-        app = http_app(server, services, host=host, url=address, buckets=buckets, stateless=not alone)
+        app = http_app(
+            server, services, host=host, url=address, buckets=buckets, stateless=worker is not None
+        )
         http = web_server(app, tls)
-        async with running(services, ends_process=True) as tasks:
+        keeping = helping(services) if worker else running(services, ends_process=True)
+        async with keeping as tasks:
             tasks.start_soon(end_http_on_signal, http)
             url, mode = f"{address}/mcp", services.broker.mode
-            log.info("serving", transport="http", url=url, mode=mode, home=str(home.path))
+            about = {} if worker is None else {"worker": worker}
+            log.info("serving", transport="http", url=url, mode=mode, home=str(home.path), **about)
+            ready()
             await http.serve(sockets=[listener])
+
+
+@asynccontextmanager
+async def helping(services: "Services") -> AsyncGenerator[anyio.abc.TaskGroup]:
+    """Serves beside a process of this home that keeps house (`running`): starts what calls need, no more.
+
+    Args:
+        services: The desk.
+    """
+    await services.start()
+    await services.cosigner.confirm()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(failstop.end_when_failed, services)
+        yield tasks
+        tasks.cancel_scope.cancel()
 
 
 def web_server(app: "ASGIApp", tls: ssl.SSLContext | None) -> uvicorn.Server:
@@ -97,6 +178,8 @@ def web_server(app: "ASGIApp", tls: ssl.SSLContext | None) -> uvicorn.Server:
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=5,
+        # Agents think between calls; and a loop that is late must not close what has just spoken again.
+        timeout_keep_alive=75,
         ws="none",
         ssl_context_factory=None if tls is None else functools.partial(_given, tls),
     )

@@ -113,8 +113,14 @@ async def serve_stdio(home: Home, settings: Settings, toolsets: str | None, read
             await server.run_stdio_async()
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Listens on an address; port 0 takes a free one.
+def bind(host: str, port: int, *, shared: bool = False, listens: bool = True) -> socket.socket:
+    """Listens on an address.
+
+    Args:
+        host: The address.
+        port: 0 takes a free one.
+        shared: Other processes of ours may listen on it too, each for connections of its own.
+        listens: False only holds the port.
 
     Raises:
         ConfigurationError: the address cannot be listened on.
@@ -123,8 +129,12 @@ def bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
-        listener.listen(128)  # who connects before the first request is served waits, and is not refused
+        if listens:
+            # Who connects before the first request is served waits, and is not refused; so do a thousand.
+            listener.listen(2048)
     except OSError as error:
         listener.close()
         raise ConfigurationError(

@@ -1,5 +1,6 @@
 """`neural-trader serve`: the MCP server, over stdio or streamable HTTP."""
 
+import functools
 from enum import StrEnum
 from typing import Annotated
 
@@ -28,6 +29,10 @@ def serve(
             " commas between, or all. Default: all but trading. trading_halt is always served."
         ),
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(help="HTTP: processes that share the port; more calls at once.", min=1, max=64),
+    ] = 1,
     read_only: Annotated[
         bool,
         typer.Option("--read-only", help="Serve no tool that writes, whatever the toolsets; only the halt."),
@@ -51,6 +56,9 @@ def serve(
     if transport is Transport.STDIO:
         anyio.run(serve_stdio, home, settings, toolsets, read_only)
     else:
-        from neural_trader_server.hosting import serve_http
+        from neural_trader_server.hosting import run, serve_http, serve_workers
 
-        anyio.run(serve_http, home, settings, toolsets, read_only, host, port)
+        if workers == 1:
+            run(functools.partial(serve_http, home, settings, toolsets, read_only, host, port))
+        else:
+            raise typer.Exit(serve_workers(home, settings, toolsets, read_only, host, port, workers))
