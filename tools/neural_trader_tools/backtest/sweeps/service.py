@@ -265,7 +265,6 @@ class Sweeps:
         ended: dict[str, Any] = {
             "state": "canceled", "error": f"canceled: it was canceled; resume {run_id} to go on",
         }  # fmt: skip
-        record = self._open[run_id]
         try:
             with self._scopes[run_id]:
                 async with self._slots:
@@ -277,14 +276,19 @@ class Sweeps:
                     record = interrupted(record, self._clock.now())
                 record = record.model_copy(update={"finished_time": self._clock.now()})
                 await anyio.to_thread.run_sync(self._store.put, record)
+                await self._note(record)
                 self._open.pop(run_id, None)
                 self._scopes.pop(run_id, None)
                 self._ended.pop(run_id).set()
-        if self._record is not None and record.state == "completed":
-            try:
-                await self._record(record)
-            except NeuralTraderError as error:  # the result stands; what could not be noted is logged
-                _log.warning("sweep_not_recorded", run_id=run_id, error=str(error))
+
+    async def _note(self, record: SweepRecord) -> None:
+        """Has a completed sweep recorded before anybody is told of its end."""
+        if self._record is None or record.state != "completed":
+            return
+        try:
+            await self._record(record)
+        except NeuralTraderError as error:  # the result stands; what could not be noted is logged
+            _log.warning("sweep_not_recorded", run_id=record.run_id, error=str(error))
 
     async def _carry_out(self, run_id: str, workers: int, backend: Backend | None) -> dict[str, Any]:
         """Runs what is missing and concludes; returns what changes in the record."""
