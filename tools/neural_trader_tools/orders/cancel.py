@@ -12,6 +12,7 @@ class CancelResult(BaseModel):
     """The order's state after the venue answered."""
 
     client_order_id: str
+    mode: str
     state: str
     detail: str
 
@@ -24,4 +25,9 @@ async def orders_cancel(
 ) -> CancelResult:
     """Cancel what is still working of an order; a finished order is reported as it is."""
     order = await desk.cancel(client_order_id, caller)
-    return CancelResult(client_order_id=order.client_order_id, state=order.state, detail=order.detail)
+    return CancelResult(
+        client_order_id=order.client_order_id,
+        mode=desk.broker.mode,
+        state=order.state,
+        detail=order.detail,
+    )

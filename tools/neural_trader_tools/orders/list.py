@@ -34,6 +34,7 @@ class OrderRow(BaseModel):
 class OrdersResult(BaseModel):
     """Orders, newest first."""
 
+    mode: str
     orders: list[OrderRow]
 
 
@@ -65,10 +66,10 @@ async def orders_list(
     desk: Desk,
     caller: Caller,
     *,
-    state: Annotated[str | None, Field(description="Only this state, such as filled or accepted")] = None,
-    limit: Annotated[int, Field(ge=1, le=200, description="At most this many")] = 20,
+    state: Annotated[str | None, Field(description="Such as filled")] = None,
+    limit: Annotated[int, Field(ge=1, le=200, description="Most rows")] = 20,
 ) -> OrdersResult:
-    """List submitted orders, newest first, after asking the venue about those still working."""
+    """List orders, newest first, as the venue has them now."""
     states: frozenset[OrderState] | None = None
     if state is not None:
         if state not in set(OrderState):
@@ -80,4 +81,5 @@ async def orders_list(
             )
         states = frozenset({OrderState(state)})
     await desk.reconcile(caller)
-    return OrdersResult(orders=[to_row(order) for order in await desk.orders(states=states, limit=limit)])
+    orders = [to_row(order) for order in await desk.orders(states=states, limit=limit)]
+    return OrdersResult(mode=desk.broker.mode, orders=orders)
