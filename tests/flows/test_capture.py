@@ -1,16 +1,14 @@
 """What happens is remembered by itself: through a real server, from the order to the look back on it."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from mcp import Client
+from tests.flows.serving_here import call, serving
 
 from neural_trader_governance.audit.log import read_entry
-from neural_trader_server.app import Services, build_server, open_desk
+from neural_trader_server.app import Services
 from neural_trader_server.home import Home
-from neural_trader_server.settings import Settings
 from neural_trader_tools.memory.orders import entries_of_order
 from neural_trader_tools.memory.verification import verify_memory
 
@@ -21,25 +19,9 @@ SOURCE = (
 )
 
 
-async def call(client: Client, tool: str, /, **arguments: object) -> dict[str, Any]:
-    result = await client.call_tool(tool, arguments)
-    assert not result.is_error, result.content
-    assert result.structured_content is not None
-    return result.structured_content
-
-
 async def trade(client: Client, side: str, quantity: str, reason: str) -> dict[str, Any]:
     seen = await call(client, "orders_preview", symbol="AAPL", side=side, quantity=quantity, reason=reason)
     return await call(client, "orders_submit", preview_id=seen["preview_id"])
-
-
-@asynccontextmanager
-async def serving(home: Home, agent: str = "agent-1") -> AsyncGenerator[tuple[Services, Client]]:
-    """A server whose background work the test does itself."""
-    async with open_desk(home, Settings(agent=agent)) as services:
-        await services.start()
-        async with Client(build_server(services, toolsets="all")) as client:
-            yield services, client
 
 
 async def kinds(services: Services) -> list[str]:
