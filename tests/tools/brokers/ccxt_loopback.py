@@ -119,7 +119,7 @@ class TradingLoopback(CandlesLoopback):
     async def _asked(self, request: Request) -> dict[str, str] | JSONResponse:
         """Returns the parameters of a signed request, or why it is refused."""
         if status := self.deaf.get(f"{request.method} {request.url.path}"):
-            return JSONResponse({"code": -1003, "msg": "on demand"}, status)
+            return _deaf(status, {"code": -1003, "msg": "on demand"})
         text = (await request.body()).decode() if request.method == "POST" else request.url.query
         signed, _, signature = text.rpartition("&signature=")
         wanted = hmac.new(SECRET.encode(), signed.encode(), hashlib.sha256).hexdigest()
@@ -208,7 +208,7 @@ class TradingLoopback(CandlesLoopback):
     async def _kraken_private(self, request: Request) -> JSONResponse:
         what = request.path_params["what"]
         if status := self.deaf.get(f"POST {request.url.path}"):
-            return JSONResponse({"error": ["EAPI:Rate limit exceeded"]}, status)
+            return _deaf(status, {"error": ["EAPI:Rate limit exceeded"]})
         form = {name: str(value) for name, value in (await request.form()).items()}
         if int(form["nonce"]) <= self._nonce:
             return JSONResponse({"error": ["EAPI:Invalid nonce"]})
@@ -325,6 +325,10 @@ class TradingLoopback(CandlesLoopback):
         if with_trades and not self.hidden_trades:
             document["trades"] = [each[0] for each in order.trades]
         return document
+
+
+def _deaf(status: int, document: dict[str, Any]) -> JSONResponse:
+    return JSONResponse(document if status < 500 else "a gateway's page", status)
 
 
 def _binance(order: Standing) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Our ccxt adapter against two exchanges' APIs on this machine, with all going wrong that does there."""
 
+import json
+import random
 import secrets
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
@@ -21,6 +23,7 @@ from neural_trader_tools.brokers.ccxt_venues import CcxtTradingSettings, Recorde
 pytestmark = pytest.mark.anyio
 
 VENUES = ("binance", "kraken")
+LOOK_UP = {"binance": "/api/v3/order", "kraken": "/0/private/OpenOrders"}
 POST = {"binance": "/api/v3/order", "kraken": "/0/private/AddOrder"}
 
 
@@ -156,6 +159,59 @@ async def test_an_answer_lost_after_acceptance_is_unknown_sent_once_and_found_by
         again = await desk.send(name)  # a second time is a look-up
     assert (found.state, again.state) == ("accepted", "accepted")
     assert len(exchange.made) == len(exchange.orders) == 1
+
+
+FAULTS = ("429", "504 before", "504 after", "dropped after", "look-ups")
+
+
+@pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", FAULTS)
+async def test_each_fault_in_half_of_all_requests_loses_nothing_and_makes_nothing_twice(
+    venue: str, kind: str, rounds: int, exchange: TradingLoopback
+) -> None:
+    chance = random.Random(kind + venue)  # noqa: S311 - faults, not keys
+    told: dict[str, Any] = {}
+    met = unclear = 0
+
+    def trouble(is_on: bool) -> None:
+        path = POST[venue] if kind != "look-ups" else LOOK_UP[venue]
+        exchange.deaf, exchange.faults = {}, []
+        if is_on and kind in {"429", "504 before"}:
+            exchange.deaf = {f"POST {path}": int(kind[:3])}
+        elif is_on and kind == "look-ups":
+            exchange.deaf = {f"{'GET' if venue == 'binance' else 'POST'} {path}": 500}
+        elif is_on:
+            drop = 5 if kind.startswith("dropped") else None
+            exchange.faults = [Fault(path, times=1, status=504 if drop is None else 200, drop_after=drop)]
+
+    async with _desk(venue, exchange) as desk:
+        await desk.broker.books()
+        for _ in range(rounds):
+            name = desk.recorded(side=chance.choice(["buy", "sell"]))
+            is_on = chance.random() < 0.5
+            met += is_on
+            trouble(is_on)
+            try:
+                told[name] = (await desk.send(name)).state
+            except NetworkError:
+                unclear += 1
+                told[name] = "unknown"
+            trouble(is_on=False)
+            if exchange.orders and chance.random() < 0.3 and exchange.orders[-1].status == "open":
+                exchange.fill(exchange.orders[-1], "0.25", "30000")
+        exchange.ahead_s = 36
+        for name, state in told.items():
+            if state == "unknown":
+                told[name] = (await desk.broker.close_unknown(name)).state
+        ended = {name: await desk.broker.order(name) for name in told}
+    facts = {"venue": venue, "fault": kind, "met": met, "unclear": unclear, "there": len(exchange.orders)}
+    print(json.dumps(facts))  # noqa: T201 - figures
+    there = [each.carried.replace("_", "") for each in exchange.orders]
+    taken = {name.replace("_", "") for name, state in told.items() if state not in {"rejected", "canceled"}}
+    assert len(there) == len(set(there)), "twice"
+    assert set(there) == taken, "what the desk was told is what there is"
+    for name, report in ended.items():
+        assert (report is not None) == (name.replace("_", "") in taken)
 
 
 async def test_too_many_requests_and_no_money_are_refusals_and_nothing_is_sent_again(
