@@ -110,14 +110,14 @@ class Memory(Keeping):
         scope = self._scope(agent, as_of, kind=kind, symbols=symbols)
         asked = None if query is None else (await self._embedder.embed([query]))[0]
         question = Question(query or "", asked, asked_regime, scope.as_of, context=neighbours)
-        wide = await self._table.wide(scope)
+        # A named moment is never looked up in an index, not even when nothing came after it: the same
+        # question must be answered in the same way when something has.
+        present = as_of is None and getattr(self._clock, "kind", "wall") == "wall"
+        wide = await self._table.wide(scope, present=present)
         if wide is None:
             found = await self._table.candidates(scope)
         else:
-            # A named moment is never looked up in an index, not even when nothing came after it: the same
-            # question must be answered in the same way when something has.
-            present = as_of is None and getattr(self._clock, "kind", "wall") == "wall"
-            found = await self._table.narrowed(wide, question, present=present)
+            found = await self._table.narrowed(wide, question)
         if not found.keys:
             return []
         ranked = await to_thread.run_sync(rank, question, found, k)

@@ -11,7 +11,7 @@ ones crowd out no others.
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -37,6 +37,7 @@ _DECIMALS = 6
 _WORDS_MAX = 63
 _COLUMNS = ("memory_id", "known_time", "event_time", "text", "vector", "regime")
 _TRUSTED = f"trust IN ({', '.join(map(quote, sorted(TRUSTED)))})"
+_OTHERS = f"NOT ({_TRUSTED}) AND trust <> 'quarantined'"
 Bits = NDArray[np.int64]
 
 
@@ -47,17 +48,21 @@ class Wide:
     Attributes:
         trusted: How many rows its trusted half has.
         others: How many the other.
+        present: Whether it is asked about this very moment, which all rows that there are precede: then
+            counts are of rows and not of what is visible of them.
     """
 
     scope: Scope
     trusted: int
     others: int
+    present: bool
 
     @property
     def halves(self) -> list[str]:
         """Returns the SQL conditions of the halves that have to be narrowed."""
-        sides = ((_TRUSTED, self.trusted), (f"NOT ({_TRUSTED})", self.others))
-        return [f"({self.scope.where}) AND {trust}" for trust, rows in sides if rows > WIDE]
+        base = self.scope.chosen if self.present else f"({self.scope.where})"
+        sides = ((_TRUSTED, self.trusted), (_OTHERS, self.others))
+        return [f"{base} AND {trust}" for trust, rows in sides if rows > WIDE]
 
     def among(self, names: Sequence[str]) -> str:
         """Returns the condition of the named memories, of the halves that are small, and of all revisions."""
@@ -69,19 +74,20 @@ class Wide:
         return f"({self.scope.where}) AND ({' OR '.join(parts)})"
 
 
-async def measure(table: Any, scope: Scope) -> Wide | None:
+async def measure(table: Any, scope: Scope, *, present: bool) -> Wide | None:
     """Returns a scope's size where it is wide, else None.
 
-    The scope's own rows decide and never the table's: what is known later must change no path, and what came
-    from outside none of what is trusted.
+    As of a moment the scope's own rows decide and never the table's: what is known later must change no
+    path, and what came from outside none of what is trusted.
     """
     if await table.count_rows() <= WIDE:
         return None
-    every = int(await table.count_rows(scope.where))
+    base = scope.chosen if present else f"({scope.where})"
+    every = int(await table.count_rows(base))
     if every <= WIDE:
         return None
-    others = int(await table.count_rows(f"({scope.where}) AND NOT ({_TRUSTED})"))
-    found = Wide(scope, every - others, others)
+    others = int(await table.count_rows(f"{base} AND {_OTHERS}"))
+    found = Wide(scope, every - others, others, present)
     return found if found.halves else None
 
 
@@ -92,7 +98,7 @@ async def scan(table: Any, wide: Wide, question: Question) -> list[str]:
     """
     words = list(dict.fromkeys(split_words(question.text)))[:_WORDS_MAX]
     found: list[str] = []
-    for half in wide.halves:
+    for half in replace(wide, present=False).halves:
         batches = await table.query().where(half).select(list(_COLUMNS)).to_batches()
         parts = [await to_thread.run_sync(_measure, each, question, words) async for each in batches]
         found += await to_thread.run_sync(_best, parts, len(words), question.context)
@@ -128,7 +134,8 @@ async def sample_texts(table: Any, wide: Wide) -> list[str]:
     if wide.trusted <= WIDE:
         return []
     bound = f"{int(SAMPLE / wide.trusted * 16**8):08x}"
-    where = f"({wide.scope.where}) AND {_TRUSTED} AND content_hash < '{bound}'"
+    base = wide.scope.chosen if wide.present else f"({wide.scope.where})"
+    where = f"{base} AND {_TRUSTED} AND content_hash < '{bound}'"
     found = await table.query().where(where).select(["content_hash", "text"]).to_arrow()
     return found.sort_by("content_hash").column("text").to_pylist()
 

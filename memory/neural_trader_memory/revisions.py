@@ -56,6 +56,16 @@ class Scope:
             parts.append(f"array_has_any(symbols, [{', '.join(map(quote, self.symbols))}])")
         return f"{self.known} AND (rev > 1 OR ({' AND '.join(parts)}))"
 
+    @property
+    def chosen(self) -> str:
+        """Returns the SQL condition of what the caller chose, apart from time: for rows looked at again."""
+        parts = [f"agent = {quote(self.agent)}"]
+        if self.kind:
+            parts.append(f"kind = {quote(self.kind)}")
+        if self.symbols:
+            parts.append(f"array_has_any(symbols, [{', '.join(map(quote, self.symbols))}])")
+        return " AND ".join(parts)
+
     def admits(self, row: dict[str, Any]) -> bool:
         """Whether a head is seen: what `where` says of first revisions, for the others."""
         expires_at: datetime | None = row["expires_at"]

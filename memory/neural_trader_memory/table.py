@@ -5,6 +5,7 @@ first used. pyarrow has no type stubs: it and the open table are `Any` here, and
 """
 
 import importlib
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -57,6 +58,7 @@ class MemoryTable:
         self._dimension = dimension
         self._table: Any = None
         self._appended = 0  # rows by this process since it last compacted
+        self._sampled: tuple[tuple[str, int], Sequence[str]] | None = None
         self._opening = anyio.Lock()
 
     async def append(self, rows: Sequence[tuple[StoredRecord, Vectors]]) -> None:
@@ -66,33 +68,45 @@ class MemoryTable:
         self._appended += len(rows)
         await self._compact()
 
-    async def wide(self, scope: Scope) -> Wide | None:
-        """Returns the size of a scope that holds too many rows to score each of them, else None."""
+    async def wide(self, scope: Scope, *, present: bool) -> Wide | None:
+        """Returns the size of a scope that holds too many rows to score each of them, else None.
+
+        Args:
+            scope: Who asks, and as of when.
+            present: Whether it is asked about this very moment, for which indices will do. Any other moment
+                is read row by row, because an index knows what came after it.
+        """
         async with self._use() as table:
-            return await narrowing.measure(table, scope)
+            indexed = present and (await indices.inspect(table)).searchable
+            return await narrowing.measure(table, scope, present=indexed)
 
     async def candidates(self, scope: Scope) -> Candidates:
         """Returns every memory in scope, with only the columns that ranking needs."""
         async with self._use() as table:
             return self._candidates(await _ranked_rows(table, scope.where), scope)
 
-    async def narrowed(self, wide: Wide, question: Question, *, present: bool) -> Candidates:
-        """Returns those of a wide scope that may answer best.
-
-        Args:
-            wide: Who asks, and as of when; from `wide`.
-            question: What is asked.
-            present: Whether it is asked about this very moment, for which indices will do. Any other moment
-                is read row by row, because an index knows what came after it.
-        """
+    async def narrowed(self, wide: Wide, question: Question) -> Candidates:
+        """Returns those of a wide scope that may answer best, with the words of others to compare with."""
         async with self._use() as table:
             asks_by_text = question.vector is not None and question.regime is None and not question.context
-            if present and asks_by_text and (await indices.inspect(table)).searchable:
+            found: Candidates | None = None
+            if wide.present and asks_by_text:
                 names = await narrowing.look_up(table, wide, question)
-            else:
+                found = self._candidates(await _ranked_rows(table, wide.among(names)), wide.scope)
+            # Where most of what was looked up has expired or was corrected since, what it hid is to be found.
+            if found is None or len(found.keys) < narrowing.KEPT // 2:
                 names = await narrowing.scan(table, wide, question)
-            found = self._candidates(await _ranked_rows(table, wide.among(names)), wide.scope)
-            return replace(found, background=await narrowing.sample_texts(table, wide))
+                found = self._candidates(await _ranked_rows(table, wide.among(names)), wide.scope)
+            return replace(found, background=await self._background(table, wide))
+
+    async def _background(self, table: Any, wide: Wide) -> Sequence[str]:
+        if not wide.present:
+            return await narrowing.sample_texts(table, wide)
+        # How rare words are changes slowly: read again when there is a tenth more.
+        key = (wide.scope.chosen, int(math.log(max(wide.trusted, 1), 1.1)))
+        if self._sampled is None or self._sampled[0] != key:
+            self._sampled = (key, await narrowing.sample_texts(table, wide))
+        return self._sampled[1]
 
     def _candidates(self, rows: Any, scope: Scope) -> Candidates:
         _check_scope(rows, scope)

@@ -197,9 +197,9 @@ async def test_indices_come_with_size_and_are_trained_anew_with_growth(live: Mem
     assert await made() == set()
     await fill(live, made_up(1, 10), first=300, seed=10)
     first = await made()
-    assert {"known_time_idx", "agent_idx", "symbols_idx", "text_idx", "vector_at_300"} <= first
-    await fill(live, made_up(899, 11), first=400, seed=11)
+    assert {"agent_idx", "symbols_idx", "text_idx", "vector_at_300"} <= first
+    await fill(live, made_up(299, 11), first=400, seed=11)
     assert await made() == first
-    await fill(live, made_up(300, 12), first=1_400, seed=12)
-    assert await made() == {*first, "vector_at_1499"} - {"vector_at_300"}
-    assert await live.count(agent="a") == 1_499
+    await fill(live, made_up(2, 12), first=1_400, seed=12)
+    assert await made() == {*first, "vector_at_601"} - {"vector_at_300"}
+    assert await live.count(agent="a") == 601
