@@ -110,7 +110,8 @@ def read_locomo(path: Path) -> list[Corpus]:
 
 def score(query: str, asked: Vectors, corpus: Corpus, vectors: Vectors) -> Mapping[str, Scores]:
     """Returns what each method that the memory uses says of each text."""
-    parts = ranking.relevance(query, asked, corpus.texts, vectors)
+    relevance = ranking.relevance(query, asked, corpus.texts, vectors)
+    parts = ranking.share(relevance, ranking.measure_best(relevance))
     fused = ranking.fuse(parts, WEIGHTS)
     told = {"words": parts["words"], "vector": parts["vector"], FUSION: fused}
     if corpus.ordered:

@@ -84,7 +84,7 @@ def split_words(text: str) -> list[str]:
 def relevance(
     query: str, asked: Vectors, texts: Sequence[str], vectors: Vectors, background: Sequence[str] = ()
 ) -> dict[str, Scores]:
-    """Returns what vectors and words say of each candidate, 0 to 1, the best near 1.
+    """Returns what vectors and words say of each candidate, 0 to 1, each on its own scale.
 
     Args:
         query: What is looked for.
@@ -93,15 +93,23 @@ def relevance(
         vectors: The candidates' vectors, row for row.
         background: Texts that tell how rare words are; the candidates' own where there are none.
     """
+    return {"vector": score_vectors(asked, vectors), "words": score_words(query, texts, background)}
+
+
+def measure_best(
+    relevance: Mapping[str, Scores], least: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Returns what counts in full: the best candidate's score, but `SHARE_FLOOR` and `least` at the least."""
+    least = least or {}
     return {
-        "vector": share(score_vectors(asked, vectors)),
-        "words": share(score_words(query, texts, background)),
+        name: max(float(scores.max(initial=0.0)), SHARE_FLOOR, least.get(name, 0.0))
+        for name, scores in relevance.items()
     }
 
 
-def share(scores: Scores) -> Scores:
-    """Returns each score as a share of the best candidate's, or of `SHARE_FLOOR` where that is more."""
-    return scores / max(float(scores.max(initial=0.0)), SHARE_FLOOR)
+def share(relevance: Mapping[str, Scores], best: Mapping[str, float]) -> dict[str, Scores]:
+    """Returns each score as a share of the best."""
+    return {name: scores / best[name] for name, scores in relevance.items()}
 
 
 def score_words(query: str, texts: Sequence[str], background: Sequence[str] = ()) -> Scores:

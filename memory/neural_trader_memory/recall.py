@@ -114,9 +114,10 @@ def rank(question: Question, found: Candidates, k: int) -> list[Ranked]:
     """Returns the `k` best candidates: trusted ones first, each group best first, of equals the newer."""
     rows = np.arange(len(found.keys))
     if found.trusted.all():  # as it mostly is: nothing to part, and the vectors are not copied
-        return _ranked(question, found, k)
-    own = _ranked(question, found.take(rows[found.trusted].tolist()), k)
-    strange = _ranked(question, found.take(rows[~found.trusted].tolist()), k)
+        return _ranked(question, found, k)[0]
+    own, best = _ranked(question, found.take(rows[found.trusted].tolist()), k)
+    # What came from outside is held against the best of ours, or the best of nothing would look like much.
+    strange, _ = _ranked(question, found.take(rows[~found.trusted].tolist()), k, best)
     # The first half of the places is what it would be if nothing had ever come from outside.
     kept = own[: max(k - k // 2, 0)]
     rest = sorted([*own[len(kept) :], *strange], key=lambda each: -each.score)[: k - len(kept)]
@@ -128,15 +129,18 @@ def rank(question: Question, found: Candidates, k: int) -> list[Ranked]:
     ]
 
 
-def _ranked(question: Question, found: Candidates, k: int) -> list[Ranked]:
+def _ranked(
+    question: Question, found: Candidates, k: int, least: Mapping[str, float] | None = None
+) -> tuple[list[Ranked], Mapping[str, float]]:
+    """Returns the `k` best of one pool, and what counted in full there."""
     if not found.keys:
-        return []
-    parts = score(question, found)
+        return [], {}
+    parts, full = score(question, found, least)
     total = sum(WEIGHTS[name] for name in parts)
     scores = ranking.fuse(parts, WEIGHTS)
     # Candidates come oldest first: of equal scores, the later position is the newer memory.
     best: list[int] = np.lexsort((np.arange(len(scores)), scores))[::-1][:k].tolist()
-    return [
+    ranked = [
         Ranked(
             found.keys[at],
             float(scores[at]),
@@ -147,15 +151,27 @@ def _ranked(question: Question, found: Candidates, k: int) -> list[Ranked]:
         )
         for at in best
     ]
+    return ranked, full
 
 
-def score(question: Question, found: Candidates) -> Mapping[str, Scores]:
-    """Returns each part of each candidate's score; the parts depend on what was asked."""
+def score(
+    question: Question, found: Candidates, least: Mapping[str, float] | None = None
+) -> tuple[Mapping[str, Scores], Mapping[str, float]]:
+    """Returns each part of each candidate's score, which depend on what was asked, and what counts in full.
+
+    Args:
+        question: What is asked.
+        found: The candidates.
+        least: What counts in full at the least, by part.
+    """
     parts: dict[str, Scores] = {}
+    full: Mapping[str, float] = {}
     if question.vector is not None:
-        parts |= ranking.relevance(
+        relevance = ranking.relevance(
             question.text, question.vector, found.texts, found.vectors, found.background
         )
+        full = ranking.measure_best(relevance, least)
+        parts |= ranking.share(relevance, full)
         if question.context:
             both = ranking.fuse(parts, WEIGHTS)
             parts["context"] = ranking.score_context(both, found.event_us)
@@ -163,4 +179,4 @@ def score(question: Question, found: Candidates) -> Mapping[str, Scores]:
         parts["regime"] = ranking.score_regimes(np.array(question.regime, np.float64), found.regimes)
     parts["recency"] = ranking.score_recency(found.event_us, found.kinds, to_epoch_us(question.as_of))
     parts["importance"] = ranking.score_importance(found.importance, found.kinds)
-    return parts
+    return parts, full

@@ -12,6 +12,7 @@ from neural_trader_memory.ranking import (
     IMPORTANCE,
     SHARE_FLOOR,
     fuse,
+    measure_best,
     score_context,
     score_importance,
     score_recency,
@@ -40,9 +41,12 @@ def test_a_note_is_found_by_the_plain_words_for_its_jargon() -> None:
 
 
 def test_the_best_candidate_counts_in_full_unless_even_it_says_little() -> None:
-    assert share(np.array([0.7, 0.35, 0.0])).tolist() == [1.0, 0.5, 0.0]
-    assert share(np.array([SHARE_FLOOR / 2, 0.0])).tolist() == [0.5, 0.0]
-    assert share(np.array([])).size == 0
+    said = {"vector": np.array([0.7, 0.35, 0.0]), "words": np.array([SHARE_FLOOR / 2, 0.0, 0.0])}
+    shares = share(said, measure_best(said))
+    assert shares["vector"].tolist() == [1.0, 0.5, 0.0]
+    assert shares["words"].tolist() == [0.5, 0.0, 0.0]
+    assert measure_best({"vector": np.array([])}) == {"vector": SHARE_FLOOR}
+    assert measure_best(said, {"vector": 1.4}) == {"vector": 1.4, "words": SHARE_FLOOR}
 
 
 @given(words, st.lists(words, max_size=6))
