@@ -82,6 +82,15 @@ async def reindex(uri: str, embedder: Embedder, told: Told) -> Reindexed:
     return Reindexed(int(await table.count_rows()), embedded, before[0], embedder.name, embedder.dimension)
 
 
+async def embedder_at(uri: str) -> tuple[str, int] | None:
+    """Returns name and dimension of the model whose vectors a store holds; None where there is no store."""
+    try:
+        table = await (await connect(locate(uri))).open_table(TABLE)
+    except ValueError:
+        return None
+    return await _embedder_of(table)
+
+
 async def _stage(database: Any, embedder: Embedder) -> Any:
     """Returns the table of new vectors: that of a run that was stopped, if it was for this model."""
     try:

@@ -46,6 +46,7 @@ class EntryType(StrEnum):
     BACKTEST_RESULT = "backtest.result"
     MEMORY_WRITE = "memory.write"
     MEMORY_RECALL = "memory.recall"
+    MEMORY_REINDEX = "memory.reindex"
     SKILL_PROMOTE = "skill.promote"
     PRINCIPAL_ENROLL = "principal.enroll"
     PRINCIPAL_RETIRE = "principal.retire"

@@ -104,15 +104,18 @@ def reindex(json_output: Json = False) -> None:
     """Embed every memory anew with this version's model, after `embedder_mismatch`. Ctrl-C loses nothing.
 
     Run again, it goes on where it stopped. Servers of another model are refused from its end on.
+    Its beginning and its end are entries of the audit log.
 
     Example: neural-trader memory reindex
     """
 
     async def run(services: "Services") -> "Reindexed":
-        from neural_trader_memory.reindex import reindex as embed_anew
+        from neural_trader_tools.memory.reindexing import reindex_memory
         from neural_trader_tools.telling import tell
 
-        return await embed_anew(str(services.home.memory), services.memory.embedder, tell)
+        return await reindex_memory(
+            str(services.home.memory), services.memory.embedder, services.store, services.person, tell
+        )
 
     with progress_bar("embedding", quiet=json_output):
         done = with_desk(run)

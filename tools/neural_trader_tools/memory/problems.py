@@ -17,6 +17,8 @@ WHAT: Final = {
     "recall_unknown": "the log says that an agent was shown it, and the store holds no such revision",
     "recall_unmade": "an order lists a recall that its agent did not make, or another content of it",
     "recall_unlisted": "an order does not list what its agent had recalled before it",
+    "unrecorded_reindex": "its vectors are of another embedder than the log's newest reindex says",
+    "unfinished_reindex": "the log lacks a reindex's end; run `neural-trader memory reindex` again",
     "foreign_vector": "its vector is of another embedder; run `neural-trader memory reindex`",
 }
 

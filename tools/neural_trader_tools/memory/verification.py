@@ -25,6 +25,7 @@ from neural_trader_memory.memory import Memory
 from neural_trader_memory.rows import StoredRecord
 from neural_trader_tools.memory.problems import WHAT, Problem
 from neural_trader_tools.memory.recollections import verify_recalls
+from neural_trader_tools.memory.reindexing import verify_reindexes
 
 PROBLEMS_MAX: Final = 1_000
 """What a person reads; `problem_count` counts all of them."""
@@ -84,6 +85,8 @@ async def verify_memory(memory: Memory, store: Store, archive: Path | None = Non
         name = name_memory(record.memory_id, record.rev, stored.content_hash)
         names.setdefault(record.agent, set()).add(name)
     problems += await to_thread.run_sync(lambda: list(verify_recalls(store, size, names, archive)))
+    embedders = {stored.embedder for stored in rows}
+    problems += await to_thread.run_sync(lambda: list(verify_reindexes(store, size, embedders, archive)))
     return MemoryVerified(
         ok=not problems,
         rows=len(rows),
