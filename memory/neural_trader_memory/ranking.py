@@ -201,7 +201,7 @@ def fuse(parts: Mapping[str, Scores], weights: Mapping[str, float]) -> Scores:
     return np.round(sum(weights[name] / total * parts[name] for name in sorted(parts)), SCORE_DECIMALS)
 
 
-@functools.lru_cache(maxsize=50_000)
+@functools.lru_cache(maxsize=25_000)  # what is scored in full, and some
 def _document(text: str) -> tuple[str, ...]:
     """Returns the words that a text is found by; a store's texts are asked for again and again."""
     return tuple(split_words(explain(text)))
