@@ -57,17 +57,19 @@ class Meter:
         self._issuer = issuer
         self._clock = clock
 
-    def admit(self, who: Attribution, most: Costs, *, refusable: bool) -> Admission:
+    def admit(self, who: Attribution, most: Costs, *, refusable: bool, wait: bool = True) -> Admission:
         """Reserves the most that a call can cost.
 
         Args:
             who: The caller; a person (no agent) has no budget.
             most: The most that the call can use, of the units that have a price.
             refusable: False for what must always work, such as a halt: it is counted and never refused.
+            wait: False where the event loop asks: another process's transaction is not waited for.
 
         Raises:
             RiskError: `budget_exhausted`, or `budget_invalid` where a budget does not verify.
             StorageError: usage cannot be recorded.
+            BlockingIOError: it would have to be waited for; nothing was reserved.
         """
         now = self._clock.now()
         bounds: list[Bound] = []
@@ -77,17 +79,18 @@ class Meter:
                     connection, issuer=self._issuer, agent=who.agent, strategy=who.strategy, now=now
                 )
         day = _day(now)
-        return Admission(who, day, self.ledger.reserve(who, day, self.prices.micros(most), bounds))
+        micros = self.prices.micros(most)
+        return Admission(who, day, self.ledger.reserve(who, day, micros, bounds, wait=wait))
 
-    def charge(self, admission: Admission, costs: Costs) -> None:
-        """Charges what a call used in place of what it had reserved.
+    def charge(self, admission: Admission, costs: Costs, *, wait: bool = True) -> None:
+        """Charges what a call used in place of what it had reserved; `wait` as in `admit`.
 
         Raises:
             StorageError: usage cannot be recorded; the reservation stays charged.
+            BlockingIOError: it would have to be waited for; nothing was charged.
         """
-        self.ledger.settle(
-            admission.reservation, admission.who, admission.day, costs, self.prices.micros(costs)
-        )
+        who, micros = admission.who, self.prices.micros(costs)
+        self.ledger.settle(admission.reservation, who, admission.day, costs, micros, wait=wait)
 
     def standing(self, agent: str) -> UsageStanding:
         """Returns what an agent used in the period of its own budget, strategies' budgets aside.

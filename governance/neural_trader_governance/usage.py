@@ -137,30 +137,57 @@ class UsageLedger:
             raise _unavailable(path, error) from error
 
     @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection]:
-        with self._lock:
+    def _transaction(self, wait: bool = True) -> Generator[sqlite3.Connection]:
+        if not self._lock.acquire(blocking=wait):
+            raise BlockingIOError
+        try:
+            self._begin(wait)
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._connection
-                    self._connection.execute("COMMIT")
-                finally:
-                    if self._connection.in_transaction:
-                        self._connection.execute("ROLLBACK")
-            except sqlite3.Error as error:
-                raise _unavailable(self.path, error) from error
+                yield self._connection
+                self._connection.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise _unavailable(self.path, error) from error
+        finally:
+            self._lock.release()
 
-    def reserve(self, who: Attribution, day: str, micros: int, bounds: Sequence[Bound] = ()) -> int:
+    def _begin(self, wait: bool) -> None:
+        if wait:
+            self._connection.execute("BEGIN IMMEDIATE")
+            return
+        self._connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise BlockingIOError from error
+            raise
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_S * 1000:.0f}")
+
+    def reserve(
+        self, who: Attribution, day: str, micros: int, bounds: Sequence[Bound] = (), *, wait: bool = True
+    ) -> int:
         """Sets the most that a call can cost aside and returns the reservation, if no bound is used up.
 
         What runs counts in full, so that calls at once, of any number of processes, together exceed
         a bound by less than what the last one of them reserved.
 
+        Args:
+            who: Who calls.
+            day: On which day.
+            micros: The most that the call can cost.
+            bounds: What must not be used up.
+            wait: False where the event loop asks: it must not stand still for another's transaction.
+
         Raises:
             RiskError: `budget_exhausted`.
             StorageError: the file cannot be written.
+            BlockingIOError: somebody else writes now, and `wait` is false; nothing was set aside.
         """
-        with self._transaction() as connection:
+        with self._transaction(wait) as connection:
             for bound in bounds:
                 used = _used(connection, who.agent, bound)
                 if used >= bound.limit_micros:
@@ -176,13 +203,23 @@ class UsageLedger:
             )
             return int(cursor.lastrowid or 0)
 
-    def settle(self, reservation: int, who: Attribution, day: str, costs: Costs, micros: int) -> None:
-        """Charges what a call cost in place of what it had reserved.
+    def settle(
+        self,
+        reservation: int,
+        who: Attribution,
+        day: str,
+        costs: Costs,
+        micros: int,
+        *,
+        wait: bool = True,
+    ) -> None:
+        """Charges what a call cost in place of what it had reserved; `wait` as in `reserve`.
 
         Raises:
             StorageError: the file cannot be written; the reservation stays charged.
+            BlockingIOError: somebody else writes now, and `wait` is false; nothing was charged.
         """
-        with self._transaction() as connection:
+        with self._transaction(wait) as connection:
             connection.execute("DELETE FROM reservations WHERE reservation = ?", (reservation,))
             sums = ", ".join(f"{unit} = {unit} + excluded.{unit}" for unit in _UNITS)
             connection.execute(

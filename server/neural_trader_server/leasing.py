@@ -53,14 +53,16 @@ class Leasing:
         if caller.is_person or not self._duration:
             return
         try:
-            await anyio.to_thread.run_sync(self._commit, caller)
+            if self._is_due(caller):  # a reader waits for nobody; a thread takes ten times as long as it
+                await anyio.to_thread.run_sync(self._commit, caller)
         except NeuralTraderError as error:
             log.error("lease_not_renewed", agent=caller.agent, error=str(error))
 
+    def _is_due(self, caller: Caller) -> bool:
+        with self._store.read() as connection:
+            return leases.is_due(connection, caller.agent, now=self._clock.now(), duration=self._duration)
+
     def _commit(self, caller: Caller) -> None:
         now = self._clock.now()
-        with self._store.read() as connection:
-            if not leases.is_due(connection, caller.agent, now=now, duration=self._duration):
-                return
         with self._store.unit() as unit:
             leases.renew(unit.connection, caller, now=now, duration=self._duration)

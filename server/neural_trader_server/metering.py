@@ -153,11 +153,11 @@ class CallMeter:
                 await _charge(self._meter, admission, call.costs())
 
     async def _admit(self, who: Attribution, most: Costs, refusable: bool) -> Admission | None:
-        def admit() -> Admission:
-            return self._meter.admit(who, most, refusable=refusable)
+        def admit(wait: bool) -> Admission:
+            return self._meter.admit(who, most, refusable=refusable, wait=wait)
 
         try:
-            return await anyio.to_thread.run_sync(admit)
+            return await _promptly(admit)
         except StorageError as error:
             if refusable:
                 raise
@@ -337,9 +337,21 @@ def strategy_of(arguments: object) -> str:
     return ""
 
 
+async def _promptly(write: Callable[[bool], AnswerT]) -> AnswerT:
+    """Writes at once where nobody else does: a thread takes ten times as long as the small transaction.
+
+    Args:
+        write: Takes whether it may wait; raises BlockingIOError where it may not and would have to.
+    """
+    try:
+        return write(False)
+    except BlockingIOError:
+        return await anyio.to_thread.run_sync(write, True)
+
+
 async def _charge(meter: Meter, admission: Admission, costs: Costs) -> None:
     with anyio.CancelScope(shield=True):
         try:
-            await anyio.to_thread.run_sync(meter.charge, admission, costs)
+            await _promptly(lambda wait: meter.charge(admission, costs, wait=wait))
         except StorageError as error:  # what was reserved stays charged
             log.error("usage_not_recorded", error=str(error))

@@ -1,5 +1,6 @@
 """Usage: exact sums, reservations that outlive their process, and a bound that a crowd cannot pass."""
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -149,3 +150,16 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
     (tmp_path / "usage.db").write_bytes(b"no database" * 200)
     with pytest.raises(StorageError, match="usage_unavailable"):
         UsageLedger(tmp_path / "usage.db")
+
+
+def test_who_may_not_wait_is_told_so_and_nothing_is_set_aside(ledger: UsageLedger, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "usage.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(BlockingIOError):
+        ledger.reserve(WHO, DAY, 500, wait=False)
+    other.execute("ROLLBACK")
+    other.close()
+    assert ledger.used_micros("agent-1", bound(0)) == 0
+    reservation = ledger.reserve(WHO, DAY, 500, wait=False)
+    ledger.settle(reservation, WHO, DAY, Costs(calls=1), 3, wait=False)
+    assert ledger.used_micros("agent-1", bound(0)) == 3
