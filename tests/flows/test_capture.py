@@ -1,12 +1,17 @@
 """What happens is remembered by itself: through a real server, from the order to the look back on it."""
 
+from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 from mcp import Client
 from tests.flows.serving_here import call, serving
 
+from neural_trader_governance import alerts
+from neural_trader_governance.alerts import AlertKind
 from neural_trader_governance.audit.log import read_entry
+from neural_trader_governance.errors import StorageError
 from neural_trader_server.app import Services
 from neural_trader_server.home import Home
 from neural_trader_tools.memory.orders import entries_of_order
@@ -75,3 +80,63 @@ async def test_an_order_a_backtest_and_a_closed_trade_leave_memories_that_know_o
         with services.store.read() as connection:
             intent = read_entry(connection, bought["receipt"]["seq"]).payload
         assert intent["recalled"]["memories"] == looked.data["recalled"]  # pyright: ignore[reportIndexIssue, reportCallIssue, reportArgumentType, reportOptionalSubscript]
+
+
+async def test_a_capture_that_dies_or_fails_is_gone_on_with_and_remembers_nothing_twice(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(home) as (services, client):
+        sent = await trade(client, "buy", "1", "a reason")
+
+        async def dies(*_: object) -> None:
+            raise StorageError("memory_unavailable", "the disk is full", "free some space")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(services.memory, "keep_all", dies)
+            with pytest.raises(StorageError):
+                await services.capture.catch_up()
+        problems = (await verify_memory(services.memory, services.store)).problems
+        assert [each.code for each in problems] == ["missing_row"]
+
+        # Another process takes over; while it captures, nobody else does.
+        async with serving(home) as (other, _):
+            with services.capture._alone() as mine:  # pyright: ignore[reportPrivateUsage] - as a process that is busy
+                assert (mine, await other.capture.catch_up()) == (True, 0)
+            assert (await other.capture.catch_up(), await services.capture.catch_up()) == (1, 0)
+            (order,) = await other.memory.newest(agent="agent-1")
+            assert order.data["client_order_id"] == sent["client_order_id"]
+            assert order.provenance.about_seq == sent["receipt"]["seq"]
+            rows: Any = other.memory._table._table  # pyright: ignore[reportPrivateUsage] - a power cut's hand on it
+            await rows.delete("true")
+            assert await other.capture.catch_up(thoroughly=True) == 1
+            assert await other.memory.newest(agent="agent-1") == [order]
+
+        # Whatever fails raises one alert, is tried again, and catches up in the end.
+        await trade(client, "sell", "1", "another reason")
+        failed = anyio.Event()
+
+        async def fails(*_: object) -> None:
+            failed.set()
+            raise StorageError("memory_unavailable", "the disk is full", "free some space")
+
+        async with anyio.create_task_group() as tasks:
+            with anyio.fail_after(30):
+                patch = pytest.MonkeyPatch()
+                patch.setattr(services.memory, "kept_of", fails)
+                tasks.start_soon(partial(services.capture.keep_capturing, every_s=0.01))
+                await failed.wait()
+                while not alerts_of(services):  # noqa: ASYNC110 - the log is what tells
+                    await anyio.sleep(0.01)
+                patch.undo()
+                while "reflection" not in await kinds(services):  # noqa: ASYNC110 - as above
+                    await anyio.sleep(0.05)
+                tasks.cancel_scope.cancel()
+        assert len(alerts_of(services)) == 1
+        assert await kinds(services) == ["order", "order", "reflection", "trade"]
+        assert (await verify_memory(services.memory, services.store)).problems == ()
+
+
+def alerts_of(services: Services) -> list[str]:
+    with services.store.read() as connection:
+        found = alerts.read_alerts(connection)
+    return [alert.message for alert, _ in found if alert.kind == AlertKind.MEMORY]
