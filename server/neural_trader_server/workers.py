@@ -67,7 +67,7 @@ class Watch:
                 continue
             number, began = self._running.pop(process)
             if self._stopping:
-                failed |= os.waitstatus_to_exitcode(status) != 0 and not self._quick_ends
+                failed |= os.waitstatus_to_exitcode(status) != 0
                 continue
             quick = time.monotonic() - began < QUICK_S
             self._quick_ends = self._quick_ends + 1 if quick else 0

@@ -70,6 +70,7 @@ def workers_of(address: str) -> dict[int, int]:
     return found
 
 
+@pytest.mark.slow
 async def test_workers_share_desk_previews_and_rates_and_the_dead_are_replaced(
     home: Home, serve_http: ServeHttp
 ) -> None:

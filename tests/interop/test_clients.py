@@ -96,6 +96,7 @@ async def test_the_typescript_sdk_of_either_era_works_over_http(
     assert check(done.stdout)["version"] == version
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("era", "version"), [("v1", "2025-11-25"), ("v2", "2026-07-28")])
 async def test_the_typescript_sdk_of_either_era_works_over_stdio(
     home: Home, node: Callable[..., Any], era: str, version: str
