@@ -13,7 +13,9 @@ from tests.tools.brokers.ccxt_loopback import KEY, SECRET, TradingLoopback
 
 from neural_trader_governance.audit.verify import verify_store
 from neural_trader_governance.errors import ConfigurationError
+from neural_trader_governance.terms.clocks import WallClock
 from neural_trader_server.app import build_server, open_desk
+from neural_trader_server.broker_services import open_ccxt
 from neural_trader_server.home import Home
 from neural_trader_server.settings import Settings
 from neural_trader_tools.market.archive import Archive
@@ -46,7 +48,7 @@ async def test_the_whole_way_over_ccxt(home: Home, tmp_path: Path) -> None:
         exchange.balances = {"USD": "100000", "BTC": "0"}
         async with open_desk(home, at_kraken(exchange.url)) as services:
             await services.desk.set_clock(services.clock.now().replace(2012, 7, 2, 22, 0, 0, 0))
-            async with Client(build_server(services, toolsets="all")) as client:
+            async with Client(build_server(services, toolsets="trading,portfolio")) as client:
                 assert await services.desk.compare(services.caller) == []  # asks, and so learns the steps
                 off = await client.call_tool(
                     "orders_preview", {**terms, "quantity": "1.123456789", "limit_price": "10.5"}
@@ -71,11 +73,13 @@ async def test_the_whole_way_over_ccxt(home: Home, tmp_path: Path) -> None:
     assert len(exchange.made) == 1
 
 
-async def test_real_coins_are_not_traded_by_accident(home: Home) -> None:
+def test_real_coins_are_not_traded_by_accident(tmp_path: Path) -> None:
     far = "https://paper-api.alpaca.markets"  # the setting's default, which is none of ccxt's
-    async with open_desk(home, at_kraken(far, broker_sandbox=False)) as services:
-        with pytest.raises(ConfigurationError, match="live_not_switched_on"):
-            _ = services.broker
-    async with open_desk(home, at_kraken(far)) as services:
-        with pytest.raises(ConfigurationError, match="no_sandbox"):
-            _ = services.broker
+
+    def opened(**settings: Any) -> None:
+        open_ccxt(at_kraken(far, **settings), tmp_path / "config.toml", WallClock(), lambda: lacking)
+
+    lacking: Any = None  # no order is asked about
+    for settings, code in (({"broker_sandbox": False}, "live_not_switched_on"), ({}, "no_sandbox")):
+        with pytest.raises(ConfigurationError, match=code):
+            opened(**settings)
