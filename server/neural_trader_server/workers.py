@@ -31,6 +31,7 @@ Work = Callable[[int, Ready], None]
 QUICK_S, QUICK_ENDS = 10.0, 3
 """Ends within ten seconds of a start; after three in a row another start would not help."""
 
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 _PR_SET_PDEATHSIG = 1
 log = structlog.get_logger(__name__)
 
@@ -52,8 +53,8 @@ class Watch:
 
     def keep(self) -> int:
         """Starts the workers and keeps their number until a signal comes; returns the exit status."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        for ending in _ENDING:
+            signal.signal(ending, self._stop)
         if not self._start(0, wait=True):  # it has said why; others would say the same
             (process,) = self._running
             return int(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) != 0)
@@ -88,12 +89,16 @@ class Watch:
     def _start(self, number: int, *, wait: bool = False) -> bool:
         """Starts a worker; returns whether it serves, which is waited for only where that is asked."""
         told, tell = os.pipe()
+        # A signal that comes now waits until parent and child are who they are: a child that ran the
+        # watcher's answer to it would end others, and not itself.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         watcher, process = os.getpid(), os.fork()
         if process == 0:
             os.close(told)
             self._be(number, watcher, tell)
         os.close(tell)
         self._running[process] = (number, time.monotonic())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         if self._stopping:  # the signal came while we forked
             os.kill(process, signal.SIGTERM)
         serves = not wait or os.read(told, 1) != b""
@@ -102,8 +107,9 @@ class Watch:
 
     def _be(self, number: int, watcher: int, tell: int) -> NoReturn:
         """Is a worker, to its end."""
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in _ENDING:
             signal.signal(each, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         status = 1
         try:
             # A watcher that is killed outright leaves nobody behind who serves unwatched.
