@@ -4,6 +4,7 @@ A tool is one async function. Its positional parameters are services, injected h
 and invisible to the agent; its keyword-only parameters are the arguments that the agent gives.
 """
 
+import base64
 import functools
 import importlib
 import inspect
@@ -142,6 +143,7 @@ CATALOGUE = (
     ToolSpec("trading_halt", "trading.halt", "trading", "Halt trading", read_only=False, destructive=True),
     ToolSpec("audit_search", "audit.search", "audit", "Search the audit log"),
     ToolSpec("audit_verify", "audit.verify", "audit", "Verify the audit log"),
+    ToolSpec("chart_render", "chart.render", "ui", "Draw a chart"),
 )
 
 
@@ -161,6 +163,11 @@ class BoundTool:
 
     async def answer(self, **given: Any) -> tuple[dict[str, Any], str]:
         """Calls the tool; returns the result's facts and the same as compact JSON, with no secret in them."""
+        facts, text, _ = await self.pictured(**given)
+        return facts, text
+
+    async def pictured(self, **given: Any) -> tuple[dict[str, Any], str, bytes | None]:
+        """Returns what `answer` does, and the PNG beside it where the result has one."""
         caller = current_caller()
         # Many callers may be served at once: whose call this is stands in its context, not in the process.
         own = [one if caller is None or not isinstance(one, Caller) else caller for one in self._injected]
@@ -168,7 +175,7 @@ class BoundTool:
         facts = result.model_dump(mode="json", by_alias=True)
         plain = orjson.dumps(facts).decode()
         text = redact(plain)
-        return (facts if text == plain else orjson.loads(text)), text
+        return (facts if text == plain else orjson.loads(text)), text, getattr(result, "png", None)
 
 
 def fill(function: Result, services: Mapping[type, object]) -> BoundTool:
@@ -204,13 +211,17 @@ def bind(function: Result, services: Mapping[type, object]) -> "Callable[..., Aw
     The result model becomes both `structuredContent` and the same facts as compact JSON text,
     since some clients show only one of them.
     """
-    from mcp.types import CallToolResult, TextContent
+    from mcp.types import CallToolResult, ImageContent, TextContent
 
     bound = fill(function, services)
 
     async def call(**given: Any) -> CallToolResult:
-        facts, text = await bound.answer(**given)
-        return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=facts)
+        facts, text, png = await bound.pictured(**given)
+        content: list[TextContent | ImageContent] = [TextContent(type="text", text=text)]
+        if png is not None:
+            picture = base64.b64encode(png).decode()
+            content.append(ImageContent(type="image", data=picture, mime_type="image/png"))
+        return CallToolResult(content=list(content), structured_content=facts)
 
     functools.update_wrapper(call, function, assigned=("__name__", "__qualname__", "__doc__", "__module__"))
     del call.__dict__["__wrapped__"]  # introspection must not look through to the services
@@ -226,6 +237,8 @@ def build_tool(spec: ToolSpec, services: Mapping[type, object]) -> "Tool":
     """Returns the SDK's tool for a catalogue entry, with schemas cut to what an agent needs."""
     from mcp.server.mcpserver.tools import Tool
 
+    from neural_trader_server.apps import UI_META
+
     function = spec.load()
     tool = Tool.from_function(
         bind(function, services),
@@ -233,6 +246,7 @@ def build_tool(spec: ToolSpec, services: Mapping[type, object]) -> "Tool":
         title=spec.title,
         description=inspect.getdoc(function),
         annotations=spec.annotations(),
+        meta=UI_META.get(spec.name),
     )
     tool.parameters = shorten(tool.parameters, optional_means_absent=True)
     schema = tool.fn_metadata.output_schema
@@ -248,8 +262,8 @@ def shorten(schema: dict[str, Any], *, optional_means_absent: bool = False) -> d
     union of plain types is said in one word list.
 
     Of a result, defaults, bounds of texts and whether there may be more say nothing to its reader: it is
-    there, as it is. Nor does it that an object within has all of its properties: each has, unless it says
-    which ones are required.
+    there, as it is. Nor does it that an object has all of its properties: each has, unless it says which
+    ones are required.
 
     Args:
         schema: As pydantic generates it.
@@ -260,8 +274,7 @@ def shorten(schema: dict[str, Any], *, optional_means_absent: bool = False) -> d
     if not optional_means_absent:
         for definition in cast("dict[str, dict[str, Any]]", body.get("$defs", {})).values():
             definition.pop("description", None)
-    short = cast("dict[str, Any]", _shortened(body, False, optional_means_absent))
-    return _inlined(short | {key: body[key] for key in ("required",) if key in body})
+    return _inlined(cast("dict[str, Any]", _shortened(body, False, optional_means_absent)))
 
 
 def _inlined(schema: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from mcp.server import CacheHint, MCPServer
+from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
@@ -13,9 +14,11 @@ from mcp.types import CallToolResult, InputRequiredResult
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from neural_trader_server.apps import open_apps
 from neural_trader_server.asking import ask, waits_for_a_person
 from neural_trader_server.faults import explain, refuse, unknown_arguments
 from neural_trader_server.gate import Gate
+from neural_trader_tools.chart.showing import showing
 from neural_trader_tools.telling import Tell, telling
 
 INSTRUCTIONS = """\
@@ -66,6 +69,7 @@ class Endpoint(MCPServer[None]):
             version=version,
             tools=tools,
             middleware=[gate],
+            extensions=[open_apps()] if "ui" in gate.toolsets else [],
             log_level="WARNING",
             lifespan=lifespan,
             request_state_security=request_states,
@@ -104,7 +108,7 @@ class Endpoint(MCPServer[None]):
         try:
             if context is None:
                 return await super().call_tool(name, arguments, context)
-            with telling(_notifying(context)):
+            with telling(_notifying(context)), showing(client_supports_apps(context)):
                 return await super().call_tool(name, arguments, context)
         except ToolError as error:
             return refuse(explain(error, name, properties))

@@ -29,6 +29,8 @@ CASES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ("artifact_read", {"handle": "bars-0000000000000000"}),
     ("artifact_read", {"handle": "bars-0000000000000000", "limit": -1}),
     ("artifact_query", {"handle": "bars-0000000000000000", "sql": "SELECT 1"}),
+    ("chart_render", {}),
+    ("chart_render", {"handle": "bars-0000000000000000", "symbol": "AAPL"}),
     ("artifact_query", {"handle": "bars-0000000000000000", "sql": "DROP TABLE artifact"}),
     ("artifact_query", {"handle": "bars-0000000000000000", "sql": "SELECT * FROM read_csv('/etc/passwd')"}),
     ("market_search", {"query": "x" * 10_000}),

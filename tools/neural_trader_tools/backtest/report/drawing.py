@@ -127,6 +127,19 @@ def draw_png(sheet: Sheet, headline: str) -> bytes:
         return drawn.getvalue()
 
 
+def draw_line(title: str, times: NDArray[np.int64], values: Floats) -> bytes:
+    """Returns a PNG of one line over time (microseconds), on white."""
+    with drawing() as figure_of:
+        figure = figure_of(_WIDE, _HIGH + 0.8)
+        figure.patch.set_facecolor("white")
+        axes = figure.add_subplot()
+        _curve(axes, times, values, COLOURS["line"], "")
+        axes.set_title(_plain(title))
+        drawn = io.BytesIO()
+        figure.savefig(drawn, format="png", dpi=110, metadata={"Software": None})
+        return drawn.getvalue()
+
+
 class drawing:  # noqa: N801  # reads as a statement
     """Holds matplotlib's global style while a sheet is drawn; gives what makes a figure."""
 

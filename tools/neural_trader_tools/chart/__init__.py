@@ -1,0 +1,1 @@
+"""Charts: a picture where people would rather look than read, and its numbers in words."""
