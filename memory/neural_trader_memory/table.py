@@ -6,6 +6,7 @@ first used. pyarrow has no type stubs: it and the open table are `Any` here, and
 
 import importlib
 import math
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -41,6 +42,8 @@ PRUNE_AFTER = timedelta(hours=1)  # longer than any read; until then old version
 NEVER = timedelta(days=36_500)
 _NO_REGIME = np.full(REGIME_DIMENSION, np.nan, "<f4").tobytes()
 _RANKED = ("event_time", "text", "vector", "importance", "regime")
+
+_SAID = re.compile(r"<Code>([A-Za-z0-9.]{1,60})</Code>")
 
 _log = structlog.get_logger(__name__)
 
@@ -228,11 +231,7 @@ class MemoryTable:
         except NeuralTraderError:
             raise
         except (OSError, RuntimeError, ValueError) as error:  # what LanceDB's Rust core raises
-            raise StorageError(
-                "memory_unavailable",
-                f"the memory at {self.uri} could not be read or written: {error!s:.300}",
-                "check that the folder is writable and the disk not full, then try again",
-            ) from error
+            raise _unavailable(self.uri, error) from error
 
     async def _open(self) -> Any:
         database = await connect(self.uri)
@@ -297,6 +296,24 @@ def locate(uri: str) -> str:
         )
     # LanceDB takes a bare word that begins with "db" for its cloud, so a path is always made absolute.
     return uri if "://" in uri else str(Path(uri).absolute())
+
+
+def _unavailable(uri: str, error: Exception) -> StorageError:
+    if "://" not in uri or uri.startswith("file://"):
+        return StorageError(
+            "memory_unavailable",
+            f"the memory at {uri} could not be read or written: {error!s:.300}",
+            "check that the folder is writable and the disk not full, then try again",
+        )
+    # Of an object store's error, which is a page of Rust, what the service said is what helps.
+    said = _SAID.search(str(error))
+    what = said.group(1) if said else str(error)[:300]
+    return StorageError(
+        "memory_unavailable",
+        f"the memory at {uri:.200} could not be read or written: {what}",
+        "check the address and the credentials in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,"
+        " AWS_REGION, and AWS_ENDPOINT where it is not AWS), and that the service can be reached",
+    )
 
 
 async def _ranked_rows(table: Any, where: str) -> Any:

@@ -346,6 +346,11 @@ class Services:
 
         return ReadingMarks(self.store, self.calling, open_detector(self.settings.detector))
 
+    @property
+    def memory_uri(self) -> str:
+        """Where memories lie: the home's folder, or what the settings say."""
+        return self.settings.memory_uri or str(self.home.memory)
+
     @functools.cached_property
     def memory(self) -> "Memory":
         """What the agent learned."""
@@ -353,7 +358,7 @@ class Services:
         from neural_trader_server.embedding import make_embedder
 
         embedder = make_embedder(self.settings, self.home.config)
-        return Memory.open(str(self.home.memory), embedder, self.clock)
+        return Memory.open(self.memory_uri, embedder, self.clock)
 
     @functools.cached_property
     def capture(self) -> "Capture":

@@ -113,6 +113,12 @@ class Settings(BaseSettings):
     tool_deadline_s: float = Field(
         default=120.0, gt=0, le=3600, description="The longest a tool call may take"
     )
+    memory_uri: str = Field(
+        default="",
+        max_length=500,
+        pattern=r"^$|^/|^(file|s3|gs|az)://.",
+        description="Where memories lie, instead of the home's memory/: a folder, or s3://BUCKET/PREFIX",
+    )
     detector: Literal["rules", "defender"] = Field(
         default="rules", description="What gives its opinion on text from outside; the second is an extra"
     )

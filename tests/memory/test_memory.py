@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.tools.market.loopback.s3 import Bucket, serving
 
 from neural_trader_governance.errors import ConfigurationError, InputError, IntegrityError, StorageError
 from neural_trader_governance.terms.clocks import SimulatedClock
@@ -382,3 +383,23 @@ async def test_paraphrases_and_bare_words_find_their_notes(
     assert sum(at < 5 for at in paraphrased) / len(notes) >= 0.7
     worded = [await place(note["words"], note["text"]) for note in notes]
     assert sum(at < 1 for at in worded) / len(notes) >= 0.95
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_an_object_store_that_refuses_or_is_not_there_says_what_to_check(
+    minilm: MiniLm, clock: SimulatedClock, monkeypatch: pytest.MonkeyPatch, *, refused: bool
+) -> None:
+    bucket = Bucket()
+    bucket.refuse = 403
+    with serving(bucket) as host:
+        monkeypatch.setenv("AWS_ENDPOINT", f"http://{host if refused else '127.0.0.1:9'}")
+        for name, value in {"ALLOW_HTTP": "true", "REGION": "us-east-1", "MAX_RETRIES": "0"}.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "stranger")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-indeed")
+        monkeypatch.setenv("OBJECT_STORE_CLIENT_MAX_RETRIES", "0")
+        with pytest.raises(StorageError, match=r"memory_unavailable.*AWS_SECRET_ACCESS_KEY") as caught:
+            await Memory.open("s3://desk/memory", minilm, clock).count(agent="a")
+    assert "very-secret-indeed" not in str(caught.value)
+    assert bool(bucket.requests) == refused
+    assert len(str(caught.value)) < 900

@@ -114,7 +114,7 @@ def reindex(json_output: Json = False) -> None:
         from neural_trader_tools.telling import tell
 
         return await reindex_memory(
-            str(services.home.memory), services.memory.embedder, services.store, services.person, tell
+            services.memory_uri, services.memory.embedder, services.store, services.person, tell
         )
 
     with progress_bar("embedding", quiet=json_output):
