@@ -636,7 +636,7 @@ def build_server(
 
     chosen = select_toolsets(toolsets)
     provided = services.provided()
-    tools = [*(build_tool(spec, provided) for spec in CATALOGUE), *(tool for _, tool in more)]
+    tools = [*(tool for _, tool in more), *(build_tool(spec, provided) for spec in CATALOGUE)]
     specs = {spec.name: spec for spec in (*CATALOGUE, *(spec for spec, _ in more))}
     deadline_s, mark = services.settings.tool_deadline_s, services.reading_marks.mark
     measure = CallMeter(services.meter, services.calling, deadline_s).measured

@@ -356,7 +356,7 @@ def everything(services: Services) -> Endpoint:
 
     more = [mounted(function) for function in FIXTURES]
     more.append(mounted(json_schema_2020_12_tool, parameters=SCHEMA_2020_12))
-    # Some scenarios call whatever is listed first, and of our own tools that may be one that takes seconds.
+    # Some scenarios call whatever is listed first, which must not be a tool of ours that takes seconds.
     server = build_server(services, toolsets="ui", more=more)
     _offer_resources(server)
     _offer_prompts(server)

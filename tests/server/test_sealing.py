@@ -1,4 +1,4 @@
-"""Sealing: what one process of a home seals every other opens, for the same caller, and nobody else's does."""
+"""Sealing: what one process of a home seals, each other opens for the same caller, and nobody else does."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ from neural_trader_server.sealing import derive, request_states
 
 def test_processes_that_begin_at_once_on_a_new_home_have_one_secret(tmp_path: Path) -> None:
     with ThreadPoolExecutor(16) as threads:
-        keys = set(threads.map(lambda _: derive(Home(tmp_path), "x"), range(64)))
+        keys = set(threads.map(derive, [Home(tmp_path)] * 64, ["x"] * 64))
     assert len(keys) == 1
     (kept,) = list((tmp_path / "keys").iterdir())
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
