@@ -20,7 +20,7 @@ from neural_trader_server.catalogue import CATALOGUE
 from neural_trader_server.connections import connection_class, tls_context
 from neural_trader_server.front import Buckets, http_app, own_names, require_reachable
 from neural_trader_server.home import Home
-from neural_trader_server.listening import bind, end_http_on_signal, running
+from neural_trader_server.listening import bind, end_http_on_signal, keep_what_is_loaded, running
 from neural_trader_server.manifest import record_tools
 from neural_trader_server.monitoring import Monitor
 from neural_trader_server.settings import Settings
@@ -142,6 +142,7 @@ async def serve_listener(
             url, mode = f"{address}/mcp", services.broker.mode
             about = {} if worker is None else {"worker": worker}
             log.info("serving", transport="http", url=url, mode=mode, home=str(home.path), **about)
+            keep_what_is_loaded()
             ready()
             await http.serve(sockets=[listener])
 

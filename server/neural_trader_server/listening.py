@@ -1,6 +1,7 @@
 """Listening: a server's process life, from opening the desk to closing it; on HTTP, see hosting.py."""
 
 import functools
+import gc
 import ipaddress
 import logging
 import os
@@ -101,6 +102,12 @@ async def running(services: "Services", *, ends_process: bool = False) -> AsyncG
         tasks.cancel_scope.cancel()
 
 
+def keep_what_is_loaded() -> None:
+    """Has the collector of garbage pass over what a server has loaded by now, in this process for ever."""
+    gc.freeze()
+    gc.enable()
+
+
 async def serve_stdio(home: Home, settings: Settings, toolsets: str | None, read_only: bool) -> None:
     """Serves one client over stdin and stdout, until it closes stdin or a signal ends us."""
     async with open_desk(home, settings) as services:
@@ -109,6 +116,7 @@ async def serve_stdio(home: Home, settings: Settings, toolsets: str | None, read
         async with running(services, ends_process=True) as tasks:
             tasks.start_soon(_end_stdio_on_signal, services)
             tasks.start_soon(services.leasing.keep, services.caller)
+            keep_what_is_loaded()
             log.info("serving", transport="stdio", mode=services.broker.mode, home=str(home.path))
             await server.run_stdio_async()
 

@@ -1,7 +1,8 @@
 """Metering: a run in the sandbox is charged to whom it was started for, and refused with an empty budget."""
 
+import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -139,6 +140,28 @@ async def test_every_call_is_counted_with_its_bytes_and_rows(scene: Callable[[],
     assert row.result_bytes == len(b'{"structuredContent":{"row_count":250},"content":[]}') + len(
         b'{"structuredContent":{"row_count":3}}'
     )
+
+
+async def test_others_are_served_while_a_call_waits_for_another_process_that_writes(
+    scene: Callable[[], Scene], tmp_path: Path
+) -> None:
+    desk = scene()
+    admitted: list[bool] = []
+
+    async def call() -> None:
+        async with desk.calls.measured("status_get", None):
+            admitted.append(True)
+
+    with closing(sqlite3.connect(tmp_path / "usage.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+            assert not admitted
+            other.execute("ROLLBACK")
+    assert admitted
+    assert desk.ledger.rows()[0].calls == 1
 
 
 async def test_the_sandboxs_own_seconds_are_charged_to_the_strategy_that_ran(

@@ -1,6 +1,7 @@
 """`neural-trader serve`: the MCP server, over stdio or streamable HTTP."""
 
 import functools
+import gc
 from enum import StrEnum
 from typing import Annotated
 
@@ -45,6 +46,7 @@ def serve(
     """
     import anyio
 
+    gc.disable()  # until we serve: what is imported stays; to look for its garbage is a tenth of a start
     from neural_trader_server.home import Home
     from neural_trader_server.listening import serve_stdio
     from neural_trader_server.logs import configure_logs
