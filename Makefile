@@ -21,7 +21,7 @@ export PYTHONDONTWRITEBYTECODE :=
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers node conformance format lint test check bench bench-orders bench-backtest bench-archive evaluate faults kill-orders demo lock build clean
+.PHONY: help setup peers node conformance format lint test check bench bench-orders bench-backtest bench-archive bench-memory evaluate faults kill-orders demo lock build clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -87,7 +87,7 @@ kill-orders: setup  ## SIGKILL a desk 1,000 times while it trades at our exchang
 	$(BIN)/python -m tests.flows.killing --kills 200 --wrong named-anew --until doubled; test $$? -eq 3
 
 bench: setup  ## benchmarks beside peers; writes benchmarks/results/*.json
-	@for file in benchmarks/*.py; do case $$file in */results.py|$(LABELS).py|*/peers.py|*/cold.py|*/scale.py|*/archive.py|*/trading_*.py) ;; *) $(BIN)/python $$file || exit 1;; esac; done
+	@for file in benchmarks/*.py; do case $$file in */results.py|$(LABELS).py|*/peers.py|*/cold.py|*/scale.py|*/memory_scale.py|*/archive.py|*/trading_*.py) ;; *) $(BIN)/python $$file || exit 1;; esac; done
 
 bench-orders: setup  ## orders with and without governance, then a day of 100 strategies with every total checked (20 minutes)
 	$(BIN)/python benchmarks/orders.py
@@ -98,6 +98,9 @@ bench-backtest: setup peers  ## backtests, sweeps and features beside the other 
 
 bench-archive: setup peers  ## reads and scans of 10,000 symbols beside DuckDB over the same Parquet (10 minutes, 3 GB)
 	$(BIN)/python benchmarks/archive.py
+
+bench-memory: setup peers  ## memory at 10,000, 100,000 and a million rows beside hnswlib, faiss and sqlite-vec (30 minutes, 4 GB)
+	$(BIN)/python benchmarks/memory_scale.py
 
 $(APART)/.installed: pyproject.toml $(LABELS).constraints.txt
 	$(PYTHON) -m venv $(APART)
@@ -111,7 +114,7 @@ demo: setup  ## the main job end to end: no key, no network
 	$(BIN)/neural-trader demo
 
 lock: setup  ## pin the newest versions that resolve, for every platform, without any index address
-	$(BIN)/$(LOCK) --extra sample --extra prove --extra defender --extra report --extra bayesian --extra ray --extra dev pyproject.toml -o constraints.txt
+	$(BIN)/$(LOCK) --extra sample --extra prove --extra defender --extra report --extra bayesian --extra ray --extra http --extra dev pyproject.toml -o constraints.txt
 	$(BIN)/$(LOCK) --extra evaluation pyproject.toml -o $(LABELS).constraints.txt
 	$(BIN)/$(LOCK) -c constraints.txt --group peers -o $(PEERS)
 

@@ -35,6 +35,7 @@ MCP_PATH = "/mcp"
 GUESTS: tuple[str, ...] = ()
 """First parts of paths that ask by themselves who is there: a person's session instead of an agent's key."""
 
+_BLANKS = (b" ", b"\t")
 STRANGERS_PER_S, STRANGERS_BURST = 1.0, 30
 
 
@@ -48,7 +49,10 @@ class Buckets:
 
 
 class OwnNames:
-    """ASGI middleware: a request under another name than ours, or from a page of another, goes no further."""
+    """ASGI middleware: a request under another name than ours, or from a page of another, goes no further.
+
+    What goes on has header values without blanks around them, whoever parsed them.
+    """
 
     def __init__(self, app: "ASGIApp", names: TransportSecuritySettings) -> None:
         self._app = app
@@ -57,6 +61,12 @@ class OwnNames:
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Passes a request on, or answers 421 or 403."""
         if scope["type"] == "http":
+            # Blanks around a value are no part of it (RFC 9110, 5.5); one of uvicorn's parsers leaves them there.
+            if any(value[-1:] in _BLANKS or value[:1] in _BLANKS for _, value in scope["headers"] if value):
+                scope = {
+                    **scope,
+                    "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]],
+                }
             refused = await self._names.validate_request(Request(scope))
             if refused is not None:
                 await refused(scope, receive, send)

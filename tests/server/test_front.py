@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from neural_trader_governance.errors import ConfigurationError
-from neural_trader_server.front import is_door_shut, is_private, own_names, require_reachable
+from neural_trader_server.front import OwnNames, is_door_shut, is_private, own_names, require_reachable
 from neural_trader_server.settings import Settings
 
 TLS: dict[str, Any] = {"tls_certificate": Path("cert.pem"), "tls_key": Path("key.pem")}
@@ -85,3 +86,19 @@ def test_names_are_loopbacks_the_address_and_the_public_one_and_never_the_addres
 def test_a_public_url_is_https_and_nothing_but_an_address(url: str) -> None:
     with pytest.raises(ValueError, match="public_url"):
         Settings(public_url=url)
+
+
+@pytest.mark.anyio
+async def test_blanks_around_a_headers_value_are_no_part_of_it() -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["headers"])
+
+    async def nothing(*_: object) -> Any:
+        raise AssertionError("nobody reads or answers here")
+
+    sent = [(b"host", b" localhost:1\t "), (b"mcp-name", b"  a b "), (b"x-empty", b"")]
+    scope: Scope = {"type": "http", "method": "GET", "path": "/mcp", "headers": sent}
+    await OwnNames(app, own_names("127.0.0.1"))(scope, nothing, nothing)
+    assert seen == [[(b"host", b"localhost:1"), (b"mcp-name", b"a b"), (b"x-empty", b"")]]
