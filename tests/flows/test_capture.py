@@ -33,6 +33,7 @@ async def kinds(services: Services) -> list[str]:
     return sorted(each.kind for each in await services.memory.newest(agent="agent-1"))
 
 
+@pytest.mark.slow
 async def test_an_order_a_backtest_and_a_closed_trade_leave_memories_that_know_of_each_other(
     home: Home,
 ) -> None:

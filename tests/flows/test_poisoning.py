@@ -155,7 +155,7 @@ async def test_planted_memories_change_no_verdict_promote_nothing_and_gain_no_tr
 async def plant(services: Services, home: Home, texts: list[str]) -> None:
     """Imports texts whose lines claim all that a line can claim."""
     path = home.path / "shared.jsonl"
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "kind": "note",
             "text": text,

@@ -48,6 +48,7 @@ def missed(evidence: Evidence) -> set[str]:
     return {each.name for each in evidence.conditions if not each.ok}
 
 
+@pytest.mark.slow
 async def test_a_sweep_makes_a_skill_only_if_it_is_proven_on_record_and_asked_for_by_a_person(
     home: Home,
 ) -> None:
