@@ -21,7 +21,7 @@ export PYTHONDONTWRITEBYTECODE :=
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers node conformance format lint test check bench bench-orders bench-backtest bench-archive bench-memory evaluate faults kill-orders demo lock build clean
+.PHONY: help setup peers node conformance format lint test check bench bench-orders bench-backtest bench-archive bench-memory evaluate faults kill-orders demo lock build clean snapshots
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -85,6 +85,9 @@ kill-orders: setup  ## SIGKILL a desk 1,000 times while it trades at our exchang
 	$(BIN)/python -m tests.flows.killing --kills $(KILLS)
 	$(BIN)/python -m tests.flows.killing --kills 200 --wrong recorded-late --until lost; test $$? -eq 3
 	$(BIN)/python -m tests.flows.killing --kills 200 --wrong named-anew --until doubled; test $$? -eq 3
+
+snapshots: setup  ## write anew what agents are told about the tools; review the diff of tests/server/tools.txt
+	NEURAL_TRADER_SNAPSHOTS=renew $(BIN)/python -m pytest -n 0 -q tests/server/test_snapshot.py
 
 bench: setup  ## benchmarks beside peers; writes benchmarks/results/*.json
 	@for file in benchmarks/*.py; do case $$file in */results.py|$(LABELS).py|*/peers.py|*/cold.py|*/scale.py|*/memory_scale.py|*/archive.py|*/trading_*.py) ;; *) $(BIN)/python $$file || exit 1;; esac; done

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from results import Case, write_results
 
 from neural_trader_governance.terms.clocks import WallClock
-from neural_trader_memory import indices
+from neural_trader_memory import indices, narrowing
 from neural_trader_memory.embedders.port import Vectors
 from neural_trader_memory.memory import Memory
 from neural_trader_memory.records import Record
@@ -190,7 +190,8 @@ async def _ours(
                 best[place] = min(best[place], (time.perf_counter() - begun) * 1e3)
         return answers, best
 
-    scope = Scope(agent="agent-3", as_of=datetime.now(UTC)).where
+    # What a search of the present filters by: the agent and the trust; the rest is tested on what is left.
+    scope = narrowing.Wide(Scope("agent-3", datetime.now(UTC)), rows, 0, present=True).halves[0]
     few = queries[: max(count // 10, 5)]
     asks = {
         "all": await rounds(lambda query: near(query, None, not searchable), queries),
