@@ -38,6 +38,10 @@ from neural_trader_tools.brokers.port import BrokerReport, VenueBooks
 from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.orders import accounts
+from neural_trader_tools.orders.algos.execution import Execution
+from neural_trader_tools.orders.algos.parents import children_of
+from neural_trader_tools.orders.algos.plan import Leg, Plan
+from neural_trader_tools.orders.algos.request import Request
 from neural_trader_tools.orders.desk import SCHEMAS, Desk, Submission
 from neural_trader_tools.orders.history import disagreements
 from neural_trader_tools.orders.inbox import Inbox
@@ -97,8 +101,9 @@ class DeskMachine(RuleBasedStateMachine):
 
     previews = Bundle("previews")
 
-    def __init__(self, archive_root: Path, policy: PolicyEngine, key: SigningKey) -> None:
+    def __init__(self, archive_root: Path, policy: PolicyEngine, key: SigningKey, seen: Counter[str]) -> None:
         super().__init__()
+        self.seen = seen
         self.folder = TemporaryDirectory()
         home = Path(self.folder.name)
         self.clock, self.archive, self.key = SimulatedClock(NOW), Archive(archive_root), key
@@ -122,14 +127,16 @@ class DeskMachine(RuleBasedStateMachine):
                 opened_time=format_time(NOW),
             )
             accounts.permit_agent(unit.connection, account="paper", agent=AGENT.agent)
-            for name, role, vkey in (
-                (AGENT.principal, Role.TRADER, None),
-                (PERSON.principal, Role.APPROVER, key.vkey),
-            ):
+            enrolled: tuple[tuple[principals.Kind, str, Role, str | None], ...] = (
+                ("person", AGENT.principal, Role.TRADER, None),
+                ("agent", AGENT.agent, Role.TRADER, None),
+                ("person", PERSON.principal, Role.APPROVER, key.vkey),
+            )
+            for kind, name, role, vkey in enrolled:
                 document = principals.sign_enrolment(
                     unit.connection,
                     key,
-                    kind="person",
+                    kind=kind,
                     name=name,
                     roles=frozenset({role}),
                     time=NOW,
@@ -140,6 +147,8 @@ class DeskMachine(RuleBasedStateMachine):
         self.rejected: set[str] = set()
         self.used: dict[str, str] = {}
         self.halted = False
+        self.deaf = ""
+        self.parents: dict[str, tuple[Leg, ...]] = {}
 
     def desk(self, process: int, wire: str) -> Desk:
         lossy = {"request lost": False, "answer lost": True}
@@ -151,7 +160,12 @@ class DeskMachine(RuleBasedStateMachine):
             replay=self.replay,
             clock=self.clock,
             issuer=self.key.verifying_key,
+            deaf=lambda: self.deaf,
         )
+
+    def execution(self, process: int, wire: str) -> Execution:
+        desk = self.desk(process, wire)
+        return Execution(self.stores[process], desk, self.archive, self.replay, self.clock)
 
     process = st.sampled_from([0, 1])
     wire = st.sampled_from(["whole", "whole", "whole", "request lost", "answer lost"])
@@ -194,6 +208,7 @@ class DeskMachine(RuleBasedStateMachine):
         except RiskError:
             assert len(anyio.run(desk.orders)) == before, "a refusal leaves no order"
             return
+        assert not self.deaf, "who does not hear the venue sends it nothing"
         assert caller == AGENT
         assert not self.halted
         assert preview_id not in self.used
@@ -245,6 +260,51 @@ class DeskMachine(RuleBasedStateMachine):
         except RiskError:
             return
         (self.approved if yes else self.rejected).add(preview_id)
+
+    @rule(
+        process=process,
+        algorithm=st.sampled_from(["now", "twap", "vwap", "pov"]),
+        symbols=st.lists(SYMBOLS, min_size=1, max_size=2, unique=True),
+        side=st.sampled_from(["buy", "buy", "sell"]),
+        quantity=st.sampled_from([3, 90, 400]),
+        sessions=st.sampled_from([1, 4]),
+    )
+    def start_parent(
+        self, process: int, algorithm: str, symbols: list[str], side: str, quantity: int, sessions: int
+    ) -> None:
+        """A parent over some sessions; its children go the way of every order."""
+        now = self.replay.now()
+        plan: dict[str, object] = {"algorithm": algorithm, "start": now, "seed": quantity}
+        plan |= {"end": now + timedelta(days=sessions), "slices": 3}
+        plan |= {"weights": (2, 1, 3)} if algorithm == "vwap" else {}
+        plan |= {"participation_bps": 1} if algorithm == "pov" else {}
+        legs = tuple(
+            Leg.model_validate({"symbol": symbol, "side": side, "quantity": Decimal(quantity)})
+            for symbol in symbols
+        )
+        wanted = Request("paper", legs, Plan.model_validate(plan), "a parent of the model")
+        self.parents[anyio.run(self.execution(process, "whole").start, wanted, AGENT).parent_id] = legs
+        self.step_parents(process, "whole")
+
+    @precondition(lambda self: bool(self.parents))
+    @rule(process=process, wire=wire)
+    def step_parents(self, process: int, wire: str) -> None:
+        self.clock.advance(timedelta(minutes=2))
+        execution = self.execution(process, wire)
+        before = len(anyio.run(execution.desk.orders))
+        anyio.run(execution.step)
+        if self.deaf or self.halted:
+            assert len(anyio.run(execution.desk.orders)) == before, "parents send nothing either"
+
+    @precondition(lambda self: bool(self.parents))
+    @rule(data=st.data(), process=process)
+    def cancel_parent(self, data: st.DataObject, process: int) -> None:
+        name = data.draw(st.sampled_from(sorted(self.parents)))
+        anyio.run(self.execution(process, "whole").cancel, name, AGENT)
+
+    @rule(why=st.sampled_from(["the stream is down", ""]))
+    def lose_or_regain_hearing(self, why: str) -> None:
+        self.deaf = why
 
     @rule(sessions=st.sampled_from([1, 1, 3]))
     def step(self, sessions: int) -> None:
@@ -315,7 +375,25 @@ class DeskMachine(RuleBasedStateMachine):
             symbol: quantity for symbol, quantity in shown.items() if quantity
         }
         assert all(quantity >= 0 for quantity in shown.values()), "nothing is ever short"
+        self._parents_send_no_more_than_was_asked(fills)
         self._large_orders_were_approved(entries)
+
+    def _parents_send_no_more_than_was_asked(self, fills: list[Fill]) -> None:
+        filled = dict[str, Decimal]()
+        for fill in fills:
+            filled[fill.client_order_id] = filled.get(fill.client_order_id, Decimal(0)) + fill.quantity
+        with self.stores[1].read() as connection:
+            for name, legs in self.parents.items():
+                asked = {(index, leg.symbol): leg.quantity for index, leg in enumerate(legs)}
+                for (index, symbol), quantity in asked.items():
+                    children = [each for each in children_of(connection, name) if each.leg == index]
+                    sent = [each for each in children if not each.void and each.state != OrderState.REJECTED]
+                    got = sum((filled.get(each.client_order_id, Decimal(0)) for each in children), Decimal(0))
+                    assert got <= quantity, symbol
+                    alive = [each for each in sent if each.is_pending or each.is_working]
+                    assert got + sum((each.quantity - each.filled for each in alive), Decimal(0)) <= quantity
+                    for each in children:
+                        assert not (each.void and each.state), "what is void is no order"
 
     def _large_orders_were_approved(self, entries: list[dict[str, Any]]) -> None:
         granted: set[str] = set()
@@ -334,6 +412,9 @@ class DeskMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         with self.stores[1].read() as connection:
+            query = "SELECT state, children.client_order_id IS NOT NULL FROM orders LEFT JOIN children"
+            for state, is_child in connection.execute(f"{query} USING (client_order_id)"):
+                self.seen[f"{state} child" if is_child else state] += 1
             assert disagreements(connection) == [], "the log, played again, ends where the orders stand"
             now = self.replay.now()
             journal = read_journal(connection, "paper", self.archive, now)
@@ -348,8 +429,9 @@ class DeskMachine(RuleBasedStateMachine):
 
 def test_no_order_of_events_bends_the_books_or_the_rules(sample_archive_root: Path) -> None:
     policy, key = PolicyEngine.load(), SigningKey.generate("neural-trader.test/desk")
+    seen = Counter[str]()
     run_state_machine_as_test(
-        cast("type[RuleBasedStateMachine]", lambda: DeskMachine(sample_archive_root, policy, key)),
+        cast("type[RuleBasedStateMachine]", lambda: DeskMachine(sample_archive_root, policy, key, seen)),
         settings=settings(
             max_examples=15,
             stateful_step_count=30,
@@ -358,3 +440,4 @@ def test_no_order_of_events_bends_the_books_or_the_rules(sample_archive_root: Pa
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),
     )
+    assert min(seen[state] for state in ("filled", "filled child")) > 3, f"else nothing was tried: {seen}"
