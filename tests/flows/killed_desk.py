@@ -38,6 +38,8 @@ from neural_trader_tools.market.archive import Archive
 from neural_trader_tools.market.replay import ReplayClock
 from neural_trader_tools.orders import accounts, commitments, previews
 from neural_trader_tools.orders.desk import SCHEMAS, Desk, Submission
+from neural_trader_tools.orders.following import Following
+from neural_trader_tools.orders.hearing import Hearing
 from neural_trader_tools.orders.order_ids import order_id_of, random_id
 
 TRADERS = 4
@@ -153,6 +155,7 @@ class Trading:
     said: int
     seed: int
     made: int = 0
+    following: Following | None = None
 
     def say(self, *words: object) -> None:
         os.write(self.said, (" ".join(str(word) for word in words) + "\n").encode())
@@ -166,6 +169,11 @@ class Trading:
         self.say("S", in_doubt)
         await anyio.to_thread.run_sync(os.read, go, 1)
         async with anyio.create_task_group() as tasks:
+            if self.following is not None:
+                tasks.start_soon(self.following.keep)
+                while self.following.problem:  # noqa: ASYNC110 - it tells files and people, not tasks
+                    await anyio.sleep(0.01)
+                self.say("H", self.following.connections)
             for trader in range(TRADERS):
                 tasks.start_soon(
                     self._trade, trader, [each for each in again if each[1] == f"agent-{trader}"]
@@ -259,11 +267,11 @@ def live(
             secret_key=SecretStr(home.secret),
             stand_in_symbol=STAND_IN,
         )
-        archive = Archive(home.archive, clock)
+        archive, broker = Archive(home.archive, clock), AlpacaBroker(settings, clock)
         desk = DESKS[wrong](
             store=home.open(clock),
             policy=home.policy,
-            broker=AlpacaBroker(settings, clock),
+            broker=broker,
             archive=archive,
             replay=ReplayClock(archive, home.path / "replay.db"),
             clock=clock,
@@ -271,6 +279,10 @@ def live(
         )
         if wrong == "named-anew":
             commitments.order_id_of = _named
-        await Trading(home, desk, cycle, said, seed).live(go, again)
+        trading = Trading(home, desk, cycle, said, seed)
+        if cycle % 2:  # news and answers race to book the same fills
+            hearing = Hearing(home.path / "trade-updates.json", clock)
+            trading.following = Following(desk, broker, hearing, Caller("test", ""))
+        await trading.live(go, again)
 
     anyio.run(run)

@@ -64,6 +64,7 @@ class Figures:
     in_doubt: int = 0
     acknowledged: int = 0
     canceled: int = 0
+    streams_heard: int = 0
     retried: int = 0
     refused: Counter[str] = field(default_factory=Counter[str])
     exchange_orders: int = 0
@@ -159,6 +160,8 @@ class Killing:
             self.figures.refused[rest[0]] += 1
         elif kind == "C":
             self.figures.canceled += 1
+        elif kind == "H":
+            self.figures.streams_heard += 1
 
     def _be_desk(self, number: int, said: int, waits: int, again: list[tuple[str, str]]) -> NoReturn:
         os.dup2(os.open(self.home.path / "desk.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)

@@ -23,6 +23,7 @@ def test_a_killed_desk_loses_nothing_and_doubles_nothing_at_an_exchange(sample_a
     assert (figures["lost"], figures["doubled"], figures["status"]) == (0, 0, 0)
     assert figures["restarts_compared"] >= 3
     assert figures["exchange_orders"] > 0
+    assert figures["streams_heard"] > 0, "every second life follows the news of orders, too"
     assert figures["submissions_cut"] > 0
 
 
