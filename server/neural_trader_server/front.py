@@ -61,7 +61,7 @@ class OwnNames:
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Passes a request on, or answers 421 or 403."""
         if scope["type"] == "http":
-            # Blanks around a value are no part of it (RFC 9110, 5.5); one of the two parsers leaves them there.
+            # Blanks around a value are no part of it (RFC 9110, 5.5); one of two parsers leaves them there.
             if any(value[-1:] in _BLANKS or value[:1] in _BLANKS for _, value in scope["headers"] if value):
                 scope = {
                     **scope,

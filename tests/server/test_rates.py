@@ -59,6 +59,10 @@ def test_whoever_waits_as_long_as_told_is_let_in_and_others_are_not_touched() ->
     watch.seconds += wait_s
     assert rates.take("a") == 0
     assert rates.take("a") > 0
+    watch.seconds += 1_000
+    assert [rates.take("a") == 0 for _ in range(4)] == [True, True, True, False], (
+        "who waits long saves nothing up"
+    )
     assert [Rates(0, 1, watch).take("a") for _ in range(3)] == [0, 0, 0], "0 is no limit"
 
 
