@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio.to_thread
 from mcp.types import Completion, CompletionArgument, CompletionContext, PromptReference
 from mcp.types import ResourceTemplateReference as TemplateReference
 
-from neural_trader_server.calling import current_caller
+from neural_trader_server.calling import current_reach
 from neural_trader_server.resources import tool_of
 
 if TYPE_CHECKING:
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
 COUNT_MAX: Final = 100
 """As the protocol bounds it."""
+
+_TOOLSETS: Final = {
+    "symbol": "market",
+    "interval": "market",
+    "run_id": "backtest",
+    "client_order_id": "portfolio",
+}
+"""Who may not ask these for the words learns none of them by typing."""
 
 
 def offer_completion(endpoint: "Endpoint", services: "Services") -> None:
@@ -26,6 +35,9 @@ def offer_completion(endpoint: "Endpoint", services: "Services") -> None:
     ) -> Completion:
         del ref  # an argument means the same wherever it stands
         given = (context.arguments if context is not None else None) or {}
+        toolset = _TOOLSETS.get(argument.name)
+        if toolset not in endpoint.gate.toolsets or not current_reach().has(toolset):
+            return Completion(values=[], total=0, has_more=False)
         words = await _words(services, argument.name, argument.value, given)
         found = [word for word in words if word.lower().startswith(argument.value.lower())]
         return Completion(values=found[:COUNT_MAX], total=len(found), has_more=len(found) > COUNT_MAX)
@@ -41,9 +53,7 @@ async def _words(services: "Services", name: str, begun: str, given: dict[str, s
         known = [one for one in await _instruments(services, symbol) if one["symbol"] == symbol]
         return [*known[0].get("intervals", []), *known[0].get("derived", [])] if known else ["1d"]
     if name == "run_id":
-        caller = current_caller() or services.caller
-        runs = services.backtests.completed_and_left()
-        return [run.run_id for run in runs if run.agent == caller.agent]
+        return await anyio.to_thread.run_sync(services.backtests.newest_ids, COUNT_MAX)
     if name == "client_order_id":
         facts, _ = await tool_of(services, "orders_list").answer(limit=COUNT_MAX)
         return [str(order["client_order_id"]) for order in facts["orders"]]

@@ -85,6 +85,21 @@ async def test_symbols_and_intervals_are_completed(home: Home) -> None:
         assert orders.completion.values == []
 
 
+async def test_runs_of_this_home_are_completed_where_their_toolset_is_served(home: Home) -> None:
+    ref = ResourceTemplateReference(type="ref/resource", uri="backtest://{run_id}/report")
+    source = "def signals(bars):\n    return bars['close'] * 0\n"
+    async with serving(home) as (_, client):
+        started = await client.call_tool("backtest_start", {"symbols": ["AAPL"], "source": source})
+        assert started.structured_content is not None, started.content
+        run_id = started.structured_content["run_id"]
+        found = await client.complete(ref, {"name": "run_id", "value": run_id[:4]})
+        assert found.completion.values == [run_id], "also while it runs"
+        await client.call_tool("backtest_cancel", {"run_id": run_id})
+    async with serving(home, "core,market") as (_, client):
+        found = await client.complete(ref, {"name": "run_id", "value": ""})
+        assert found.completion.values == []
+
+
 async def test_prompts_name_only_tools_that_exist(home: Home) -> None:
     async with serving(home, "all") as (_, client):
         tools = {tool.name for tool in (await client.list_tools()).tools}
