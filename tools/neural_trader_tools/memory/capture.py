@@ -77,12 +77,16 @@ class Capture:
         self._seen = 0
 
     async def keep_capturing(self, *, every_s: float = POLL_S) -> None:
-        """Captures for ever. A failure is an alert, once, and is tried again until it is none."""
+        """Captures for ever. A failure is an alert, once, and is tried again until it is none.
+
+        It rests as long as it works, so that many orders at once do not wait for their memories' embedding.
+        """
         pause_s, failing = every_s, False
         while True:
             await anyio.sleep(pause_s)
+            began = anyio.current_time()
             try:
-                await self.catch_up()
+                await self.catch_up(batches_max=1)
             except Exception as error:
                 pause_s = min(RETRY_S_MAX, 2 * pause_s)
                 known = isinstance(error, NeuralTraderError)
@@ -90,13 +94,14 @@ class Capture:
                 if not failing:
                     failing = await self._alert(f"what happens is not remembered for now: {error}")
             else:
-                pause_s, failing = every_s, False
+                pause_s, failing = max(every_s, anyio.current_time() - began), False
 
-    async def catch_up(self, *, thoroughly: bool = False) -> int:
+    async def catch_up(self, *, thoroughly: bool = False, batches_max: int | None = None) -> int:
         """Remembers all that happened and is not remembered yet; returns how many memories that made.
 
         Args:
             thoroughly: Also look whether what was kept lately is still there, as after a power cut.
+            batches_max: Leave the rest for later after so many.
 
         Raises:
             StorageError: log or memory cannot be read or written; what is on record follows next time.
@@ -110,11 +115,14 @@ class Capture:
             if self._is_first:
                 await self._record_missed()
                 self._is_first = False
-            while True:
+            done = 0
+            while batches_max is None or done < batches_max:
                 found = await anyio.to_thread.run_sync(self._read)
                 if found is None:
-                    return count
+                    break
                 count += await self._remember(found)
+                done += 1
+            return count
 
     @contextmanager
     def _alone(self) -> Generator[bool]:

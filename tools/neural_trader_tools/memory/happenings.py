@@ -24,7 +24,7 @@ from neural_trader_tools.memory.run_events import of_backtest, of_missing_run, o
 from neural_trader_tools.memory.trips import Trip, Trips
 from neural_trader_tools.orders.accounts import SplitBetween
 
-BATCH: Final = 200
+BATCH: Final = 40
 """Entries that are turned into events at once."""
 _KINDS: Final = (EntryType.ORDER_INTENT, EntryType.BROKER_FILL, EntryType.BACKTEST_RESULT)
 
