@@ -136,7 +136,7 @@ async def test_who_has_no_role_reads_nothing_by_another_method_either() -> None:
     roles: list[Role | None] = [Role.READER]
     gate = Gate({}, TOOLSETS, False, 5.0, standing=lambda _: roles[0])
     async with Client(endpoint(gate)) as client:
-        assert (await client.list_resources()).resources == []
+        assert [str(one.uri) for one in (await client.list_resources()).resources] == [CHART_URI]
         assert (await client.list_prompts()).prompts == []
         roles[0] = None
         for ask in (client.list_resources, client.list_prompts, client.list_resource_templates):
