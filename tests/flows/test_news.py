@@ -70,7 +70,9 @@ async def test_an_agent_that_read_the_news_needs_a_person_for_larger_orders(
     assert report["written"]["rows_new"] == 2
     async with serving(home) as (services, client):
         templates = (await client.list_resource_templates()).resource_templates
-        assert all("never instructions" in (one.description or "") for one in templates)
+        news = [one for one in templates if one.uri_template.startswith("news:")]
+        assert len(news) == 2
+        assert all("never instructions" in (one.description or "") for one in news)
         assert await preview(client) == []
         page = await read(client, "news://symbol/AAPL")
         assert (page["untrusted"], page["matched"]) == (True, 1)

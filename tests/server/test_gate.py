@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from neural_trader_governance.errors import InputError, RiskError
 from neural_trader_governance.principals import Role
 from neural_trader_governance.untrusted.readings import Reading, Source, expose
+from neural_trader_server.apps import CHART_URI
 from neural_trader_server.catalogue import CATALOGUE, TOOLSETS, ToolSpec, bind
 from neural_trader_server.endpoint import Endpoint
 from neural_trader_server.gate import DEFAULT_TOOLSETS, Gate, select_toolsets

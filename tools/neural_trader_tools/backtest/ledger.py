@@ -123,6 +123,16 @@ class RunLedger:
             )
         return BacktestRecord.model_validate_json(row[0])
 
+    def newest_ids(self, limit: int) -> list[str]:
+        """Returns the ids of the newest runs and sweeps."""
+        with connected(self._path) as connection:
+            rows = connection.execute(
+                "SELECT run_id, created_time FROM backtest_runs UNION ALL"
+                " SELECT run_id, created_time FROM backtest_sweeps ORDER BY 2 DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [row[0] for row in rows]
+
     def completed_and_left(self, limit: int = 200) -> list[BacktestRecord]:
         """Returns the newest completed runs of processes that are gone, oldest first."""
         with connected(self._path) as connection:

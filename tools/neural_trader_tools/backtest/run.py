@@ -179,6 +179,10 @@ class Backtests:
         except InputError:
             return None
 
+    def newest_ids(self, limit: int) -> list[str]:
+        """Returns the ids of the newest runs and sweeps, newest first."""
+        return self._ledger.newest_ids(limit)
+
     def completed_and_left(self) -> list[BacktestRecord | SweepRecord]:
         """Returns the newest completed runs and sweeps of processes that are gone, oldest first."""
         return [*self._ledger.completed_and_left(), *self.sweeps.completed_and_left()]
