@@ -117,7 +117,7 @@ demo: setup  ## the main job end to end: no key, no network
 	$(BIN)/neural-trader demo
 
 lock: setup  ## pin the newest versions that resolve, for every platform, without any index address
-	$(BIN)/$(LOCK) --extra sample --extra prove --extra defender --extra report --extra bayesian --extra ray --extra http --extra dev pyproject.toml -o constraints.txt
+	$(BIN)/$(LOCK) --extra sample --extra prove --extra defender --extra report --extra bayesian --extra ray --extra http --extra wordllama --extra dev pyproject.toml -o constraints.txt
 	$(BIN)/$(LOCK) --extra evaluation pyproject.toml -o $(LABELS).constraints.txt
 	$(BIN)/$(LOCK) -c constraints.txt --group peers -o $(PEERS)
 
