@@ -23,7 +23,7 @@ def promote(
     """Make a saved strategy a skill, if its sweep passes the gate out of sample. Only a person can.
 
     The strategy is saved and was checked for look-ahead; the sweep walked forward, purged, and is what the
-    log says. The bounds stand in config.toml under [skill_gate]. No memory's words have a part in it.
+    log says. The bounds stand in config.toml, section skill_gate. No memory's words have a part in it.
 
     Example: neural-trader memory promote sw-1f2e3d4c5b --dry-run
     """
