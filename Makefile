@@ -102,7 +102,8 @@ bench-backtest: setup peers  ## backtests, sweeps and features beside the other 
 bench-archive: setup peers  ## reads and scans of 10,000 symbols beside DuckDB over the same Parquet (10 minutes, 3 GB)
 	$(BIN)/python benchmarks/archive.py
 
-bench-memory: setup peers  ## memory at 10,000, 100,000 and a million rows beside hnswlib, faiss and sqlite-vec (30 minutes, 4 GB)
+bench-memory: setup  ## memory at 10,000, 100,000 and a million rows beside hnswlib, faiss and sqlite-vec (30 minutes, 4 GB)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PEERS) --group memory-peers
 	$(BIN)/python benchmarks/memory_scale.py
 
 $(APART)/.installed: pyproject.toml $(LABELS).constraints.txt
@@ -119,7 +120,7 @@ demo: setup  ## the main job end to end: no key, no network
 lock: setup  ## pin the newest versions that resolve, for every platform, without any index address
 	$(BIN)/$(LOCK) --extra sample --extra prove --extra defender --extra report --extra bayesian --extra ray --extra http --extra wordllama --extra dev pyproject.toml -o constraints.txt
 	$(BIN)/$(LOCK) --extra evaluation pyproject.toml -o $(LABELS).constraints.txt
-	$(BIN)/$(LOCK) -c constraints.txt --group peers -o $(PEERS)
+	$(BIN)/$(LOCK) -c constraints.txt --group peers --group memory-peers -o $(PEERS)
 
 build: setup  ## wheel and sdist into dist/
 	$(BIN)/uv build --out-dir dist
