@@ -226,7 +226,7 @@ FAULTS = ("fdatasync:error=EIO", "fdatasync:error=ENOSPC", "pwrite64:error=EIO",
 
 @needs_strace
 @pytest.mark.parametrize(
-    ("fault", "when"), [(fault, 40 if fault.startswith("fdatasync") else 200) for fault in FAULTS]
+    ("fault", "when"), [(fault, 40 if fault.startswith("fdatasync") else 300) for fault in FAULTS]
 )
 def test_one_failed_write_or_sync_stops_every_thread_of_the_store_for_good(
     tmp_path: Path, key: Path, signer: SigningKey, fault: str, when: int

@@ -33,7 +33,7 @@ from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.account import FILL_AT_CLOSE, FILLS, MAINTENANCE
 from neural_trader_tools.engine.addresses import ints_at, past_floats_at, past_ints_at
 from neural_trader_tools.engine.faults import StrategyFault, did_you_mean
-from neural_trader_tools.engine.feature import COLUMNS, Evaluate, all_values
+from neural_trader_tools.engine.feature import COLUMNS, Evaluate, feature_values
 from neural_trader_tools.engine.parameters import Parameter, bind, convert, function_parameters
 from neural_trader_tools.engine.rule import NUMBERS, PLAIN, machine_of, reason_of, refuse_at
 
@@ -76,7 +76,7 @@ class Event:
         bound = bind(self.parameters, params)
         values = [convert(parameter, bound[name]) for name, parameter in self.parameters.items()]
         named = dict(zip(self.parameters, values, strict=True))
-        features = all_values(evaluate, [text.format(**named) for text in self.features.values()], bars)
+        features = [feature_values(evaluate, text.format(**named), bars) for text in self.features.values()]
         columns = {name: _seen(bars[name]) for name in COLUMNS}
         times = _opens(bars["time"])
         paid = bars["dividend"].to_numpy().astype(np.float64) if "dividend" in bars.columns else np.empty(0)

@@ -1,6 +1,6 @@
 """A feature's values over bars, checked: what `self.feature(...)` and the rules of `engine/rule.py` read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -14,21 +14,6 @@ Floats = NDArray[np.float64]
 Evaluate = Callable[[str, pl.DataFrame], Floats]
 COLUMNS: Final = ("open", "high", "low", "close", "volume")
 """Columns of the bars, which are features by their plain names."""
-
-LONG: Final = 100_000
-"""Bars from which on a second thread is worth its start, a tenth of a millisecond."""
-_THREADS: Final = 2
-
-
-def all_values(evaluate: Evaluate, expressions: Sequence[str], bars: pl.DataFrame) -> list[Floats]:
-    """Returns several features' values, two at a time where the bars are many; see `feature_values`."""
-    if bars.height < LONG or len(expressions) < 2:
-        return [feature_values(evaluate, expression, bars) for expression in expressions]
-    from concurrent.futures import ThreadPoolExecutor  # else no process of a strategy needs it
-
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="features") as pool:
-        computed = [pool.submit(feature_values, evaluate, expression, bars) for expression in expressions]
-    return [one.result() for one in computed]
 
 
 def feature_values(

@@ -20,7 +20,7 @@ from neural_trader_tools.engine import kernel, step
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.event import Event, find_event, prepare
 from neural_trader_tools.engine.faults import StrategyFault
-from neural_trader_tools.engine.feature import COLUMNS, Evaluate, all_values
+from neural_trader_tools.engine.feature import COLUMNS, Evaluate, feature_values
 from neural_trader_tools.engine.imports import may_import
 from neural_trader_tools.engine.live import LiveSession
 from neural_trader_tools.engine.parameters import bind, function_parameters
@@ -250,7 +250,8 @@ def call_rule(rule: Rule, frame: pl.DataFrame, params: Mapping[str, Any], evalua
     Raises:
         StrategyFault: a wrong parameter or feature, a rule that cannot be compiled, a value out of range.
     """
-    return rule.targets(all_values(evaluate, rule.expressions(params), frame), params)
+    features = [feature_values(evaluate, expression, frame) for expression in rule.expressions(params)]
+    return rule.targets(features, params)
 
 
 def warm_up() -> None:
