@@ -134,7 +134,9 @@ def bind(host: str, port: int, *, shared: bool = False, listens: bool = True) ->
         ConfigurationError: the address cannot be listened on.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol by its number: asyncio looks at it, and else lets the second packet of an answer wait 40 ms
+    # for the first one's acknowledgement (Nagle's algorithm).
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         if shared:
