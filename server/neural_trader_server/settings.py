@@ -1,9 +1,14 @@
-"""Settings: `NEURAL_TRADER_*` variables over `config.toml` in the home, over the defaults here."""
+"""Settings: `NEURAL_TRADER_*` variables over `config.toml` in the home, over the defaults here.
+
+Secrets come from the environment or the operating system's keyring, never from the file: it is copied, shared
+and committed with the rest of a configuration.
+"""
 
 import ipaddress
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
@@ -23,6 +28,21 @@ from neural_trader_tools.memory.gates import SkillGate
 
 if TYPE_CHECKING:
     from neural_trader_server.home import Home
+
+KEYRING_NAMES: Final = {
+    "embedder_key": "embedder",
+    "e2b_api_key": "e2b",
+    "alpaca_key_id": "alpaca-key-id",
+    "alpaca_secret_key": "alpaca-secret-key",
+    "broker_key_id": "alpaca-key-id",
+    "broker_secret_key": "alpaca-secret-key",
+    "massive_api_key": "massive",
+    "bus_password": "nats-password",
+    "bus_token": "nats-token",
+}
+"""Under which name of the service `neural-trader` the keyring holds a secret, where it is looked for there."""
+CCXT_KEYRING_NAMES: Final = {"broker_key_id": "ccxt-key-id", "broker_secret_key": "ccxt-secret"}
+"""The same where `broker = "ccxt"`: never Alpaca's."""
 
 
 def is_loopback(url: str) -> bool:
@@ -296,11 +316,38 @@ class Settings(BaseSettings):
         return [secret.get_secret_value() for secret in held if secret is not None]
 
 
+def secret_names() -> list[str]:
+    """Returns the settings that hold a secret."""
+    return [name for name, field in Settings.model_fields.items() if _holds_secret(field.annotation)]
+
+
+def _holds_secret(annotation: Any) -> bool:
+    return annotation is SecretStr or any(_holds_secret(part) for part in get_args(annotation))
+
+
+def _refuse_secrets(document: Mapping[str, Any], config: Path) -> None:
+    """Refuses a file that holds a secret, also one that the environment would override.
+
+    Raises:
+        ConfigurationError: it does; the value is not quoted.
+    """
+    for name in secret_names():
+        if name in document:
+            known = KEYRING_NAMES | (CCXT_KEYRING_NAMES if document.get("broker") == "ccxt" else {})
+            keyring = f", or keep it with `keyring set neural-trader {known[name]}`" if name in known else ""
+            raise ConfigurationError(
+                "secret_in_config",
+                f"{config} holds {name}, and secrets are not read from files",
+                f"remove that line, change the secret where others could have read the file, and set"
+                f" NEURAL_TRADER_{name.upper()}{keyring}",
+            )
+
+
 def load_settings(home: "Home") -> Settings:
     """Reads the settings of a home.
 
     Raises:
-        ConfigurationError: a variable or a line of `config.toml` is not valid.
+        ConfigurationError: a variable or a line of `config.toml` is not valid, or it holds a secret.
     """
 
     class HomeSettings(Settings):
@@ -313,7 +360,9 @@ def load_settings(home: "Home") -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, home.config))
+            file = TomlConfigSettingsSource(settings_cls, home.config)
+            _refuse_secrets(file.toml_data, home.config)
+            return (init_settings, env_settings, file)
 
     try:
         values: dict[str, Any] = HomeSettings().model_dump()

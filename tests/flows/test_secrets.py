@@ -96,7 +96,7 @@ def test_a_setting_or_a_key_that_is_wrong_is_not_quoted(home: Home, run: Run, co
     home.config.write_text(f'alert_webhook_secret = "{CANARY[:4]}-{CANARY}"\nalert_webhooks = ["{BEARER}"]\n')
     wrong = command("doctor")
     assert wrong.returncode == 1
-    assert "invalid_setting" in wrong.stderr
+    assert "secret_in_config" in wrong.stderr
     home.config.unlink()
     home.log_key.chmod(0o600)
     home.log_key.write_text(f"PRIVATE+KEY+log+00000000+{CANARY}AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n")
