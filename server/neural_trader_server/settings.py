@@ -40,7 +40,7 @@ KEYRING_NAMES: Final = {
     "bus_password": "nats-password",
     "bus_token": "nats-token",
 }
-"""Under which name of the service `neural-trader` the keyring holds a secret, where it is looked for there."""
+"""The name of the service `neural-trader` under which the keyring holds a secret, where one is asked."""
 CCXT_KEYRING_NAMES: Final = {"broker_key_id": "ccxt-key-id", "broker_secret_key": "ccxt-secret"}
 """The same where `broker = "ccxt"`: never Alpaca's."""
 
