@@ -1,6 +1,7 @@
 """Settings: where they come from, and from where a secret may not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -20,7 +21,7 @@ def fresh(tmp_path: Path) -> Home:
 
 
 def test_every_setting_that_is_redacted_is_known_as_a_secret() -> None:
-    given = {
+    given: dict[str, Any] = {
         name: (SecretStr(f"https://{name}.test"),) if name == "alert_webhooks" else SecretStr(f"{name:_<20}")
         for name in secret_names()
     }
