@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse
 from neural_trader_governance.errors import ConfigurationError
 from neural_trader_server.authentication import METADATA, RequireKey
 from neural_trader_server.bounds import MAX_BODY_BYTES, BoundRequests
+from neural_trader_server.console.app import Console
 from neural_trader_server.listening import is_loopback_host
 from neural_trader_server.rates import STOPS_BURST, STOPS_PER_S, LimitRates, Rates
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from neural_trader_server.settings import Settings
 
 MCP_PATH = "/mcp"
-GUESTS: tuple[str, ...] = ()
+GUESTS: tuple[str, ...] = ("/console",)
 """First parts of paths that ask by themselves who is there: a person's session instead of an agent's key."""
 
 _BLANKS = (b" ", b"\t")
@@ -119,6 +120,7 @@ def http_app(
         stateless_http=stateless,
         max_request_body_size=MAX_BODY_BYTES,
     )
+    app = Console(app, services, buckets.strangers)
     app = LimitRates(app, buckets.requests, buckets.stops)
     app = BoundRequests(app)
     app = RequireKey(

@@ -15,6 +15,7 @@ from neural_trader_server.cli import (
     audit,
     backtest,
     bus,
+    console,
     data,
     demo,
     doctor,
@@ -72,6 +73,7 @@ app.command()(demo.demo)
 app.command()(setup.setup)
 app.command()(setup.init)
 app.command()(serve.serve)
+app.command()(console.console)
 app.command()(install.install)
 app.command()(doctor.doctor)
 data.app.command()(similar.similar)

@@ -1,0 +1,88 @@
+/** The server's JSON. Whatever changes something shows the session's token; failures come as ApiError. */
+
+export class ApiError extends Error {
+  constructor({ code, what, next_step: nextStep }, status) {
+    super(`${code}: ${what}; ${nextStep}`);
+    Object.assign(this, { code, what, nextStep, status });
+  }
+}
+
+const ROOT = "/console/api";
+let token = "";
+
+async function ask(path, options) {
+  let response;
+  try {
+    response = await fetch(ROOT + path, { credentials: "same-origin", cache: "no-store", redirect: "error", ...options });
+  } catch {
+    throw new ApiError({ code: "no_connection", what: "the server does not answer", next_step: "is it running?" }, 0);
+  }
+  let document;
+  try {
+    document = await response.json();
+  } catch {
+    document = { error: { code: `http_${response.status}`, what: "the server's answer is not JSON", next_step: "look at its log" } };
+  }
+  if (!response.ok) {
+    const known = document.error ?? { code: `http_${response.status}`, what: "the server refused", next_step: "try again" };
+    const error = new ApiError(typeof known === "object" && known.message ? { code: "refused", what: known.message, next_step: "try again" } : known, response.status);
+    if (response.status === 401 && token) {
+      token = "";
+      window.dispatchEvent(new CustomEvent("console:loggedout", { detail: error }));
+    }
+    throw error;
+  }
+  return document;
+}
+
+export const api = {
+  /** What a path below /console/api answers; `query` holds its parameters. */
+  get(path, query = {}) {
+    const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+    const words = new URLSearchParams(given).toString();
+    return ask(path + (words ? `?${words}` : ""), { method: "GET" });
+  },
+
+  /** Asks for a change. */
+  post(path, body = {}) {
+    return ask(path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-Console-Token": token },
+      body: JSON.stringify(body),
+    });
+  },
+
+  /** Who is logged in; ApiError 401 where nobody is. */
+  async session() {
+    const session = await this.get("/session");
+    token = session.token;
+    return session;
+  },
+};
+
+/**
+ * Does something now and again every so many seconds while the page can be seen; returns what ends it.
+ * The next round begins when the last one has ended: a slow server is not asked twice at once.
+ */
+export function repeat(work, seconds) {
+  let timer = 0;
+  let over = false;
+  const round = async () => {
+    clearTimeout(timer);
+    if (!over && document.visibilityState === "visible") {
+      try {
+        await work();
+      } finally {
+        if (!over) timer = setTimeout(round, seconds * 1000);
+      }
+    }
+  };
+  const seen = () => document.visibilityState === "visible" && round();
+  document.addEventListener("visibilitychange", seen);
+  round();
+  return () => {
+    over = true;
+    clearTimeout(timer);
+    document.removeEventListener("visibilitychange", seen);
+  };
+}
