@@ -117,13 +117,13 @@ def single() -> list[Case]:
     }
     for name, peer in peers.items():
         np.testing.assert_allclose(peer(), expected, rtol=1e-6, err_msg=name)
-    mine, *theirs = by_turns(ours, *peers.values(), rounds=5)
+    mine, *theirs = by_turns(ours, *peers.values(), rounds=15)
     cases = [
         Case("SMA 20/50, 1M bars, statistics", mine, took, name, "ms")
         for name, took in zip(peers, theirs, strict=True)
     ]
-    _, took = once(lambda: slow_single(prices))
-    return [*cases, Case("SMA 20/50, 1M bars, statistics", mine, took, "backtesting.py, one run", "ms")]
+    took = median(once(lambda: slow_single(prices))[1] for _ in range(3))
+    return [*cases, Case("SMA 20/50, 1M bars, statistics", mine, took, "backtesting.py, 3 runs", "ms")]
 
 
 RULE = """
@@ -314,7 +314,7 @@ def portfolio() -> list[Case]:
         expected = ours()
         for peer_name, peer in peers.items():  # a weight of ours includes its commission
             np.testing.assert_allclose(peer(), expected, rtol=1e-3, err_msg=peer_name)
-        mine, *theirs = by_turns(ours, *peers.values(), rounds=5)
+        mine, *theirs = by_turns(ours, *peers.values(), rounds=15)
         cases += [
             Case(f"{SYMBOLS} symbols x {DAYS} days, {name}", mine, took, peer_name, "ms")
             for peer_name, took in zip(peers, theirs, strict=True)

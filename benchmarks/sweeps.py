@@ -25,7 +25,7 @@ from neural_trader_tools.engine.rule import find_rule
 from neural_trader_tools.engine.sweep import parameter_columns, rule_changes
 from neural_trader_tools.features.catalogue import evaluate
 
-BARS, EACH, THREADS, TOGETHER = 10_000, 100, 2, 2_000
+BARS, EACH, THREADS, TOGETHER = 10_000, 100, 2, 1_000
 RULE = """
 FEATURES = ("sma({fast})", "sma({slow})")
 def rule(fast_sma, slow_sma, *, fast: int = 20, slow: int = 50):

@@ -16,6 +16,22 @@ _PADDED: Final = 264
 _STRETCH: Final = 256
 
 
+class Falls(NamedTuple):
+    """What one pass over an equity curve finds.
+
+    Attributes:
+        drawdown: Largest fall from a peak, a fraction; the first peak is the cash.
+        bars: Longest time below a former peak.
+        ruined: The first bar at which equity is zero or below, -1 where it never is.
+        total: Sum of the equity, in lanes; not finite where a value or the sum is not.
+    """
+
+    drawdown: float
+    bars: int
+    ruined: int
+    total: float
+
+
 class Curve(NamedTuple):
     """An equity curve in numbers; returns are simple, per bar, without the first bar.
 
@@ -44,16 +60,16 @@ class Curve(NamedTuple):
     mean_equity: float
 
 
-def read_curve(equity: Floats, cash: float, total: float | None = None) -> Curve:
+def read_curve(equity: Floats, cash: float, falls: Falls | None = None) -> Curve:
     """Reads an equity curve.
 
     Args:
         equity: At each close, finite.
         cash: At the start, above zero.
-        total: The sum of `equity`, where somebody knows it already.
+        falls: What `read_falls` says of the same, where somebody asked already.
     """
-    drawdown, bars, ruined = _falls(equity, cash)
-    living = equity if ruined < 0 else equity[: ruined + 1]
+    falls = read_falls(equity, cash) if falls is None else falls
+    living = equity if falls.ruined < 0 else equity[: falls.ruined + 1]
     count = len(living) - 1
     # Powers are summed about the mean growth, which is near the mean return: no digits cancel.
     growth = float(living[-1] / living[0])
@@ -73,17 +89,27 @@ def read_curve(equity: Floats, cash: float, total: float | None = None) -> Curve
         moments=moments,
         first=_moments(first, middle, shift)[2],
         second=_moments(second, count - middle, shift)[2],
-        drawdown=drawdown,
-        drawdown_bars=bars,
-        mean_equity=(float(equity.sum()) if total is None else total) / len(equity),
+        drawdown=falls.drawdown,
+        drawdown_bars=falls.bars,
+        mean_equity=falls.total / len(equity),
     )
+
+
+def read_falls(equity: Floats, cash: float) -> Falls:
+    """Returns the falls and the sum of an equity curve, which may hold what is no number.
+
+    Args:
+        equity: At each close, contiguous.
+        cash: At the start, above zero.
+    """
+    return Falls(*_falls(equity, cash))
 
 
 def drawdowns(equity: Floats, cash: float) -> tuple[float, int]:
     """Returns the largest fall from a peak, as a fraction, and the longest time below one, in bars."""
     curve = np.ascontiguousarray(equity, dtype=np.float64)
-    depth, bars, _ = _falls(curve, cash)
-    return depth, bars
+    falls = read_falls(curve, cash)
+    return falls.drawdown, falls.bars
 
 
 def _sums(row: Floats) -> tuple[float, ...]:
@@ -143,7 +169,7 @@ def _powers(now: Floats, before: Floats, shift: float) -> Floats:
 
 
 @vectorised
-def _falls(equity: Floats, cash: float) -> tuple[float, int, int]:
+def _falls(equity: Floats, cash: float) -> tuple[float, int, int, float]:
     """Reads the falls of a curve; a stretch without a new peak is passed over at once.
 
     Falls are compared without dividing: value / peak < bottom / top. Since the last peak, bottom and top are
@@ -151,15 +177,17 @@ def _falls(equity: Floats, cash: float) -> tuple[float, int, int]:
     somebody asks.
 
     Returns:
-        The largest fall from a peak, the first of which is the cash; the longest time below one, in bars; the
-        first bar at which equity is zero or below, -1 where it never is.
+        As `Falls` has them.
     """
-    peak, top, bottom = cash, cash, cash
+    peak, top, bottom, total = cash, cash, cash, 0.0
     peak_bar, longest, ruined, deepest = -1, 0, -1, -1
-    lows, highs = np.empty(64), np.empty(64)
+    lows, highs, sums = np.empty(64), np.empty(64), np.zeros(64)
     for first in range(0, equity.shape[0], _STRETCH):
         values = equity[first : min(first + _STRETCH, equity.shape[0])]
-        low, high = _extremes(values, lows, highs)
+        if values.shape[0] < _STRETCH:
+            for value in values:
+                total += value
+        low, high = _extremes(values, lows, highs, sums)
         if high < peak and low > 0.0:
             if not low * top < bottom * peak:
                 continue
@@ -181,18 +209,23 @@ def _falls(equity: Floats, cash: float) -> tuple[float, int, int]:
                     ruined = first + place
     if deepest >= 0:
         bottom = _first_of(equity[deepest : deepest + _STRETCH], bottom, top)
-    return 1.0 - bottom / top, max(longest, equity.shape[0] - 1 - peak_bar), ruined
+    for lane in range(64):
+        total += sums[lane]
+    return 1.0 - bottom / top, max(longest, equity.shape[0] - 1 - peak_bar), ruined, total
 
 
 @vectorised
-def _extremes(values: Floats, lows: Floats, highs: Floats) -> tuple[float, float]:
-    """Returns the lowest and the highest value of a stretch; the other two are places to work at."""
+def _extremes(values: Floats, lows: Floats, highs: Floats, sums: Floats) -> tuple[float, float]:
+    """Returns the lowest and the highest value of a stretch, and adds a whole one to the sums of its lanes.
+
+    The first two of the others are places to work at.
+    """
     low, high = values[0], values[0]
     if values.shape[0] < _STRETCH:
         for value in values:
             low, high = min(low, value), max(high, value)
         return low, high
-    _fold(values[:64], values[64:128], values[128:192], values[192:], lows, highs)
+    _fold(values[:64], values[64:128], values[128:192], values[192:], lows, highs, sums)
     for place in range(16):
         lows[place] = min(min(lows[place], lows[16 + place]), min(lows[32 + place], lows[48 + place]))
         highs[place] = max(max(highs[place], highs[16 + place]), max(highs[32 + place], highs[48 + place]))
@@ -202,10 +235,11 @@ def _extremes(values: Floats, lows: Floats, highs: Floats) -> tuple[float, float
 
 
 @vectorised
-def _fold(a: Floats, b: Floats, c: Floats, d: Floats, lows: Floats, highs: Floats) -> None:
+def _fold(a: Floats, b: Floats, c: Floats, d: Floats, lows: Floats, highs: Floats, sums: Floats) -> None:
     for place in range(64):  # four at a time, place by place: vector instructions
         lows[place] = min(min(a[place], b[place]), min(c[place], d[place]))
         highs[place] = max(max(a[place], b[place]), max(c[place], d[place]))
+        sums[place] += (a[place] + b[place]) + (c[place] + d[place])
 
 
 @vectorised

@@ -91,7 +91,7 @@ def compute_metrics(
     """
     cash = replay.cash
     final = float(replay.equity[-1])
-    curve = read_curve(replay.equity, cash, replay.total) if curve is None else curve
+    curve = read_curve(replay.equity, cash, replay.falls) if curve is None else curve
     moments, root = curve.moments, math.sqrt(periods_per_year)
     cagr = growth(final / cash, curve.returns / periods_per_year)
     pnl, trade_returns = closed_trades(replay)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from neural_trader_tools.backtest.prices import Prices
 from neural_trader_tools.backtest.settings import Settings
 from neural_trader_tools.engine import orders as o
 from neural_trader_tools.engine.arena import ARENA
+
+if TYPE_CHECKING:
+    from neural_trader_tools.backtest.curve import Falls
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +33,7 @@ class SymbolReplay:
         equity: Cash plus position at each close.
         rejections: Orders that equity could not carry, or that came to nothing.
         ruined: Equity fell to zero or below; the position was liquidated.
-        total: Sum of the equity, where it is known; None: not yet.
+        falls: Of the equity, where they are known; None: not yet.
     """
 
     prices: Prices
@@ -41,7 +44,7 @@ class SymbolReplay:
     equity: Floats
     rejections: int
     ruined: bool
-    total: float | None = None
+    falls: "Falls | None" = None
 
     @property
     def positions(self) -> Floats:
@@ -51,9 +54,9 @@ class SymbolReplay:
     @property
     def exposed_bars(self) -> int:
         """At how many closes anything is held."""
-        bars = self.fills[:, o.FILL_BAR]
-        spans = np.diff(bars, append=float(len(self.prices)))
-        return int(spans[self.fills[:, o.FILL_POSITION] != 0.0].sum())
+        from neural_trader_tools.backtest.exposure import bars_held
+
+        return bars_held(self.fills, len(self.prices))
 
     @property
     def exposed(self) -> NDArray[np.bool_]:
@@ -79,6 +82,7 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
     Raises:
         StrategyError: too many orders wait at once.
     """
+    from neural_trader_tools.backtest.curve import read_falls
     from neural_trader_tools.engine import kernel
     from neural_trader_tools.engine.guest import rules
     from neural_trader_tools.engine.trades import round_trips
@@ -105,9 +109,8 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
             f"more than {o.WORKING_MAX - 2} orders wait at once",
             "cancel old orders, or use time_in_force='day'",
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = float(equity.sum())
-    if not math.isfinite(total):
+    falls = read_falls(equity, cash)
+    if not math.isfinite(falls.total):
         raise StrategyError(
             "equity_overflow",
             f"{prices.symbol:.40}: equity is too large for a number",
@@ -126,7 +129,7 @@ def replay_symbol(kind: str, stream: Floats, prices: Prices, settings: Settings,
         equity=equity,
         rejections=int(account[kernel.REJECTIONS]),
         ruined=bool(account[kernel.RUINED]),
-        total=total,
+        falls=falls,
     )
 
 
@@ -135,9 +138,10 @@ def warm_up() -> None:
     from neural_trader_tools.backtest.curve import read_curve
 
     line = np.ones(3)
-    read_curve(line, 1.0)
     prices = Prices("X", np.arange(3, dtype=np.int64), line, line, line, line, line)
-    replay_symbol("signals", np.array([1.0, 0.0, 1.0]), prices, Settings(), 1.0)
+    played = replay_symbol("signals", np.array([1.0, 0.0, 1.0]), prices, Settings(), 1.0)
+    whole = Replay.combine([played], 1.0)
+    read_curve(whole.equity, whole.cash, whole.falls)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,7 +154,7 @@ class Replay:
         equity: Sum over the symbols at these times; a symbol without a bar keeps its last value.
         exposed_bars: At how many of these times anything is held.
         cash: Cash at the start.
-        total: Sum of the equity, where it is known; None: not yet.
+        falls: Of the equity, where they are known; None: not yet.
     """
 
     symbols: Sequence[SymbolReplay]
@@ -158,14 +162,14 @@ class Replay:
     equity: Floats
     exposed_bars: int
     cash: float
-    total: float | None = None
+    falls: "Falls | None" = None
 
     @classmethod
     def combine(cls, symbols: Sequence[SymbolReplay], cash: float) -> "Replay":
         """Adds the symbols up on the union of their times."""
         if len(symbols) == 1:
             only = symbols[0]
-            return cls(symbols, only.prices.times, only.equity, only.exposed_bars, cash, only.total)
+            return cls(symbols, only.prices.times, only.equity, only.exposed_bars, cash, only.falls)
         times = np.unique(np.concatenate([symbol.prices.times for symbol in symbols]))
         equity, exposed = np.zeros(len(times)), np.zeros(len(times), dtype=np.bool_)
         for symbol in symbols:

@@ -315,7 +315,7 @@ def _conclude(request: BacktestRequest, prices: Sequence[Prices], replay: Replay
     return Simulation(
         replay=replay,
         digest=run_digest(request, prices, replay),
-        curve=read_curve(replay.equity, replay.cash, replay.total),
+        curve=read_curve(replay.equity, replay.cash, replay.falls),
         periods_per_year=periods_per_year(request.interval, replay.times),
         settings=request.settings,
         interval=request.interval,
