@@ -40,10 +40,12 @@ HEADERS = {
 
 def areas(services: "Services") -> list[Route]:
     """Returns the routes of every area, relative to `/console/api`. One line each."""
-    from neural_trader_server.console import standing
+    from neural_trader_server.console import approvals, orders, standing
 
     return [
         *standing.routes(services),
+        *approvals.routes(services),
+        *orders.routes(services),
     ]
 
 

@@ -6,7 +6,8 @@ own loop, and `Desk.do` runs there what a test does to the desk itself.
 
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -80,10 +81,14 @@ def desk(tmp_path_factory: pytest.TempPathFactory, sample_archive_root: Path) ->
         served.append(own)
         return everything_served(own)
 
-    with (
-        start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(hosted(home, build)) as address,
-    ):
+    @asynccontextmanager
+    async def serving() -> AsyncGenerator[str]:
+        async with hosted(home, build) as address:
+            await served[0].start()
+            yield address
+            await served[0].aclose()  # in the order of dependence: what was started last ends first
+
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(serving()) as address:
         yield Desk(address, home, served[0], portal)
 
 

@@ -44,12 +44,14 @@ export const api = {
   },
 
   /** Asks for a change. */
-  post(path, body = {}) {
-    return ask(path, {
+  async post(path, body = {}) {
+    const answer = await ask(path, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-Console-Token": token },
       body: JSON.stringify(body),
     });
+    window.dispatchEvent(new CustomEvent("console:changed"));
+    return answer;
   },
 
   /** Who is logged in; ApiError 401 where nobody is. */

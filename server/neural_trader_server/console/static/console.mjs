@@ -96,7 +96,12 @@ function enter(session) {
   }
 
   endStanding();
-  endStanding = repeat(refreshStanding, 3);
+  const endRounds = repeat(refreshStanding, 3);
+  window.addEventListener("console:changed", refreshStanding);
+  endStanding = () => {
+    endRounds();
+    window.removeEventListener("console:changed", refreshStanding);
+  };
   show();
   window.onhashchange = show;
 
@@ -175,7 +180,7 @@ async function logout() {
   try {
     await api.post("/logout");
   } finally {
-    login(null);
+    window.dispatchEvent(new CustomEvent("console:loggedout", { detail: null }));
   }
 }
 
