@@ -1,11 +1,13 @@
 """What every command shares: one JSON document whatever happens, words where there is nothing to show."""
 
 import json
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from neural_trader_server.cli.terminal import run_async
 from neural_trader_server.home import Home
 
 Here = Callable[..., Any]
@@ -71,3 +73,15 @@ def test_the_log_names_what_people_signed(home: Home, here: Here) -> None:
     assert said["override.grant"] == "owner: rules=max_notional reason=why agent=agent-1"
     assert said["policy.activate"] == "owner: version=1", "the oldest of them, of the founding"
     assert said["principal.enroll"].startswith("owner: kind=person name=owner roles=")
+
+
+def test_a_signal_wakes_the_loop_that_a_command_waits_in() -> None:
+    """One that comes just before the loop waits is also written to a socket, so that it does not wait."""
+
+    async def written_to() -> int:
+        wakes = signal.set_wakeup_fd(-1)
+        signal.set_wakeup_fd(wakes)
+        return wakes
+
+    assert run_async(written_to) >= 0
+    assert signal.set_wakeup_fd(-1) == -1

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from neural_trader_server.cli.terminal import Json, emit, err, group, out, show_table, unwinding
+from neural_trader_server.cli.terminal import Json, emit, err, group, out, run_async, show_table
 
 if TYPE_CHECKING:
     from neural_trader_tools.bus.port import Bus, Delivery
@@ -132,5 +132,4 @@ def _with_bus(work: "Callable[[Bus], Awaitable[_Answer]]") -> tuple[str, _Answer
             with anyio.CancelScope(shield=True):
                 await bus.aclose()
 
-    with unwinding():
-        return settings.bus, anyio.run(run)
+    return settings.bus, run_async(run)

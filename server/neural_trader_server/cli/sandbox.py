@@ -15,6 +15,7 @@ from neural_trader_server.cli.terminal import (
     err,
     group,
     out,
+    run_async,
     show_table,
     with_desk,
 )
@@ -274,8 +275,6 @@ def _within(
         work: What is done.
         engine: Loaded as for strategies; tells whether a template has the engine and its kernels.
     """
-    import anyio
-
     if backend is not Backend.LOCAL and profile is not ProfileName.FULL:
         raise typer.BadParameter("it is a profile of the local backend only.", param_hint="--profile")
     modules = ("numpy", "polars")
@@ -292,7 +291,7 @@ def _within(
             finally:
                 await sandbox.aclose()
 
-        return anyio.run(run_here)
+        return run_async(run_here)
 
     async def run_there(services: "Services") -> "_Answer":
         from neural_trader_server import remote_sandbox

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neural_trader_governance.errors import ConfigurationError, HostError
-from neural_trader_server.cli.terminal import Json, emit, err, out
+from neural_trader_server.cli.terminal import Json, emit, err, out, run_async
 
 if TYPE_CHECKING:
     from neural_trader_sandbox.port import SandboxReport
@@ -73,8 +73,6 @@ def _warm_kernels() -> None:
 
 def _warm_sandbox() -> "SandboxReport":
     """Starts the sandbox that servers will start, so that its kernels are compiled before anybody waits."""
-    import anyio
-
     from neural_trader_sandbox.backends import open_sandbox
     from neural_trader_server.app import PRELOAD
     from neural_trader_server.logs import configure_logs
@@ -88,7 +86,7 @@ def _warm_sandbox() -> "SandboxReport":
         finally:
             await sandbox.aclose()
 
-    return anyio.run(probe)
+    return run_async(probe)
 
 
 def init(json_output: Json = False) -> None:

@@ -151,8 +151,6 @@ def with_desk(work: Callable[["Services"], Awaitable[_Answer]], archive: Path | 
         work: What to do with the services.
         archive: Work over the market archive in this folder instead of the home's.
     """
-    import anyio
-
     from neural_trader_server.app import open_desk
     from neural_trader_server.home import Home
     from neural_trader_server.logs import configure_logs
@@ -169,6 +167,27 @@ def with_desk(work: Callable[["Services"], Awaitable[_Answer]], archive: Path | 
                 return await work(services)
             finally:
                 await services.deliver_alerts()
+
+    return run_async(run)
+
+
+def run_async(work: Callable[[], Awaitable[_Answer]]) -> _Answer:
+    """Runs a command's work on an event loop that Ctrl-C always wakes.
+
+    Python notes a signal and calls its handler a moment later. One that comes just before the loop begins to
+    wait would be heard at the next event only, which may be a minute away. Once a loop has a handler of its
+    own, here for a signal that nobody sends, each signal is also written to a socket on which it waits.
+    """
+    import asyncio
+    import signal
+    import threading
+
+    import anyio
+
+    async def run() -> _Answer:
+        if threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGURG, lambda: None)
+        return await work()
 
     with unwinding():
         return anyio.run(run)
