@@ -87,7 +87,7 @@ function enter(session) {
     try {
       const standing = await api.get("/standing");
       showStanding(banner, standing);
-      count.textContent = String(standing.waiting);
+      count.textContent = standing.waiting ? String(standing.waiting) : "";
       count.hidden = standing.waiting === 0;
       count.setAttribute("aria-label", `${standing.waiting} waiting`);
     } catch (error) {
@@ -178,7 +178,7 @@ function showStanding(banner, { mode, broker, halts }) {
 
 async function logout() {
   try {
-    await api.post("/logout");
+    await api.logout();
   } finally {
     window.dispatchEvent(new CustomEvent("console:loggedout", { detail: null }));
   }

@@ -40,7 +40,7 @@ async function list(root, api) {
         { title: "Average price", numeric: true, cell: (row) => decimal(row.average_price) },
         { title: "Agent", cell: (row) => visible(row.agent) },
         { title: "Why", cell: (row) => visible(row.reason), class: "words" },
-      ], shown, { empty: found.orders.length ? "No order fits." : "No orders yet.", caption: `${shown.length} orders, newest first` }),
+      ], shown, { empty: found.orders.length ? "No order fits." : "No orders yet.", caption: `${shown.length} ${shown.length === 1 ? "order" : "orders"}, newest first` }),
       found.orders.length >= found.limit && found.limit ? h("p", { class: "note" }, `The newest ${found.limit} are shown.`) : null);
   }
 
