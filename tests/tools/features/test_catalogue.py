@@ -48,7 +48,7 @@ def test_an_expression_has_one_canonical_spelling(written: str, canonical: str) 
         ("rsi(length=3)", "unknown_parameter", "it takes window"),
         ("rsi(14,window=14)", "invalid_parameter", "give it once"),
         ("macd(26,12,9)", "invalid_parameter", "fast < slow"),
-        ("macd.sgnal", "unknown_output", "line, signal, histogram"),
+        ("macd.sgnal", "unknown_output", "did you mean 'signal'"),
         ("volatility(20,nan)", "invalid_parameter", "from 1 to"),
         ("volatility(20,inf)", "invalid_parameter", "from 1 to"),
         ("rsi(", "invalid_feature", "write it like"),

@@ -62,7 +62,9 @@ async def backtest_compare(
     for record in records:
         if record.handles is None:
             raise InputError(
-                "run_not_completed", f"{record.run_id} is {record.state}", "compare completed runs only"
+                "run_not_completed",
+                f"{record.run_id} is {record.state}",
+                "wait for it with backtest_get; compare completed runs only",
             )
     return await anyio.to_thread.run_sync(_compare, backtests, records)
 

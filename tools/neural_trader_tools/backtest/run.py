@@ -240,7 +240,9 @@ class Backtests:
         record = await self.get(run_id)
         if record.digest is None:
             raise InputError(
-                "run_not_completed", f"{run_id} is {record.state} and has no digest", "verify a completed run"
+                "run_not_completed",
+                f"{run_id} is {record.state} and has no digest",
+                "wait for it with backtest_get; verify a completed run",
             )
         prices = await anyio.to_thread.run_sync(self._prices, record)
         simulation = await self._simulate(record, prices, disturbance=1)
@@ -413,7 +415,7 @@ def _handles(record: BacktestRecord) -> Handles:
         raise InputError(
             "run_not_completed",
             f"{record.run_id} is {record.state}",
-            "wait for its end, or start it again",
+            "wait for it with backtest_get, or start it again",
         )
     return record.handles
 

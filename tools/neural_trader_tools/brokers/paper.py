@@ -141,11 +141,16 @@ class PaperBroker:
     def unsupported(self, intent: OrderIntent) -> str:
         """Names what this venue does not have; the paper exchange has all of it (docs/exchange.md)."""
         if intent.replaces is not None:
-            return "it replaces no orders: cancel, and place a new one"
+            return "it replaces no orders; leave replaces out: orders_cancel the old one, and preview anew"
         if intent.type in {"trailing_stop", "oco"} or intent.has_exits:
-            return "it has no trailing stops and no brackets; `neural-trader exchange serve` has"
+            return (
+                "it has no trailing stops, pairs and brackets, as the paper exchange has;"
+                " leave trail, take_profit and stop_loss out, with type market, limit, stop or stop_limit"
+            )
         if intent.time_in_force in {"opg", "cls"}:
-            return "it has no auctions; `neural-trader exchange serve` has"
+            return (
+                "it has no auctions, which the paper exchange has (docs/exchange.md); leave time_in_force out"
+            )
         return ""
 
     async def replace(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:

@@ -183,7 +183,10 @@ class Broker(Protocol):
         ...
 
     def unsupported(self, intent: OrderIntent) -> str:
-        """Returns why the venue would not take such an order; empty where it would. Asks nobody."""
+        """Returns why the venue would not take such an order, empty where it would; asks nobody.
+
+        After the first "; " it says what to do instead.
+        """
         ...
 
     async def replace(self, client_order_id: str, intent: OrderIntent) -> BrokerReport:

@@ -81,7 +81,9 @@ async def chart_render(
         run = await backtest_get(backtests, caller, run_id=run_id)
         if run.handles is None:
             raise InputError(
-                "run_not_completed", f"{run_id} is {run.state} and has no equity", "wait with backtest_get"
+                "run_not_completed",
+                f"{run_id} is {run.state} and has no equity",
+                "wait for it with backtest_get",
             )
         handle, title = run.handles.equity, f"Equity of {run_id}"
     if handle is None:

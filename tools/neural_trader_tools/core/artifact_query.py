@@ -81,7 +81,7 @@ def _check(sql: str) -> None:
         raise InputError(
             "not_a_query",
             f"{sql.strip()!r:.60} is no SELECT",
-            "write SELECT … FROM artifact; nothing is changed",
+            "write one, such as `SELECT * FROM artifact`; nothing is changed",
         )
     if ";" in bare:
         raise InputError("several_statements", "there is more than one statement", "send one at a time")
@@ -125,6 +125,10 @@ def _read(result: SandboxResult, sql: str, names: list[str]) -> QueryResult:
 
 def _refused(fault: Fault, sql: str, names: list[str]) -> InputError:
     what = " ".join(fault.message.split())[:300]
+    if missing := re.match(r"relation '([^']{1,60})' was not found", what):
+        return InputError(
+            "query_failed", f"there is no table {missing[1]!r}", "did you mean artifact? It is the only one"
+        )
     wanted: set[str] = set(_NAME.findall(_TEXTS.sub(" ", sql)))
     if fault.type in ("ColumnNotFoundError", "SQLInterfaceError", "SQLSyntaxError"):
         for word in sorted(wanted - set(names)):

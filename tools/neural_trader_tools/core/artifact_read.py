@@ -45,7 +45,7 @@ async def artifact_read(
     """Read the rows behind a handle (bars, features, equity, trades), page by page."""
     if limit is not None and not 1 <= limit <= LIMIT_MAX:
         raise InputError(
-            "invalid_limit", f"limit {limit} is outside 1 to {LIMIT_MAX}", "give fewer rows a page"
+            "invalid_limit", f"limit {limit} is outside 1 to {LIMIT_MAX}", "give a number in that range"
         )
     return await anyio.to_thread.run_sync(_page, artifacts, handle, cursor, columns, limit)
 
@@ -92,7 +92,9 @@ def _offset(cursor: str | None, height: int) -> int:
         return 0
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 12 and int(cursor) < max(height, 1)):
         raise InputError(
-            "invalid_cursor", f"cursor {cursor!r:.20} is not of this artifact", "pass next_cursor unchanged"
+            "invalid_cursor",
+            f"cursor {cursor!r:.20} is not of this artifact",
+            "pass next_cursor unchanged, or leave cursor out for the first rows",
         )
     return int(cursor)
 

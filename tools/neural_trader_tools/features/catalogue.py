@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from neural_trader_tools.engine.faults import did_you_mean
 from neural_trader_tools.features.definition import Definition, Parameter
 from neural_trader_tools.features.definitions import DEFINITIONS, WARM
 
@@ -91,7 +92,7 @@ def parse(expression: str) -> Feature:
     output = match["output"] or definition.outputs[0]
     if output not in definition.outputs:
         raise ValueError(
-            f"unknown_output: {name} has no output {output!r:.40}; use one of {', '.join(definition.outputs)}"
+            f"unknown_output: {name} has no output {output!r:.40}; {did_you_mean(output, definition.outputs)}"
         )
     if definition.check is not None and (problem := definition.check(*arguments)):
         raise ValueError(f"invalid_parameter: {problem}")

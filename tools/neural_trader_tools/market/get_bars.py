@@ -138,7 +138,7 @@ def _chosen(what: str, wanted: list[str], allowed: tuple[str, ...]) -> list[str]
             near = difflib.get_close_matches(str(name), allowed, n=1)
             raise InputError(
                 f"unknown_{what}",
-                f"{what} {name!r:.40} is none of {', '.join(allowed)}",
-                f"did you mean {near[0]}?" if near else "use one of them",
+                f"there is no {what} {name!r:.40}",
+                f"did you mean {near[0]}?" if near else f"use one of: {', '.join(allowed)}",
             )
     return list(dict.fromkeys(wanted))

@@ -64,7 +64,7 @@ async def market_get_calendar(
             raise InputError(
                 "invalid_range",
                 f"{first} to {last} is longer than {DAYS_MAX} days, or not from 1900 to 2099",
-                "narrow start and end",
+                f"leave end out for the days after start, or give one at most {DAYS_MAX} days later",
             )
         names = list(dict.fromkeys(symbols or []))
         if len(names) > SYMBOLS_MAX:

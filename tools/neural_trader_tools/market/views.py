@@ -89,8 +89,10 @@ class View:
             made = f" ({', '.join(also)} can be made of them)" if also else ""
             raise DataError(
                 "no_bars",
-                f"{self._symbol} has no {interval} bars, and none that they could be made of",
-                f"use one of {', '.join(stored) or 'none yet'}{made}, or import a file with that interval",
+                f"{self._symbol} has no bars of {interval!r}, and none that they could be made of",
+                f"use one of: {', '.join(stored)}{made}"
+                if stored
+                else "have a person import prices: neural-trader data import",
             )
         return found
 

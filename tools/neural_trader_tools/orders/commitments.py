@@ -219,4 +219,4 @@ def _require_owner(preview: Preview, caller: Caller) -> None:
 
 
 def _messages(verdict: Verdict) -> str:
-    return "; ".join(reason.message for reason in verdict.reasons)
+    return ". ".join(reason.message for reason in verdict.reasons)

@@ -155,7 +155,12 @@ class Desk:
                 "preview orders of your own only",
             )
         if why := self.broker.unsupported(intent):
-            raise InputError("not_available", f"the venue {self.broker.name} cannot do it: {why}", why)
+            what, _, step = why.partition("; ")
+            raise InputError(
+                "not_available",
+                f"the venue {self.broker.name} cannot do it: {what}",
+                step or "preview an order that it can do",
+            )
         return await anyio.to_thread.run_sync(self._commitments.preview, intent, caller)
 
     async def submit(self, preview_id: str, caller: Caller) -> Submission:

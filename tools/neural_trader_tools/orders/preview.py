@@ -1,5 +1,7 @@
 """The tool `orders_preview`: what an order would cost, and what policy says of it."""
 
+import re
+import unicodedata
 from decimal import Decimal
 from typing import Annotated, Literal
 
@@ -28,6 +30,14 @@ def _trail(trail: str | int | float | None) -> dict[str, object]:
     if isinstance(trail, str) and trail.rstrip().endswith("%"):
         return {"trail_percent": trail.rstrip()[:-1].rstrip()}
     return {"trail_price": trail}
+
+
+def _spelled(symbol: str) -> str:
+    """Says how a symbol is written; of full-width or lower-case letters, which ones are meant."""
+    plain = unicodedata.normalize("NFKC", symbol).strip().upper()
+    if plain != symbol and plain.isascii() and re.fullmatch(r"[A-Z0-9][A-Z0-9.\-/]{0,15}", plain):
+        return f"did you mean {plain}?"
+    return "write it as market_search spells it, such as AAPL"
 
 
 class Estimate(BaseModel):
@@ -110,12 +120,13 @@ async def orders_preview(
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "order"
-        raise InputError(
-            "invalid_order",
-            f"{place}: {first['msg'].removeprefix('Value error, ')}",
-            f"correct {place} and preview again",
-        ) from None
+        place = ".".join(str(part) for part in first["loc"])
+        what = first["msg"].removeprefix("Value error, ")
+        if place == "symbol":
+            what, step = f"{symbol!r:.40} is no symbol", _spelled(symbol)
+        else:
+            step = f"correct {place or 'that'} and preview again"
+        raise InputError("invalid_order", f"{place}: {what}" if place else what, step) from None
     preview = await desk.preview(intent, caller)
     return PreviewResult(
         preview_id=preview.preview_id,

@@ -82,14 +82,14 @@ class Preview:
                 client_order_id=self.client_order_id,
             )
         if self.state in {OrderState.DENIED, OrderState.REJECTED}:
-            reasons = "; ".join(reason.message for reason in self.verdict.reasons)
-            why = (
-                f"policy denied it: {reasons}" if self.state == OrderState.DENIED else "a person rejected it"
-            )
+            why, step = "a person rejected it", "change the order"
+            if self.state == OrderState.DENIED:
+                why = f"policy denied it: {'. '.join(reason.message for reason in self.verdict.reasons)}"
+                step = self._way_out()
             raise RiskError(
                 f"preview_{self.state}",
                 f"{self.preview_id} cannot be submitted, {why}",
-                "change the order and call orders_preview again",
+                step if "preview again" in step else f"{step}, and call orders_preview again",
             )
         if now >= self.expires_time:
             raise RiskError(
@@ -97,6 +97,12 @@ class Preview:
                 f"{self.preview_id} expired at {format_time(self.expires_time)}",
                 "call orders_preview again",
             )
+
+    def _way_out(self) -> str:
+        """Returns what the first rule that denied says to do; approvals would not have been enough."""
+        reasons = self.verdict.reasons
+        denying = [reason for reason in reasons if not reason.rule.startswith("approval_")] or reasons
+        return denying[0].next_step if denying else "change the order"
 
 
 def hash_intent(intent: OrderIntent) -> str:

@@ -154,7 +154,7 @@ def check_parameters(source: str, params: Mapping[str, Any]) -> None:
             raise InputError(
                 "unknown_parameter",
                 f"the strategy has no parameter {name!r:.60}",
-                did_you_mean(name, declared) if declared else "leave params out: it takes none",
+                did_you_mean(name, declared) if declared else f"leave {name:.60} out: it takes no parameters",
             )
 
 

@@ -189,7 +189,10 @@ def parse_source(source: str) -> ast.Module:
         return ast.parse(source, filename="<strategy>")
     except SyntaxError as error:
         raise StrategyError(
-            "syntax_error", f"line {error.lineno}: {error.msg}", "correct the syntax", line=error.lineno
+            "syntax_error",
+            f"line {error.lineno}: {error.msg}",
+            "correct the syntax; strategy_get_api has examples that run",
+            line=error.lineno,
         ) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise StrategyError(

@@ -167,7 +167,9 @@ def read_axis(name: str, given: Any, method: str) -> Axis:
         if len(numbers) not in (2, 3) or not all(math.isfinite(number) for number in numbers):
             raise _bad(name, given, _FORMS)
         if numbers[1] < numbers[0] or (len(numbers) == 3 and numbers[2] <= 0):
-            raise _bad(name, given, "let first be below last and the step above 0")
+            low, high = sorted(numbers[:2])
+            step = f"did you mean '{low}:{high}'? First lies below last, and a step above 0"
+            raise _bad(name, given, step)
         if len(numbers) == 2 and not all(isinstance(number, int) for number in numbers):
             if method == "grid":
                 raise _bad(name, given, "give a step for a grid, such as 0.1:0.9:0.1")

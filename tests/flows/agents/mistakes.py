@@ -1,0 +1,216 @@
+"""Mistakes: what a clumsy agent calls, and whether it may end in success or must end in a stop."""
+
+from typing import Any, Final, NamedTuple
+
+from tests.flows.agents.acting import RULES
+
+ORDER: Final = {"symbol": "AAPL", "side": "buy", "quantity": "1", "reason": "a clumsy order"}
+REVERSED: Final = {"start": "2013-01-01", "end": "2012-01-01"}
+RUN: Final = {"symbols": ["AAPL"], "source": RULES}
+
+
+class Mistake(NamedTuple):
+    """One wrong call. `{name}` in a text stands for what the scene made, such as a used preview.
+
+    Attributes:
+        kind: Of mistake, for the table.
+        ends: `recovered`, or `stopped` where only a person could go on, or nothing is there.
+    """
+
+    kind: str
+    tool: str
+    arguments: dict[str, Any]
+    ends: str = "recovered"
+
+
+def _of(kind: str, *calls: tuple[Any, ...]) -> tuple[Mistake, ...]:
+    return tuple(Mistake(kind, *call) for call in calls)
+
+
+MISTAKES: Final = (
+    *_of(
+        "preview that cannot be sent",
+        ("orders_submit", {"preview_id": "pv_nope"}),
+        ("orders_submit", {}),
+        ("orders_submit", {"preview_id": "{used}"}, "stopped"),
+        ("orders_submit", {"preview_id": "{expired}"}),
+        ("orders_submit", {"preview_id": "{denied}"}),
+        ("orders_submit", {"preview_id": "{twice}"}, "stopped"),
+        ("orders_submit", {"preview_id": "{waiting}"}, "stopped"),
+    ),
+    *_of(
+        "misspelled symbol",
+        ("market_get_bars", {"symbol": "AAPLE"}),
+        ("market_get_bars", {"symbol": "aapl"}),
+        ("market_get_quotes", {"symbols": ["MSFT", "APPL"]}),
+        ("market_get_calendar", {"symbols": ["AAPPL"]}),
+        ("features_compute", {"symbol": "APPL", "features": ["rsi(14)"]}),
+        ("strategy_check", {"source": RULES, "symbol": "AAPLL"}),
+        ("backtest_start", {**RUN, "symbols": ["AALP"]}),
+        ("backtest_sweep", {**RUN, "symbols": ["MSTF"], "grid": {"fast": "5:10:5"}}),
+        ("orders_preview", {**ORDER, "symbol": "AAPLE"}),
+        ("orders_preview", {**ORDER, "symbol": "aapl"}),
+        ("orders_preview", {**ORDER, "symbol": "\uff21\uff21\uff30\uff2c"}),
+        ("memory_search", {"query": "x", "regime_of": "AAPLE"}),
+        ("chart_render", {"symbol": "APPL"}),
+        ("market_get_bars", {"symbol": "NOPE"}, "stopped"),
+        ("market_get_quotes", {"symbols": ["\u0410\u0410\u0420L"]}, "stopped"),
+        ("orders_preview", {**ORDER, "symbol": "ZZZZZZ"}, "stopped"),
+    ),
+    *_of(
+        "misspelled name of a tool",
+        ("market_get_bar", {"symbol": "AAPL"}),
+        ("order_list", {}),
+        ("audit_verfy", {}),
+        ("get_status", {}),
+    ),
+    *_of(
+        "misspelled or unknown argument",
+        ("market_get_bars", {"ticker": "AAPL", "symbol": "AAPL"}),
+        ("market_get_bars", {"symbl": "AAPL"}),
+        ("orders_preview", {"symbol": "AAPL", "side": "buy", "reason": "x", "qty": "1", "quantitty": "1"}),
+        ("status_get", {"verbose": True}),
+        ("backtest_start", {**RUN, "comission_bps": 5}),
+        ("memory_search", {"querry": "averages"}),
+        ("orders_list", {"limt": 5}),
+        ("portfolio_get", {"acount": "paper"}),
+        ("backtest_start", {**RUN, "params": {"fst": 10}}),
+        ("backtest_sweep", {**RUN, "grid": {"fst": "5:10:5"}}),
+        ("backtest_start", {**RUN, "rules": {"marign": 0.5}}),
+    ),
+    *_of(
+        "misspelled word of a list",
+        ("market_get_bars", {"symbol": "AAPL", "columns": ["clsoe"]}),
+        ("market_get_bars", {"symbol": "AAPL", "adjust": "split"}),
+        ("market_get_bars", {"symbol": "AAPL", "adjust": "dividends"}),
+        ("market_get_bars", {"symbol": "AAPL", "format": "long"}),
+        ("features_compute", {"symbol": "AAPL", "features": ["smaa(20)"]}),
+        ("features_compute", {"symbol": "AAPL", "features": ["relative_strength(14)"]}),
+        ("features_compute", {"symbol": "AAPL", "features": ["bbands(20,2).uper"]}),
+        ("strategy_get_api", {"topic": "signal"}),
+        ("strategy_get_api", {"topic": "how to get rich"}),
+        ("backtest_start", {**RUN, "fill": "open"}),
+        ("backtest_start", {**RUN, "lots": "round"}),
+        ("backtest_start", {**RUN, "convention": "backtesting.rb"}),
+        ("backtest_sweep", {**RUN, "grid": {"fast": "5:10:5"}, "walk_forward": "roling"}),
+        ("backtest_sweep", {**RUN, "grid": {"fast": "5:10:5"}, "objective": "sharp_ratio"}),
+        ("backtest_get", {"run_id": "{run}", "format": "short"}),
+        ("memory_write", {"kind": "nota", "text": "x"}),
+        ("memory_search", {"query": "x", "kind": "gossip"}),
+        ("orders_list", {"state": "filed"}),
+        ("orders_list", {"state": "open"}),
+        ("orders_preview", {**ORDER, "side": "long"}),
+        ("orders_preview", {**ORDER, "type": "markt"}),
+        ("orders_preview", {**ORDER, "time_in_force": "forever"}),
+        ("audit_search", {"type": "order.intents"}),
+        ("portfolio_get", {"account": "papr"}),
+        ("market_get_calendar", {"venue": "XMARS"}),
+        ("artifact_read", {"handle": "{bars}", "columns": ["closes"]}),
+        ("artifact_query", {"handle": "{bars}", "sql": "SELECT max(clse) AS top FROM artifact"}),
+        ("artifact_query", {"handle": "{bars}", "sql": "SELECT count(*) AS n FROM artefact"}),
+    ),
+    *_of(
+        "wrong type",
+        ("market_get_quotes", {"symbols": "AAPL"}),
+        ("market_get_bars", {"symbol": ["AAPL"]}),
+        ("market_get_bars", {"symbol": "AAPL", "limit": "many"}),
+        ("market_search", {"query": 5}),
+        ("backtest_start", {**RUN, "symbols": "AAPL"}),
+        ("features_compute", {"symbol": "AAPL", "features": "rsi(14)"}),
+        ("orders_preview", {**ORDER, "quantity": True}),
+        ("orders_preview", {**ORDER, "quantity": {"units": 1}}),
+        ("orders_preview", {**ORDER, "quantity": "ten"}),
+        ("audit_verify", {"seq": "first"}),
+        ("backtest_get", {"run_id": "{run}", "wait_s": "long"}),
+    ),
+    *_of(
+        "wrong unit or bound",
+        ("market_get_bars", {"symbol": "AAPL", "limit": 10**9}),
+        ("market_search", {"query": "apple", "limit": 0}),
+        ("market_search", {"query": "x" * 10_000}),
+        ("market_get_quotes", {"symbols": []}),
+        ("features_compute", {"symbol": "AAPL", "features": []}),
+        ("features_compute", {"symbol": "AAPL", "features": ["sma(0)"]}),
+        ("features_compute", {"symbol": "AAPL", "features": ["rsi(1e99)"]}),
+        ("backtest_get", {"run_id": "{run}", "wait_s": 30_000}),
+        ("backtest_start", {**RUN, "cash": "-5"}),
+        ("backtest_start", {**RUN, "cash": "NaN"}),
+        ("backtest_start", {**RUN, "commission_bps": "50%"}),
+        ("backtest_start", {**RUN, "slippage_bps": 1_000_000}),
+        ("backtest_start", {**RUN, "rules": {"margin": 50}}),
+        ("backtest_sweep", {**RUN, "grid": {"fast": "9:5"}}),
+        ("backtest_sweep", {**RUN, "grid": {"fast": "1-10"}}),
+        ("memory_search", {"query": "x", "k": 500}),
+        ("memory_search", {"query": ""}),
+        ("memory_write", {"kind": "note", "text": "x" * 100_000}),
+        ("memory_write", {"kind": "note", "text": ""}),
+        ("audit_search", {"limit": 5_000}),
+        ("orders_list", {"limit": 0}),
+        ("orders_preview", {**ORDER, "quantity": 0.1 + 0.2}),
+        ("orders_preview", {**ORDER, "quantity": "0"}),
+        ("orders_preview", {**ORDER, "quantity": "-1"}),
+        ("orders_preview", {**ORDER, "quantity": "0.0000000001"}),
+        ("orders_preview", {**ORDER, "quantity": "1e400"}),
+        ("orders_preview", {**ORDER, "type": "limit", "limit_price": "430.471"}),
+        ("orders_preview", {**ORDER, "reason": ""}),
+    ),
+    *_of(
+        "wrong date or interval",
+        ("market_get_bars", {"symbol": "AAPL", "start": "yesterday"}),
+        ("market_get_bars", {"symbol": "AAPL", "start": "01/02/2012"}),
+        ("market_get_bars", {"symbol": "AAPL", "start": "2012-13-45"}),
+        ("market_get_bars", {"symbol": "AAPL", "start": "2013-01-01", "end": "2012-01-01"}),
+        ("market_get_bars", {"symbol": "AAPL", "interval": "daily"}),
+        ("market_get_bars", {"symbol": "AAPL", "interval": "5m"}),
+        ("market_get_bars", {"symbol": "AAPL", "interval": "2d"}),
+        ("market_get_calendar", {"start": "2001-01-01", "end": "2020-01-01"}),
+        ("features_compute", {"symbol": "AAPL", "features": ["rsi"], **REVERSED}),
+        ("backtest_start", {**RUN, "start": "2013-01-01", "end": "2012-01-01"}),
+        ("backtest_start", {**RUN, "start": "2012/01/01"}),
+        ("memory_search", {"query": "x", "as_of": "the future"}),
+        ("memory_write", {"kind": "note", "text": "x", "event_time": "2999-01-01T00:00:00Z"}),
+        ("audit_search", {"since": "last week"}),
+    ),
+    *_of(
+        "missing or contradicting arguments",
+        ("market_get_bars", {}),
+        ("orders_preview", {}),
+        ("orders_preview", {**ORDER, "type": "limit"}),
+        ("orders_preview", {**ORDER, "limit_price": "430"}),
+        ("orders_preview", {**ORDER, "type": "trailing_stop", "trail": "5"}),
+        ("orders_preview", {**ORDER, "take_profit": "500"}),
+        ("strategy_check", {}),
+        ("backtest_start", {"symbols": ["AAPL"]}),
+        ("backtest_start", {**RUN, "strategy_id": "{strategy}"}),
+        ("chart_render", {}),
+        ("chart_render", {"symbol": "AAPL", "run_id": "{run}"}),
+        ("artifact_read", {}),
+        ("memory_write", {"kind": "note"}),
+    ),
+    *_of(
+        "wrong handle, cursor or id",
+        ("artifact_read", {"handle": "bars-0000000000000000"}),
+        ("artifact_read", {"handle": "my bars"}),
+        ("artifact_read", {"handle": "{bars}", "cursor": "next"}),
+        ("artifact_read", {"handle": "{bars}", "cursor": "999999"}),
+        ("artifact_query", {"handle": "equity", "sql": "SELECT 1 AS one FROM artifact"}),
+        ("artifact_query", {"handle": "{bars}", "sql": "DROP TABLE artifact"}),
+        ("backtest_get", {"run_id": "bt_nope"}),
+        ("backtest_verify", {"run_id": "last"}),
+        ("backtest_compare", {"run_ids": ["{run}", "bt_nope"]}),
+        ("backtest_cancel", {"run_id": "bt-ffffffffff"}),
+        ("strategy_check", {"strategy_id": "my-strategy"}),
+        ("backtest_start", {"strategy_id": "0" * 64, "symbols": ["AAPL"]}),
+        ("orders_cancel", {"client_order_id": "nt_nope"}),
+        ("audit_verify", {"seq": 10**12}),
+        ("memory_write", {"kind": "note", "text": "x", "audit_seq": 10**12}),
+        ("chart_render", {"run_id": "bt_nope"}),
+    ),
+    *_of(
+        "broken strategy",
+        ("strategy_save", {"name": "broken", "source": "def signals(bars:\n"}),
+        ("strategy_save", {"name": "", "source": RULES}),
+        ("strategy_save", {"name": "empty", "source": ""}),
+        ("strategy_save", {"name": "huge", "source": "#" * 5_000_000}),
+    ),
+)  # fmt: skip
