@@ -136,7 +136,16 @@ async def test_metrics_need_a_key_where_a_proxy_stands_before_and_guessers_wait(
         hosted(home, public_url="https://desk.example.com") as address,
         httpx.AsyncClient(base_url=address) as http,
     ):
-        for path in ("/metrics", "/mcp", "/console", "/", "/healthzz", "/healthz/../mcp", "/.well-known/x"):
+        for path in (
+            "/metrics",
+            "/mcp",
+            "/consoles",
+            "/console/api/orders",
+            "/",
+            "/healthzz",
+            "/healthz/../mcp",
+            "/.well-known/x",
+        ):
             assert (await http.get(path)).status_code == 401, path
         assert (await http.get("/healthz")).status_code == 200
         named = {"Host": "desk.example.com", "Origin": "https://desk.example.com"}

@@ -1,9 +1,10 @@
 """The guard: every JSON answer of the console asks who is there, and every change which page asks.
 
-    session     the sealed cookie of a person who is enrolled now; else 401
-    page        POST only from a page of this very address (Origin), with the session's token; else 403
+    session     the sealed cookie of a person who is enrolled now, and the token that its login gave; else 401
+    page        POST only from a page of this very address (Origin), port included; else 403
 
-A cookie alone changes nothing: `SameSite=Strict` still lets another port of this machine send it along.
+A cookie alone opens nothing. Browsers keep cookies by host and send them to every port of it, so another
+account's program on this machine may come to hold one; the token is kept by the page's own origin.
 """
 
 import hmac
@@ -74,7 +75,7 @@ def visitor_of(request: Request) -> Visitor:
 
 
 class Guard:
-    """ASGI middleware before every area: 401 without a session, 403 without the page's own token.
+    """ASGI middleware before every area: 401 without a session and its token, 403 for another page's change.
 
     Args:
         app: The areas.
@@ -94,20 +95,14 @@ class Guard:
             visitor = self._visitor(request)
             if request.method not in _READING:
                 require_own_page(request, self._services.settings.public_url)
-                shown = request.headers.get(TOKEN_HEADER, "")
-                if not hmac.compare_digest(shown.encode(), self._sessions.token(visitor.session).encode()):
-                    raise RiskError(
-                        "token_missing",
-                        f"the request does not show its session's token ({TOKEN_HEADER})",
-                        "reload the page; another page cannot act in your name",
-                    )
             await self._app({**scope, _VISITOR_KEY: visitor}, receive, send)
         except NeuralTraderError as error:
             await refusal(error)(scope, receive, send)
 
     def _visitor(self, request: Request) -> Visitor:
         session = self._sessions.read(request.cookies.get(self._sessions.cookie_name, ""))
-        if session is None:
+        shown = request.headers.get(TOKEN_HEADER, "").encode()
+        if session is None or not hmac.compare_digest(shown, self._sessions.token(session).encode()):
             raise RiskError(
                 "login_required", "no session is open in this browser", "run: neural-trader console --print"
             )

@@ -71,7 +71,8 @@ class Login:
             log.warning("console_login_refused", code=error.code)
             return refusal(error)
         log.info("console_login", person=session.person)
-        response = answer({"person": session.person})
+        # Said here and never again: with the cookie alone nobody gets it.
+        response = answer({"person": session.person, "token": self._sessions.token(session)})
         self._set(response, request, self._sessions.cookie(session), int(SESSION_TTL.total_seconds()))
         return response
 
@@ -93,7 +94,6 @@ class Login:
                 "person": visitor.session.person,
                 "roles": sorted(visitor.roles),
                 "expires_at": format_time(visitor.session.expires_at),
-                "token": self._sessions.token(visitor.session),
             }
         )
 

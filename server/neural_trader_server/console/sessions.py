@@ -100,7 +100,7 @@ class Sessions:
         return None if (self._used / f"session-{session.session_id}").exists() else session
 
     def token(self, session: Session) -> str:
-        """Returns what a page of this session shows with each request that changes something."""
+        """Returns what a page of this session shows with each request, beside the cookie."""
         return hmac.new(self._token_key, session.session_id.encode(), hashlib.sha256).hexdigest()
 
     def end(self, session: Session) -> None:

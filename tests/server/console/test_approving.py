@@ -113,7 +113,7 @@ def test_a_key_that_is_not_the_persons_and_an_answer_that_comes_twice_are_refuse
     assert desk.call("orders_submit", preview_id=preview_id)["state"] == "filled"
     again = console.evaluate(
         """async ([url, body]) => {
-          const { token } = await (await fetch("/console/api/session")).json();
+          const token = localStorage.getItem("neural-trader-console-token");
           const headers = { "Content-Type": "application/json", "X-Console-Token": token };
           return (await fetch(url, { method: "POST", headers, body })).json();
         }""",

@@ -29,10 +29,12 @@ def http(desk: Desk) -> Generator[httpx.Client]:
 
 
 def log_in(http: httpx.Client, desk: Desk, person: str = "owner") -> str:
-    """Logs a client in; returns the token of its session."""
+    """Logs a client in, which shows its token from then on, too; returns the token."""
     link = desk.link(person).partition("#login=")[2]
-    assert http.post("/console/api/login", json={"link": link}).status_code == 200
-    return str(http.get("/console/api/session").json()["token"])
+    answer = http.post("/console/api/login", json={"link": link})
+    assert answer.status_code == 200, answer.text
+    http.headers[TOKEN] = str(answer.json()["token"])
+    return http.headers[TOKEN]
 
 
 def code(response: httpx.Response) -> tuple[int, str]:
@@ -92,25 +94,27 @@ def test_every_answer_bears_the_headers_that_keep_pages_to_themselves(http: http
         assert word in cookie
 
 
-def test_another_page_and_a_request_without_the_token_change_nothing(http: httpx.Client, desk: Desk) -> None:
+def test_a_cookie_without_its_token_and_a_page_of_another_port_are_refused(
+    http: httpx.Client, desk: Desk
+) -> None:
     token = log_in(http, desk)
     size = http.get("/console/api/standing").json()["log_size"]
     halt = {"reason": "not by me"}
-    assert code(http.post("/console/api/halt", json=halt)) == (403, "token_missing")
-    assert code(http.post("/console/api/halt", json=halt, headers={TOKEN: "0" * 64})) == (
-        403,
-        "token_missing",
-    )
+    for wrong in ("", "0" * 64, token[:-1]):
+        shown = {TOKEN: wrong}
+        assert code(http.get("/console/api/session", headers=shown)) == (401, "login_required")
+        assert code(http.post("/console/api/halt", json=halt, headers=shown)) == (401, "login_required")
+    assert token not in http.get("/console/api/session").text
     port = int(desk.address.rpartition(":")[2])
     # Another port of this machine is the same site to a browser, which sends the cookie along.
     for origin in (f"http://127.0.0.1:{port + 1}", f"http://localhost:{port}"):
-        foreign = {TOKEN: token, "Origin": origin}
+        foreign = {"Origin": origin}
         assert code(http.post("/console/api/halt", json=halt, headers=foreign)) == (403, "foreign_page"), (
             origin
         )
     del http.headers["Origin"]
-    assert code(http.post("/console/api/halt", json=halt, headers={TOKEN: token})) == (403, "foreign_page")
-    own = {TOKEN: token, "Origin": desk.address}
+    assert code(http.post("/console/api/halt", json=halt)) == (403, "foreign_page")
+    own = {"Origin": desk.address}
     form = http.post("/console/api/halt", data=halt, headers=own)
     assert code(form) == (400, "invalid_request"), "a form is no JSON"
     assert code(http.post("/console/api/halt", json={"reason": "x", "more": 1}, headers=own))[0] == 400
@@ -137,10 +141,10 @@ def test_a_persons_roles_bound_what_their_session_may_do(http: httpx.Client, des
         "not_enrolled",
     )
     set_roles(Role.READER)
-    token = {TOKEN: log_in(http, desk, "rita")}
+    log_in(http, desk, "rita")
     assert http.get("/console/api/orders").status_code == 200
     for path, body in (("orders/nt_1/cancel", {}), ("approvals/pv_1/reject", {"reason": "no"})):
-        assert code(http.post(f"/console/api/{path}", json=body, headers=token)) == (403, "role_missing")
+        assert code(http.post(f"/console/api/{path}", json=body)) == (403, "role_missing")
     set_roles()
     assert code(http.get("/console/api/orders")) == (401, "login_required"), "retired, and out at once"
 

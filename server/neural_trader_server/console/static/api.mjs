@@ -1,4 +1,8 @@
-/** The server's JSON. Whatever changes something shows the session's token; failures come as ApiError. */
+/**
+ * The server's JSON. Each request shows the session's token beside the cookie; failures come as ApiError.
+ *
+ * The token is kept where only pages of this very address can read it, its port included. A cookie is not.
+ */
 
 export class ApiError extends Error {
   constructor({ code, what, next_step: nextStep }, status) {
@@ -8,7 +12,15 @@ export class ApiError extends Error {
 }
 
 const ROOT = "/console/api";
-let token = "";
+const KEPT = "neural-trader-console-token";
+let token = localStorage.getItem(KEPT) ?? "";
+
+function keep(next) {
+  token = next;
+  next ? localStorage.setItem(KEPT, next) : localStorage.removeItem(KEPT);
+}
+
+const headers = (shown = token) => ({ "Content-Type": "application/json", "X-Console-Token": shown });
 
 async function ask(path, options) {
   let response;
@@ -27,7 +39,7 @@ async function ask(path, options) {
     const known = document.error ?? { code: `http_${response.status}`, what: "the server refused", next_step: "try again" };
     const error = new ApiError(typeof known === "object" && known.message ? { code: "refused", what: known.message, next_step: "try again" } : known, response.status);
     if (response.status === 401 && token) {
-      token = "";
+      keep("");
       window.dispatchEvent(new CustomEvent("console:loggedout", { detail: error }));
     }
     throw error;
@@ -40,14 +52,14 @@ export const api = {
   get(path, query = {}) {
     const given = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
     const words = new URLSearchParams(given).toString();
-    return ask(path + (words ? `?${words}` : ""), { method: "GET" });
+    return ask(path + (words ? `?${words}` : ""), { method: "GET", headers: headers() });
   },
 
   /** Asks for a change. */
   async post(path, body = {}) {
     const answer = await ask(path, {
       method: "POST",
-      headers: { "Content-Type": "application/json", "X-Console-Token": token },
+      headers: headers(),
       body: JSON.stringify(body),
     });
     window.dispatchEvent(new CustomEvent("console:changed"));
@@ -57,15 +69,16 @@ export const api = {
   /** Ends the session, here and on the server. */
   async logout() {
     const shown = token;
-    token = "";  // what a page still asks for is refused from now on, and says nothing of it
-    await ask("/logout", { method: "POST", headers: { "Content-Type": "application/json", "X-Console-Token": shown }, body: "{}" });
+    keep("");  // what a page still asks for is refused from now on, and says nothing of it
+    await ask("/logout", { method: "POST", headers: headers(shown), body: "{}" });
   },
 
   /** Who is logged in; ApiError 401 where nobody is. */
-  async session() {
-    const session = await this.get("/session");
-    token = session.token;
-    return session;
+  session: () => ask("/session", { method: "GET", headers: headers() }),
+
+  /** Uses a login link up. */
+  async login(link) {
+    keep((await ask("/login", { method: "POST", headers: headers(""), body: JSON.stringify({ link }) })).token);
   },
 };
 

@@ -35,7 +35,7 @@ async function begin() {
     // Out of the address bar and the history before anything else.
     history.replaceState(null, "", location.pathname);
     try {
-      await api.post("/login", { link: link[1] });
+      await api.login(link[1]);
     } catch (error) {
       shown = error;
     }
