@@ -138,12 +138,10 @@ def serve(kind: str) -> None:
         return
 
     async def ours() -> None:
-        from mcp.server.mcpserver.tools import Tool
-
         from neural_trader_server.app import build_server, open_desk
-        from neural_trader_server.catalogue import ToolSpec, bind
+        from neural_trader_server.catalogue import ToolSpec, build_tool
         from neural_trader_server.home import Home
-        from neural_trader_server.listening import running
+        from neural_trader_server.listening import keep_what_is_loaded, running
         from neural_trader_server.logs import configure_logs
         from neural_trader_server.manifest import record_tools
         from neural_trader_server.settings import load_settings
@@ -152,11 +150,12 @@ def serve(kind: str) -> None:
         settings = load_settings(home)
         configure_logs(settings.log_level, settings.log_format)
         spec = ToolSpec("noop_get", "none", "core", "Nothing")
-        tool = Tool.from_function(bind(noop_get, {}), name=spec.name, annotations=spec.annotations())
+        tool = build_tool(spec, {}, noop_get)
         async with open_desk(home, settings) as services:
             server = build_server(services, more=[(spec, tool)])
             await record_tools(server, services)
             async with running(services, ends_process=True):
+                keep_what_is_loaded()
                 await server.run_stdio_async()
 
     anyio.run(ours)

@@ -7,6 +7,7 @@ verify, or that the log knows and the table lacks, refuse everything that costs:
 
 import calendar
 import sqlite3
+from collections.abc import Iterable
 from datetime import datetime
 from typing import ClassVar, Literal
 
@@ -108,17 +109,11 @@ def read_budgets(connection: sqlite3.Connection, *, issuer: VerifyingKey, agent:
     return sorted(newest.values(), key=lambda budget: (budget.strategy or "", budget.period))
 
 
-def bounds_of(
-    connection: sqlite3.Connection, *, issuer: VerifyingKey, agent: str, strategy: str, now: datetime
-) -> list[Bound]:
-    """Returns the bounds that a call of this agent and strategy meets now.
-
-    Raises:
-        RiskError: `budget_invalid`, as in `read_budgets`.
-    """
+def bounds_of(budgets: Iterable[Budget], *, strategy: str, now: datetime) -> list[Bound]:
+    """Returns the bounds that a call of this strategy meets now, of the budgets of its agent."""
     return [
         bound_of(budget, now)
-        for budget in read_budgets(connection, issuer=issuer, agent=agent)
+        for budget in budgets
         if budget.limit_micros is not None and budget.strategy in {None, strategy}
     ]
 

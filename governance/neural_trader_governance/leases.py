@@ -53,9 +53,8 @@ def read(connection: sqlite3.Connection, agent: str) -> Lease | None:
     return None if row is None else _read(row)
 
 
-def is_due(connection: sqlite3.Connection, agent: str, *, now: datetime, duration: timedelta) -> bool:
+def is_due(lease: Lease | None, *, now: datetime, duration: timedelta) -> bool:
     """Says whether a renewal is worth a write: half of the lease is gone, or there is none."""
-    lease = read(connection, agent)
     return lease is None or lease.lost or not now + duration / 2 <= lease.expires_time <= now + duration
 
 

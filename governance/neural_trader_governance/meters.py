@@ -9,9 +9,10 @@ from datetime import datetime
 
 from neural_trader_governance.budgets import Budget, bound_of, bounds_of, period_days, read_budgets
 from neural_trader_governance.errors import NeuralTraderError
+from neural_trader_governance.known import Known
 from neural_trader_governance.signing.keys import VerifyingKey
 from neural_trader_governance.store import Store
-from neural_trader_governance.terms.clocks import Clock
+from neural_trader_governance.terms.clocks import Clock, to_utc
 from neural_trader_governance.usage import Attribution, Bound, Costs, Prices, UsageLedger
 
 
@@ -21,7 +22,7 @@ class Admission:
 
     who: Attribution
     day: str
-    reservation: int
+    reservation: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,9 @@ class Meter:
         self._store = store
         self._issuer = issuer
         self._clock = clock
+        self._budgets = Known[str, list[Budget]](
+            store, lambda connection, agent: read_budgets(connection, issuer=issuer, agent=agent)
+        )
 
     def admit(self, who: Attribution, most: Costs, *, refusable: bool, wait: bool = True) -> Admission:
         """Reserves the most that a call can cost.
@@ -74,12 +78,13 @@ class Meter:
         now = self._clock.now()
         bounds: list[Bound] = []
         if refusable and who.agent:
-            with self._store.read() as connection:
-                bounds = bounds_of(
-                    connection, issuer=self._issuer, agent=who.agent, strategy=who.strategy, now=now
-                )
+            bounds = bounds_of(self._budgets.of(who.agent), strategy=who.strategy, now=now)
         day = _day(now)
         micros = self.prices.micros(most)
+        if micros == 0 and not bounds:  # it can neither be refused nor take from what others may use
+            if refusable:
+                self.ledger.require_counting()
+            return Admission(who, day, None)
         return Admission(who, day, self.ledger.reserve(who, day, micros, bounds, wait=wait))
 
     def charge(self, admission: Admission, costs: Costs, *, wait: bool = True) -> None:
@@ -90,6 +95,9 @@ class Meter:
             BlockingIOError: it would have to be waited for; nothing was charged.
         """
         who, micros = admission.who, self.prices.micros(costs)
+        if admission.reservation is None:
+            self.ledger.count(who, admission.day, costs)
+            return
         self.ledger.settle(admission.reservation, who, admission.day, costs, micros, wait=wait)
 
     def standing(self, agent: str) -> UsageStanding:
@@ -124,4 +132,4 @@ class Meter:
 
 
 def _day(now: datetime) -> str:
-    return period_days("day", now)[0]
+    return to_utc(now).date().isoformat()

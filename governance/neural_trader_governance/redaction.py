@@ -5,6 +5,7 @@ Two nets. Patterns catch what can be recognised by its form (private keys, API k
 secrets as `SecretStr`; this is for the day on which one slips into an exception's text all the same.
 """
 
+import functools
 import json
 import re
 import threading
@@ -36,6 +37,9 @@ _SECRET_NAME = re.compile(
     r"|(?:^|_)token$"
 )
 
+# And one of these in every name that tells.
+_TELLING = ("pass", "secret", "key", "token")
+
 _known: set[str] = set()
 _lock = threading.Lock()
 
@@ -56,9 +60,11 @@ def redact(text: str) -> str:
 
 def redact_line(text: str) -> str:
     """Returns a log line with secrets hidden, values that merely stand behind a telling name included."""
-    return _NAMED.sub(rf"\g<1>{HIDDEN}", redact(text))
+    line, lower = redact(text), text.lower()
+    return _NAMED.sub(rf"\g<1>{HIDDEN}", line) if any(word in lower for word in _TELLING) else line
 
 
+@functools.lru_cache(maxsize=1024)
 def names_secret(name: str) -> bool:
     """Tells whether a field of this name holds what must not be said, such as `api_key`."""
     return _SECRET_NAME.search(name) is not None

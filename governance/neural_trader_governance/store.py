@@ -77,6 +77,7 @@ class Store:
         self.signer = signer
         self._writer = Writer(path, origin, signer, clock)
         self._readers = database.Readers(path)
+        self._version = database.Version(path)
 
     @classmethod
     def open(
@@ -172,6 +173,20 @@ class Store:
                 "audit_read_failed", f"the store could not be read ({error})", "run `neural-trader doctor`"
             ) from error
 
+    def version(self) -> int:
+        """Returns a number that changes with every commit of whatever process; see `known.Known`.
+
+        Raises:
+            StorageError: the store is closed, or the file cannot be read.
+        """
+        self._writer.check_open()
+        try:
+            return self._version.now()
+        except sqlite3.Error as error:
+            raise StorageError(
+                "audit_read_failed", f"the store could not be read ({error})", "run `neural-trader doctor`"
+            ) from error
+
     def head(self) -> Head:
         """Returns the newest signed checkpoint."""
         with self.read() as connection:
@@ -212,6 +227,7 @@ class Store:
         self._writer.check_not_inside()
         self._writer.close()
         self._readers.close()
+        self._version.close()
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,9 @@ A call reserves the most that it can cost before it begins and is charged what i
 ends. Both are one small transaction in `usage.db` (WAL, synchronous=NORMAL): a killed process loses
 nothing that it wrote, a power cut may lose the last moments, and what a killed call had reserved stays
 charged. Rows and bytes are counted and not priced: how many there are is known only afterwards.
+
+A call that can cost nothing reserves nothing, and is counted together with others, within a second: a
+killed process loses the counts of that second, and never an amount of money.
 """
 
 import sqlite3
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 
+import structlog
 from pydantic import Field
 
 from neural_trader_governance import database
@@ -33,6 +37,10 @@ CREATE TABLE IF NOT EXISTS reservations (
 CREATE INDEX IF NOT EXISTS reservations_agent ON reservations (agent, day);
 """
 _BUSY_TIMEOUT_S = 10.0
+COUNTED_WITHIN_S = 1.0
+"""The longest that the counts of calls which cost nothing wait to be written."""
+
+log = structlog.get_logger(__name__)
 _UNITS = ("calls", "sandbox_ms", "data_calls", "data_rows", "wall_ms", "result_bytes", "cost_micros")
 
 
@@ -46,6 +54,17 @@ class Costs:
     data_rows: int = 0
     wall_ms: int = 0
     result_bytes: int = 0
+
+    def __add__(self, other: "Costs") -> "Costs":
+        """Returns both together."""
+        return Costs(
+            self.calls + other.calls,
+            self.sandbox_ms + other.sandbox_ms,
+            self.data_calls + other.data_calls,
+            self.data_rows + other.data_rows,
+            self.wall_ms + other.wall_ms,
+            self.result_bytes + other.result_bytes,
+        )
 
 
 class Prices(Term):
@@ -62,6 +81,8 @@ class Prices(Term):
 
     def micros(self, costs: Costs) -> int:
         """Returns what these costs come to in millionths of a USD, rounded up."""
+        if not (costs.sandbox_ms or costs.data_calls or self.call or self.wall_s):
+            return 0  # most calls; decimals take longer than all else that a call of no cost is charged
         usd = (
             self.call * costs.calls
             + self.sandbox_s * costs.sandbox_ms / 1000
@@ -127,6 +148,11 @@ class UsageLedger:
         """
         self.path = path
         self._lock = threading.Lock()
+        self._counting = threading.Lock()
+        self._counted: dict[tuple[Attribution, str], Costs] = {}
+        self._timer: threading.Timer | None = None
+        self._failure: StorageError | None = None
+        self._closed = False
         try:
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
@@ -221,24 +247,63 @@ class UsageLedger:
         """
         with self._transaction(wait) as connection:
             connection.execute("DELETE FROM reservations WHERE reservation = ?", (reservation,))
-            sums = ", ".join(f"{unit} = {unit} + excluded.{unit}" for unit in _UNITS)
-            connection.execute(
-                "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own names
-                f" ON CONFLICT (agent, day, strategy, principal) DO UPDATE SET {sums}",
-                (
-                    who.agent,
-                    day,
-                    who.strategy,
-                    who.principal,
-                    costs.calls,
-                    costs.sandbox_ms,
-                    costs.data_calls,
-                    costs.data_rows,
-                    costs.wall_ms,
-                    costs.result_bytes,
-                    micros,
-                ),
-            )
+            _add(connection, who, day, costs, micros)
+
+    def count(self, who: Attribution, day: str, costs: Costs) -> None:
+        """Counts a call that cost nothing, within `COUNTED_WITHIN_S`, at the next look, or at the end.
+
+        Raises:
+            StorageError: the ledger is closed.
+        """
+        with self._counting:
+            if self._closed:
+                raise _unavailable(self.path, sqlite3.ProgrammingError("closed"))
+            before = self._counted.get((who, day), Costs())
+            self._counted[who, day] = before + costs
+            if self._timer is None:
+                self._timer = threading.Timer(COUNTED_WITHIN_S, self._flush_in_time)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def require_counting(self) -> None:
+        """Passes where calls are counted; where the last counts could not be written, they are tried again.
+
+        Raises:
+            StorageError: they cannot be written.
+        """
+        if self._failure is not None or self._closed:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what was counted.
+
+        Raises:
+            StorageError: the file cannot be written; the counts are kept.
+        """
+        with self._counting:
+            counted, self._counted = self._counted, {}
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        if not counted and self._failure is None and not self._closed:
+            return
+        try:
+            with self._transaction() as connection:
+                for (who, day), costs in counted.items():
+                    _add(connection, who, day, costs, 0)
+        except StorageError as error:
+            self._failure = error
+            with self._counting:
+                for key, costs in counted.items():
+                    self._counted[key] = self._counted.get(key, Costs()) + costs
+            raise
+        self._failure = None
+
+    def _flush_in_time(self) -> None:
+        try:
+            self.flush()
+        except StorageError as error:  # the next call that could be refused is, until it works again
+            log.error("usage_not_recorded", error=str(error))
 
     def used_micros(self, agent: str, bound: Bound) -> int:
         """Returns what counts against a bound: what was charged, and what is reserved."""
@@ -249,6 +314,7 @@ class UsageLedger:
         self, *, agent: str | None = None, strategy: str | None = None, since: str = "", until: str = "9999"
     ) -> list[UsageRow]:
         """Returns the counts by agent, day, strategy and principal, of whole days (`2026-11-22`)."""
+        self.flush()
         with self._transaction() as connection:
             found = connection.execute(
                 "SELECT * FROM usage WHERE day >= ? AND day <= ? AND (? IS NULL OR agent = ?)"
@@ -270,14 +336,40 @@ class UsageLedger:
         return int(row[0])
 
     def close(self) -> None:
-        """Closes the file."""
-        with self._lock:
-            self._connection.close()
+        """Writes what was counted, and closes the file."""
+        try:
+            self._flush_in_time()
+        finally:
+            with self._counting:
+                self._closed = True
+            with self._lock:
+                self._connection.close()
 
 
 def usd_text(micros: int) -> str:
     """Returns an amount of micro-USD as a decimal string of USD."""
     return format_decimal(from_micros(micros))
+
+
+def _add(connection: sqlite3.Connection, who: Attribution, day: str, costs: Costs, micros: int) -> None:
+    sums = ", ".join(f"{unit} = {unit} + excluded.{unit}" for unit in _UNITS)
+    connection.execute(
+        "INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - our own names
+        f" ON CONFLICT (agent, day, strategy, principal) DO UPDATE SET {sums}",
+        (
+            who.agent,
+            day,
+            who.strategy,
+            who.principal,
+            costs.calls,
+            costs.sandbox_ms,
+            costs.data_calls,
+            costs.data_rows,
+            costs.wall_ms,
+            costs.result_bytes,
+            micros,
+        ),
+    )
 
 
 def _used(connection: sqlite3.Connection, agent: str, bound: Bound) -> int:

@@ -233,13 +233,19 @@ def bind(function: Result, services: Mapping[type, object]) -> "Callable[..., Aw
     return call
 
 
-def build_tool(spec: ToolSpec, services: Mapping[type, object]) -> "Tool":
-    """Returns the SDK's tool for a catalogue entry, with schemas cut to what an agent needs."""
+def build_tool(spec: ToolSpec, services: Mapping[type, object], function: Result | None = None) -> "Tool":
+    """Returns the SDK's tool for a catalogue entry, with schemas cut to what an agent needs.
+
+    Args:
+        spec: The entry.
+        services: What the function may ask for.
+        function: The tool, where it is none of the catalogue's modules'.
+    """
     from mcp.server.mcpserver.tools import Tool
 
     from neural_trader_server.apps import UI_META
 
-    function = spec.load()
+    function = function or spec.load()
     tool = Tool.from_function(
         bind(function, services),
         name=spec.name,
@@ -252,6 +258,8 @@ def build_tool(spec: ToolSpec, services: Mapping[type, object]) -> "Tool":
     schema = tool.fn_metadata.output_schema
     if schema is not None:
         tool.fn_metadata.output_schema = shorten(schema)
+        # A result is dumped from the very model that the schema is of: it need not be read back into one.
+        tool.fn_metadata.output_model = None
     return tool
 
 

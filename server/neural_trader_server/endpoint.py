@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, cast
 
+import anyio
 from mcp.server import CacheHint, MCPServer
+from mcp.server._otel import OpenTelemetryMiddleware
 from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.request_state import RequestStateSecurity
+from mcp.server.stdio import stdio_server
 from mcp.types import CallToolResult, InputRequiredResult
+from opentelemetry import trace
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
@@ -18,6 +22,7 @@ from neural_trader_server.apps import open_apps
 from neural_trader_server.asking import ask, waits_for_a_person
 from neural_trader_server.faults import explain, refuse, unknown_arguments
 from neural_trader_server.gate import Gate
+from neural_trader_server.pipes import standard_streams
 from neural_trader_tools.chart.showing import showing
 from neural_trader_tools.telling import Tell, telling
 
@@ -76,10 +81,26 @@ class Endpoint(MCPServer[None]):
             cache_hints={"tools/list": CacheHint(ttl_ms=300_000, scope="private")},
         )
         self.gate = gate
+        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            # Nobody in this process collects traces: a span around every message would go nowhere.
+            self.middleware[:] = [
+                one for one in self.middleware if not isinstance(one, OpenTelemetryMiddleware)
+            ]
         self._properties: dict[str, dict[str, Any]] = {
             tool.name: tool.parameters.get("properties", {}) for tool in tools
         }
         self.custom_route("/healthz", methods=["GET"])(self._healthz)
+
+    async def run_stdio_async(self) -> None:
+        """Serves one client over stdin and stdout, until it closes stdin."""
+        with standard_streams() as streams:
+            if streams is None:
+                await super().run_stdio_async()
+                return
+            ends = cast("tuple[anyio.AsyncFile[str], anyio.AsyncFile[str]]", (streams.stdin, streams.stdout))
+            async with stdio_server(*ends) as (read_stream, write_stream):
+                server = self._lowlevel_server
+                await server.run(read_stream, write_stream, server.create_initialization_options())
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[None, Any] | None = None
@@ -108,7 +129,7 @@ class Endpoint(MCPServer[None]):
         try:
             if context is None:
                 return await super().call_tool(name, arguments, context)
-            with telling(_notifying(context)), showing(client_supports_apps(context)):
+            with telling(_notifying(context)), showing(lambda: client_supports_apps(context)):
                 return await super().call_tool(name, arguments, context)
         except ToolError as error:
             return refuse(explain(error, name, properties))

@@ -4,11 +4,14 @@ A secret is hidden twice: fields by their names before a line is written, and wh
 secret in the finished line, tracebacks and the words of other libraries included.
 """
 
+import contextlib
+import json
 import logging
 import os
 import sys
 import threading
 import traceback
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal, cast
 
@@ -18,6 +21,8 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from neural_trader_governance.redaction import HIDDEN, names_secret, redact_line, remember
 from neural_trader_governance.terms.words import visible
+
+_ENCODER = json.JSONEncoder(default=repr)
 
 
 def configure_logs(
@@ -41,7 +46,7 @@ def configure_logs(
     renderers: list[Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, _as_json]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -58,18 +63,54 @@ def configure_logs(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)  # libraries speak up only when something is wrong
-    for package in ("server", "tools", "memory", "sandbox", "governance"):
-        logging.getLogger(f"neural_trader_{package}").setLevel(level.upper())
+    # Our own lines go past the standard library's logging, which takes ten times as long; they look the same.
     structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*shared, hide_fields, *renderers, hide_in_line],
+        wrapper_class=_wrapper(level, plain=console),
+        logger_factory=_Lines,
         cache_logger_on_first_use=True,
     )
+
+
+def _as_json(_: WrappedLogger, __: str, event: EventDict) -> str:
+    """Renders as structlog's JSONRenderer does, which makes an encoder anew for every line."""
+    return _ENCODER.encode(event)
+
+
+def _wrapper(
+    level: Literal["debug", "info", "warning", "error"], *, plain: bool
+) -> type[structlog.typing.FilteringBoundLogger]:
+    """Returns the class of our loggers; a line of JSON without a traceback takes its shortest way."""
+    chosen = structlog.make_filtering_bound_logger(level)
+    if plain or level in ("warning", "error"):
+        return chosen
+
+    class Quick(chosen):  # pyright: ignore[reportGeneralTypeIssues, reportUntypedBaseClass]  # made by structlog
+        def info(self, event: str, *args: Any, **fields: Any) -> Any:
+            if args or "exc_info" in fields or "stack_info" in fields or self._context:
+                return super().info(event, *args, **fields)
+            # What the processors do one after the other, and every tool call waits for.
+            lines = cast("_Lines", self._logger)  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]  # structlog's
+            fields["event"], fields["logger"], fields["level"] = event, lines.name, "info"
+            fields["timestamp"] = f"{datetime.now(UTC).replace(tzinfo=None).isoformat('T', 'microseconds')}Z"
+            lines.msg(redact_line(_ENCODER.encode(_hidden(fields))))
+            return None
+
+    return Quick
+
+
+class _Lines:
+    """Writes finished lines to stderr, each with one write; a stderr that is gone stops nobody."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    def msg(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    debug = info = warning = warn = error = exception = critical = fatal = log = msg
 
 
 def hide_fields(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

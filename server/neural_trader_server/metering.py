@@ -142,7 +142,7 @@ class CallMeter:
         caller = self._caller()
         who = Attribution(caller.principal, caller.agent, strategy_of((params or {}).get("arguments")))
         call = Measured(data_call=tool in DATA_TOOLS)
-        most = replace(call.costs(), wall_ms=math.ceil(self._deadline_s * 1e3))
+        most = Costs(calls=1, data_calls=int(call.data_call), wall_ms=math.ceil(self._deadline_s * 1e3))
         admission = await self._admit(who, most, tool not in NEVER_REFUSED)
         token = _attribution.set(who)
         try:
@@ -153,11 +153,13 @@ class CallMeter:
                 await _charge(self._meter, admission, call.costs())
 
     async def _admit(self, who: Attribution, most: Costs, refusable: bool) -> Admission | None:
-        def admit(wait: bool) -> Admission:
-            return self._meter.admit(who, most, refusable=refusable, wait=wait)
-
+        # At once where nobody else writes: a thread takes ten times as long as the small transaction.
         try:
-            return await _promptly(admit)
+            try:
+                return self._meter.admit(who, most, refusable=refusable, wait=False)
+            except BlockingIOError:
+                admit = functools.partial(self._meter.admit, who, most, refusable=refusable)
+                return await anyio.to_thread.run_sync(admit)
         except StorageError as error:
             if refusable:
                 raise
@@ -337,21 +339,12 @@ def strategy_of(arguments: object) -> str:
     return ""
 
 
-async def _promptly(write: Callable[[bool], AnswerT]) -> AnswerT:
-    """Writes at once where nobody else does: a thread takes ten times as long as the small transaction.
-
-    Args:
-        write: Takes whether it may wait; raises BlockingIOError where it may not and would have to.
-    """
-    try:
-        return write(False)
-    except BlockingIOError:
-        return await anyio.to_thread.run_sync(write, True)
-
-
 async def _charge(meter: Meter, admission: Admission, costs: Costs) -> None:
-    with anyio.CancelScope(shield=True):
+    try:
         try:
-            await _promptly(lambda wait: meter.charge(admission, costs, wait=wait))
-        except StorageError as error:  # what was reserved stays charged
-            log.error("usage_not_recorded", error=str(error))
+            meter.charge(admission, costs, wait=False)
+        except BlockingIOError:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(meter.charge, admission, costs)
+    except StorageError as error:  # what was reserved stays charged
+        log.error("usage_not_recorded", error=str(error))

@@ -4,11 +4,13 @@ An agent does what its own role and its principal's both open: a reader reads, a
 tool but the trading ones, a trader has all that is served. Who is not enrolled may ask for the status.
 """
 
+import sqlite3
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from neural_trader_governance.errors import RiskError
 from neural_trader_governance.identity import Caller
+from neural_trader_governance.known import Known
 from neural_trader_governance.principals import Role, roles_of
 from neural_trader_server.catalogue import ToolSpec
 
@@ -34,14 +36,16 @@ class Standings:
     """Reads the callers' enrolments."""
 
     def __init__(self, store: "Store", issuer: "VerifyingKey") -> None:
-        self._store = store
         self._issuer = issuer
+        self._known = Known[Caller, Role | None](store, self._read)
 
     def of(self, caller: Caller) -> Role | None:
         """Returns what the caller may do now."""
-        with self._store.read() as connection:
-            person = _highest(roles_of(connection, caller.principal, issuer=self._issuer))
-            agent = _highest(roles_of(connection, caller.agent, issuer=self._issuer, kind="agent"))
+        return self._known.of(caller)
+
+    def _read(self, connection: sqlite3.Connection, caller: Caller) -> Role | None:
+        person = _highest(roles_of(connection, caller.principal, issuer=self._issuer))
+        agent = _highest(roles_of(connection, caller.agent, issuer=self._issuer, kind="agent"))
         return None if min(person, agent) < 0 else _LADDER[min(person, agent)]
 
 

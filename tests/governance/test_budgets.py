@@ -34,7 +34,9 @@ def put(store: Store, key: SigningKey, document: Budget, caller: Caller = PERSON
 
 def bounds(store: Store, key: SigningKey, strategy: str = "", now: datetime = NOW) -> list[Bound]:
     with store.read() as connection:
-        return bounds_of(connection, issuer=key.verifying_key, agent="agent-1", strategy=strategy, now=now)
+        return bounds_of(
+            read_budgets(connection, issuer=key.verifying_key, agent="agent-1"), strategy=strategy, now=now
+        )
 
 
 def test_a_budget_bounds_its_agent_in_its_calendar_period(store: Store, issuer: SigningKey) -> None:

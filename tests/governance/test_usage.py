@@ -4,8 +4,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -163,3 +164,42 @@ def test_who_may_not_wait_is_told_so_and_nothing_is_set_aside(ledger: UsageLedge
     reservation = ledger.reserve(WHO, DAY, 500, wait=False)
     ledger.settle(reservation, WHO, DAY, Costs(calls=1), 3, wait=False)
     assert ledger.used_micros("agent-1", bound(0)) == 3
+
+
+def test_calls_of_no_cost_are_counted_together_and_lost_by_no_clean_end(tmp_path: Path) -> None:
+    first = UsageLedger(tmp_path / "usage.db")
+    for _ in range(3):
+        first.count(WHO, DAY, Costs(calls=1, wall_ms=2, result_bytes=5))
+    (row,) = first.rows()
+    assert (row.calls, row.wall_ms, row.result_bytes, row.cost_micros) == (3, 6, 15, 0), "a look writes first"
+    first.count(WHO, DAY, Costs(calls=1))
+    first.count(replace(WHO, agent="agent-2"), DAY, Costs(calls=1))
+    first.close()
+    with pytest.raises(StorageError, match="usage_unavailable"):
+        first.count(WHO, DAY, Costs(calls=1))
+    assert {row.agent: row.calls for row in UsageLedger(tmp_path / "usage.db").rows()} == {
+        "agent-1": 4,
+        "agent-2": 1,
+    }
+
+
+def test_another_process_sees_what_was_counted_soon(tmp_path: Path) -> None:
+    mine, theirs = UsageLedger(tmp_path / "usage.db"), UsageLedger(tmp_path / "usage.db")
+    mine.count(WHO, DAY, Costs(calls=1))
+    begun = time.monotonic()
+    while not theirs.rows():
+        assert time.monotonic() - begun < 20
+    assert theirs.rows()[0].calls == 1
+
+
+def test_counts_that_cannot_be_written_are_kept_and_said(ledger: UsageLedger, tmp_path: Path) -> None:
+    ledger.count(WHO, DAY, Costs(calls=1))
+    with closing(sqlite3.connect(tmp_path / "usage.db")) as other:
+        other.execute("ALTER TABLE usage RENAME TO elsewhere")
+        with pytest.raises(StorageError, match="usage_unavailable"):
+            ledger.flush()
+        with pytest.raises(StorageError, match="usage_unavailable"):
+            ledger.require_counting()
+        other.execute("ALTER TABLE elsewhere RENAME TO usage")
+    ledger.require_counting()
+    assert [row.calls for row in ledger.rows()] == [1]

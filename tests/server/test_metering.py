@@ -404,3 +404,33 @@ def test_data_tools_and_free_tools_are_apart() -> None:
 )
 def test_what_names_no_strategy_is_charged_to_none(arguments: object) -> None:
     assert strategy_of(arguments) == ""
+
+
+async def test_a_call_that_can_cost_nothing_reserves_nothing_and_a_budget_still_refuses_it(
+    scene: Callable[[], Scene],
+) -> None:
+    desk = scene()
+    free = CallMeter(
+        Meter(desk.ledger, desk.store, desk.issuer.verifying_key, Prices(), desk.clock), lambda: AGENT, 5.0
+    )
+    async with free.measured("memory_search", {}) as call:
+        assert desk.ledger.reserved_micros() == 0
+        call.read({"structuredContent": {}})
+    assert [(row.calls, row.cost_micros) for row in desk.ledger.rows()] == [(1, 0)]
+    desk.budget("0")
+    with pytest.raises(RiskError, match="budget_exhausted"):
+        async with free.measured("memory_search", {}):
+            pass
+
+
+async def test_a_call_that_cannot_be_counted_is_refused_though_it_costs_nothing(
+    scene: Callable[[], Scene],
+) -> None:
+    desk = scene()
+    free = CallMeter(
+        Meter(desk.ledger, desk.store, desk.issuer.verifying_key, Prices(), desk.clock), lambda: AGENT, 5.0
+    )
+    desk.ledger.close()
+    with pytest.raises(StorageError, match="usage_unavailable"):
+        async with free.measured("memory_search", {}):
+            pass
