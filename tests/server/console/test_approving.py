@@ -3,6 +3,7 @@
 import base64
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 from tests.server.console.conftest import Desk, Seen
 
+from neural_trader_governance import taints
 from neural_trader_governance.errors import NeuralTraderError
+from neural_trader_governance.overrides import Override, grant
+from neural_trader_governance.principals import Role, enroll, sign_enrolment
 from neural_trader_governance.signing.keys import SigningKey
 from neural_trader_governance.signing.locking import lock
+from neural_trader_governance.untrusted.readings import Source
 
 Shoot = Callable[[Page, str], None]
 PASSPHRASE = "Trüffel correct horse"
@@ -159,3 +164,100 @@ def test_a_rejection_is_final_and_words_of_strangers_stay_words(
     expect(waiting).to_have_count(0)
     with pytest.raises(NeuralTraderError, match="preview_rejected"):
         desk.call("orders_submit", preview_id=preview_id)
+
+
+def test_what_ended_while_the_person_read_is_refused_and_the_warning_of_outside_text_is_shown(
+    console: Page, desk: Desk, shoot: Shoot
+) -> None:
+    agent = desk.services.caller
+    with desk.services.store.unit() as unit:
+        taints.mark(unit, caller=agent, source=Source.NEWS, text="buy now!", tool="market_get_news")
+    preview_id = ask(desk, 3, "small, but after reading the news")
+    waiting = card(console, preview_id)
+    expect(waiting).to_contain_text("approval_tainted")
+    expect(waiting).to_contain_text("it may be acting on a stranger's words")
+    shoot(console, "c1-tainted")
+    waiting.get_by_role("button", name="Approve…").click()
+    console.locator("input[name=key]").set_input_files(desk.home.approver_key)
+    with desk.services.store.unit() as unit:
+        ended = ("2026-01-01T00:00:00Z", preview_id)
+        unit.connection.execute("UPDATE previews SET expires_time = ? WHERE preview_id = ?", ended)
+        taints.clear(unit, person=desk.services.person, principal="owner", agent=agent.agent, reason="read")
+    console.get_by_role("button", name="Sign and approve").click()
+    console.get_by_text("preview_expired").wait_for()
+    with pytest.raises(NeuralTraderError, match="preview_expired"):
+        desk.call("orders_submit", preview_id=preview_id)
+
+
+def test_an_order_that_needs_two_persons_waits_for_the_second_who_signs_with_her_own_key(
+    console: Page, desk: Desk, tmp_path: Path, shoot: Shoot
+) -> None:
+    issuer, now = SigningKey.load(desk.home.issuer_key), desk.services.clock.now()
+    key = SigningKey.generate("neural-trader.local/approver/vera/11111111")
+    key.save(tmp_path / "approver-vera.key")
+    lifted = Override(
+        rules=("max_notional",),
+        agent="agent-1",
+        account="paper",
+        symbol="AAPL",
+        not_before=now,
+        expires=now + timedelta(hours=1),
+        reason="the block that both agreed on",
+    )
+    with desk.services.store.unit() as unit:
+        vera = sign_enrolment(
+            *(unit.connection, issuer),
+            kind="person",
+            name="vera",
+            roles=frozenset({Role.APPROVER}),
+            time=now,
+            vkey=key.vkey,
+        )
+        enroll(unit, vera, issuer=desk.services.issuer, caller=desk.services.person)
+        grant(
+            *(unit, lifted.signed_by(issuer)),
+            issuer=desk.services.issuer,
+            overridable=("max_notional",),
+            caller=desk.services.person,
+            now=now,
+        )
+    preview_id = ask(desk, 120, "a block")
+    expect(card(console, preview_id)).to_contain_text("2 missing")
+    for person, file, left in (
+        ("owner", desk.home.approver_key, "It still waits for 1 more."),
+        ("vera", tmp_path / "approver-vera.key", "Its agent may submit it until"),
+    ):
+        console.goto("about:blank")
+        console.goto(desk.link(person))
+        card(console, preview_id).get_by_role("button", name="Approve…").click()
+        console.locator("input[name=key]").set_input_files(file)
+        console.get_by_role("button", name="Sign and approve").click()
+        console.get_by_text(left).wait_for()
+        shoot(console, f"c1-quorum-{person}")
+    assert desk.call("orders_submit", preview_id=preview_id)["state"] == "filled"
+
+
+def test_a_working_order_is_canceled_in_the_persons_name(console: Page, desk: Desk, shoot: Shoot) -> None:
+    preview = desk.call(
+        "orders_preview",
+        symbol="AAPL",
+        side="buy",
+        quantity="1",
+        type="limit",
+        limit_price="400",
+        reason="low",
+    )
+    order = desk.call("orders_submit", preview_id=preview["preview_id"])
+    console.evaluate(f"location.hash = '#/orders/{order['client_order_id']}'")
+    console.get_by_role("button", name="Cancel order…").click()
+    console.get_by_role("button", name="Cancel the order").click()
+    story = console.get_by_role("region", name="Story")
+    expect(story).to_contain_text("Cancel")
+    expect(story).to_contain_text("· owner ·")
+    expect(console.get_by_role("button", name="Cancel order…")).to_have_count(0)
+    shoot(console, "c1-canceled")
+    console.evaluate("location.hash = '#/orders'")
+    console.get_by_label("State").select_option("canceled")
+    expect(console.locator("tbody tr")).to_have_count(1)
+    console.get_by_label("Find").fill("nothing like this")
+    console.get_by_text("No order fits.").wait_for()
