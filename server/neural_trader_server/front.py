@@ -120,7 +120,7 @@ def http_app(
         stateless_http=stateless,
         max_request_body_size=MAX_BODY_BYTES,
     )
-    app = Console(app, services, buckets.strangers)
+    app = Console(app, services, buckets.strangers, read_only=server.gate.read_only)
     app = LimitRates(app, buckets.requests, buckets.stops)
     app = BoundRequests(app)
     app = RequireKey(

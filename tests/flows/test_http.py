@@ -1,5 +1,7 @@
 """HTTP: liveness for anybody, the protocol for loopback only."""
 
+import json
+import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -30,3 +32,21 @@ async def test_health_is_answered_and_strange_hosts_and_origins_are_not(serve_ht
             answer = await client.call_tool("memory_write", {"kind": "note", "text": "x"})
             assert answer.is_error
             assert answer.content[0].model_dump()["text"].startswith("read_only: ")
+
+
+async def test_the_commands_link_opens_the_console_of_a_running_server(
+    serve_http: ServeHttp, command: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    with serve_http("--read-only") as address:
+        made = command("console", "--json", "--url", address)
+        link = json.loads(made.stdout)["url"].partition("#login=")[2]
+        async with httpx.AsyncClient(base_url=f"{address}/console", headers={"Origin": address}) as http:
+            assert (await http.get("")).headers["content-type"] == "text/html; charset=utf-8"
+            opened = await http.post("/api/login", json={"link": link})
+            http.headers["X-Console-Token"] = opened.json()["token"]
+            assert (await http.get("/api/standing")).json()["mode"] == "paper"
+            assert (await http.post("/api/login", json={"link": link})).json()["error"]["code"] == "link_used"
+            refused = await http.post("/api/approvals/pv_1/reject", json={"reason": "no"})
+            assert refused.json()["error"]["code"] == "read_only"
+            halted = await http.post("/api/halt", json={"reason": "a person may, whatever else is read-only"})
+            assert halted.json()["halted"] is True

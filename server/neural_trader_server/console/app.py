@@ -56,16 +56,19 @@ class Console:
         app: What serves the rest.
         services: The desk.
         strangers: Buckets of those who show what opens nothing.
+        read_only: Nothing can be changed but the halt, as over MCP.
     """
 
-    def __init__(self, app: "ASGIApp", services: "Services", strangers: "Rates") -> None:
+    def __init__(
+        self, app: "ASGIApp", services: "Services", strangers: "Rates", *, read_only: bool = False
+    ) -> None:
         self._app = app
         sessions = Sessions(services.home, services.clock)
         login = Login(services, sessions, strangers)
         within = Mount(
             f"{PATH}/api",
             routes=[*login.routes(), *areas(services)],
-            middleware=[Middleware(Guard, sessions=sessions, services=services)],
+            middleware=[Middleware(Guard, sessions=sessions, services=services, read_only=read_only)],
         )
         routes: list[BaseRoute] = [*page_routes(), *login.outer(), within]
         self._console = Starlette(routes=routes, exception_handlers={404: _nothing, 405: _nothing})

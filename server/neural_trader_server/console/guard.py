@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from neural_trader_server.app import Services
 
 TOKEN_HEADER = "X-Console-Token"  # noqa: S105 - its name
+ALWAYS = frozenset({"/console/api/halt", "/console/api/logout"})
+"""What a person may also do on a server that is read-only."""
+
 _VISITOR_KEY = "neural_trader.console_visitor"
 _READING = frozenset({"GET", "HEAD"})
 _BODY_MAX_BYTES = 64 * 1024
@@ -81,12 +84,16 @@ class Guard:
         app: The areas.
         sessions: Read the cookie.
         services: Say who is enrolled now.
+        read_only: Refuses every change but those in `ALWAYS`.
     """
 
-    def __init__(self, app: "ASGIApp", sessions: Sessions, services: "Services") -> None:
+    def __init__(
+        self, app: "ASGIApp", sessions: Sessions, services: "Services", *, read_only: bool = False
+    ) -> None:
         self._app = app
         self._sessions = sessions
         self._services = services
+        self._read_only = read_only
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         """Passes a request on with its visitor, or refuses it."""
@@ -95,6 +102,12 @@ class Guard:
             visitor = self._visitor(request)
             if request.method not in _READING:
                 require_own_page(request, self._services.settings.public_url)
+                if self._read_only and scope["path"] not in ALWAYS:
+                    raise RiskError(
+                        "read_only",
+                        "this server is read-only: it changes nothing but the halt",
+                        "use the command line, or a server that was started without --read-only",
+                    )
             await self._app({**scope, _VISITOR_KEY: visitor}, receive, send)
         except NeuralTraderError as error:
             await refusal(error)(scope, receive, send)

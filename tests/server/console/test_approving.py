@@ -233,6 +233,8 @@ def test_an_order_that_needs_two_persons_waits_for_the_second_who_signs_with_her
         console.locator("input[name=key]").set_input_files(file)
         console.get_by_role("button", name="Sign and approve").click()
         console.get_by_text(left).wait_for()
+        if person == "owner":
+            expect(card(console, preview_id)).to_contain_text("1 missing; signed by owner")
         shoot(console, f"c1-quorum-{person}")
     assert desk.call("orders_submit", preview_id=preview_id)["state"] == "filled"
 
