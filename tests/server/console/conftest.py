@@ -95,7 +95,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, sample_archive_root: Path) ->
 @pytest.fixture(scope="module")
 def browser(lacking: Callable[[str], NoReturn]) -> Generator[Browser]:
     """Headless Chromium, the system's own."""
-    chromium = shutil.which("chromium")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         lacking("chromium is not on the path: apt-get install chromium fonts-dejavu-core")
     with sync_playwright() as playwright:

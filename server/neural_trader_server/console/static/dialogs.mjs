@@ -40,7 +40,7 @@ export function reasonDialog({ title, about, label, action, kind = "primary", su
 
 /** The kill switch: one confirmation, with the reason. Releasing is left to a person at the command line. */
 export function haltDialog(api, after) {
-  if (document.querySelector("dialog")) return;
+  if (document.querySelector("dialog[open]")) return;
   reasonDialog({
     title: "Halt all trading?",
     about: [
@@ -63,7 +63,7 @@ export function haltDialog(api, after) {
 
 /** What the keyboard does. */
 export function helpDialog(pages) {
-  if (document.querySelector("dialog")) return;
+  if (document.querySelector("dialog[open]")) return;
   const row = (keys, what) => h("tr", {}, h("td", {}, keys.map((key) => [h("kbd", {}, key), " "])), h("td", {}, what));
   openDialog("Keyboard", (close) => h("div", {},
     h("table", { class: "keys" }, h("tbody", {},
