@@ -5,12 +5,17 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from neural_trader_governance.errors import RiskError
 from neural_trader_governance.terms.clocks import WallClock
+from neural_trader_server.app import Services
+from neural_trader_server.console.app import Console
 from neural_trader_server.console.sessions import LINK_TTL, SESSION_TTL, Sessions
 from neural_trader_server.home import Home
+from neural_trader_server.rates import Rates
+from neural_trader_server.settings import Settings
 
 
 class SetClock:
@@ -69,6 +74,29 @@ def test_what_this_home_did_not_seal_for_this_purpose_opens_nothing(home: Home, 
             sessions.begin(wrong)
     for wrong in ("", link, foreign, cookie[:-1], "A" * 5_000):
         assert sessions.read(wrong) is None
+
+
+@pytest.mark.anyio
+async def test_over_tls_the_cookie_travels_encrypted_only(home: Home) -> None:
+    services = Services(home, Settings(public_url="https://desk.example.com"), WallClock())
+
+    async def elsewhere(*_: object) -> None:
+        raise AssertionError("nobody asks for anything but the console")
+
+    strangers = Rates(1, 30)
+    app = Console(elsewhere, services, strangers)
+    # What a proxy passes on is plain, and comes under its name.
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app),
+        base_url="http://desk.example.com",
+        headers={"Origin": "https://desk.example.com"},
+    ) as http:
+        link = Sessions(home, WallClock()).link("owner")
+        opened = await http.post("/console/api/login", json={"link": link})
+        assert opened.status_code == 200
+        assert "; secure" in opened.headers["set-cookie"].lower()
+    strangers.close()
+    await services.aclose()
 
 
 def test_the_command_prints_a_link_that_the_server_takes(home: Home, here: Callable[..., Any]) -> None:

@@ -3,25 +3,15 @@
  *
  * A page is a module in pages/ with `title` and `async render(root, api, params)`. What render returns may
  * hold `refresh` (called every `everySeconds`, 4 by default, while the page can be seen) and `leave`.
- * To add one, write the module and name it in PAGES.
+ * To add one, write the module and name it in pages.mjs.
  */
 
 import { ApiError, api, repeat } from "./api.mjs";
 import { badge, failure, fill, h, visible } from "./dom.mjs";
 import { haltDialog, helpDialog } from "./dialogs.mjs";
+import { PAGES } from "./pages.mjs";
 
-/** The pages in the order of the navigation; `key` follows g on the keyboard. */
-export const PAGES = [
-  { name: "overview", title: "Overview", key: "v", load: () => import("./pages/overview.mjs") },
-  { name: "approvals", title: "Approvals", key: "a", load: () => import("./pages/approvals.mjs") },
-  { name: "orders", title: "Orders", key: "o", load: () => import("./pages/orders.mjs") },
-  { name: "strategies", title: "Strategies", key: "s", load: () => import("./pages/strategies.mjs") },
-  { name: "backtests", title: "Backtests", key: "b", load: () => import("./pages/backtests.mjs") },
-  { name: "memory", title: "Memory", key: "m", load: () => import("./pages/memory.mjs") },
-  { name: "audit", title: "Audit", key: "u", load: () => import("./pages/audit.mjs") },
-  { name: "health", title: "Health", key: "h", load: () => import("./pages/health.mjs") },
-];
-const FIRST = "approvals";
+const FIRST = PAGES[0].name;
 
 const frame = document.getElementById("console");
 let leavePage = () => {};

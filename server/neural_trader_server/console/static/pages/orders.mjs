@@ -2,6 +2,7 @@
 
 import { badge, decimal, facts, failure, fill, h, table, usd, visible, when } from "../dom.mjs";
 import { openDialog } from "../dialogs.mjs";
+import { hasPage } from "../pages.mjs";
 import { headline, ruleList, stateBadge, terms, whole } from "../wording.mjs";
 
 export const title = "Orders";
@@ -92,7 +93,7 @@ async function detail(root, api, id) {
     return h("li", {},
       h("h3", {}, WORDS[entry.type] ?? visible(entry.type), " ", entry.state ? stateBadge(entry.state) : null),
       h("p", { class: "note" }, when(entry.time), ` · ${visible(entry.agent || entry.principal)} · `,
-        h("a", { href: `#/audit/${entry.seq}` }, `entry ${entry.seq}`)),
+        hasPage("audit") ? h("a", { href: `#/audit/${entry.seq}` }, `entry ${entry.seq}`) : `entry ${entry.seq}`),
       paragraph(entry),
       h("details", {}, h("summary", {}, "As logged"), h("pre", {}, visible(JSON.stringify(entry.payload, null, 2), "\n"))));
   }

@@ -1,0 +1,8 @@
+/** The pages in the order of the navigation; `key` follows g on the keyboard. One line each. */
+export const PAGES = [
+  { name: "approvals", title: "Approvals", key: "a", load: () => import("./pages/approvals.mjs") },
+  { name: "orders", title: "Orders", key: "o", load: () => import("./pages/orders.mjs") },
+];
+
+/** Whether there is a page of this name: what another page may link to. */
+export const hasPage = (name) => PAGES.some((each) => each.name === name);
