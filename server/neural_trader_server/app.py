@@ -44,6 +44,7 @@ if TYPE_CHECKING:  # what a service costs to import is paid when it is first use
     from neural_trader_server.metering import MeteredSandbox
     from neural_trader_server.publishing import Publishing
     from neural_trader_server.readings import ReadingMarks
+    from neural_trader_server.watching import Watching
     from neural_trader_tools.backtest.ledger import BacktestRecord
     from neural_trader_tools.backtest.run import Backtests
     from neural_trader_tools.backtest.sweeps.record import SweepRecord
@@ -339,6 +340,13 @@ class Services:
         )
 
     @functools.cached_property
+    def watching(self) -> "Watching":
+        """What notices that orders and runs have changed, for those who subscribed to them."""
+        from neural_trader_server.watching import Watching
+
+        return Watching(self.store, self.home.research_db)
+
+    @functools.cached_property
     def reading_marks(self) -> "ReadingMarks":
         """What puts on record that the agent was shown text from outside."""
         from neural_trader_governance.untrusted.detectors import open_detector
@@ -626,13 +634,14 @@ def build_server(
     from neural_trader_server.catalogue import CATALOGUE, build_tool
     from neural_trader_server.completing import offer_completion
     from neural_trader_server.endpoint import Endpoint
-    from neural_trader_server.gate import Gate, select_toolsets
+    from neural_trader_server.gate import RESOURCE_TOOLSETS, Gate, select_toolsets
     from neural_trader_server.metering import CallMeter
     from neural_trader_server.newsstand import offer_news
     from neural_trader_server.prompts import offer_prompts
     from neural_trader_server.resources import offer_resources
     from neural_trader_server.sealing import request_states
     from neural_trader_server.standings import Standings
+    from neural_trader_server.subscriptions import Subscriptions
 
     chosen = select_toolsets(toolsets)
     provided = services.provided()
@@ -642,8 +651,19 @@ def build_server(
     measure = CallMeter(services.meter, services.calling, deadline_s).measured
     standing = Standings(services.store, services.issuer).of
     present = services.leasing.renew
-    gate = Gate(specs, chosen, read_only, deadline_s, mark, measure, services.calling, standing, present)
-    endpoint = Endpoint(tools, gate, version("neural-trader"), request_states=request_states(services.home))
+    heard = Subscriptions(
+        services.watching, [kind for kind, owner in RESOURCE_TOOLSETS.items() if owner in chosen]
+    )
+    whose, listened = services.calling, heard.listened
+    gate = Gate(specs, chosen, read_only, deadline_s, mark, measure, whose, standing, present, listened)
+    endpoint = Endpoint(
+        tools,
+        gate,
+        version("neural-trader"),
+        request_states=request_states(services.home),
+        subscriptions=heard.bus,
+    )
+    heard.offer(endpoint)
     if "market" in chosen:
         offer_news(
             endpoint,

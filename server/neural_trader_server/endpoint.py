@@ -13,6 +13,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.request_state import RequestStateSecurity
 from mcp.server.stdio import stdio_server
+from mcp.server.subscriptions import SubscriptionBus
 from mcp.types import CallToolResult, InputRequiredResult
 from opentelemetry import trace
 from starlette.requests import Request
@@ -57,6 +58,10 @@ class Endpoint(MCPServer[None]):
         version: Of this distribution.
         lifespan: Entered while the server runs; None where the caller owns the services.
         request_states: How that is sealed which a client carries; None seals for this process alone.
+        subscriptions: Carries changes of resources to those who listen; None where nothing tells of any.
+
+    Attributes:
+        end_streams: Ends the streams of those who listen, in order; for a server that stops.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Endpoint(MCPServer[None]):
         version: str,
         lifespan: Callable[[MCPServer[None]], AbstractAsyncContextManager[None]] | None = None,
         request_states: RequestStateSecurity | None = None,
+        subscriptions: SubscriptionBus | None = None,
     ) -> None:
         super().__init__(
             "neural-trader",
@@ -78,9 +84,11 @@ class Endpoint(MCPServer[None]):
             log_level="WARNING",
             lifespan=lifespan,
             request_state_security=request_states,
+            subscriptions=subscriptions,
             cache_hints={"tools/list": CacheHint(ttl_ms=300_000, scope="private")},
         )
         self.gate = gate
+        self.end_streams: Callable[[], None] = lambda: None
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
             # Nobody in this process collects traces: a span around every message would go nowhere.
             self.middleware[:] = [

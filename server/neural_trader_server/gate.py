@@ -29,6 +29,7 @@ from neural_trader_server.catalogue import TOOLSETS, ToolSpec
 from neural_trader_server.faults import refuse
 from neural_trader_server.metering import Measured, unmeasured
 from neural_trader_server.standings import Standing, anybody, lesser, opens, refuse_role
+from neural_trader_server.subscriptions import addresses_of
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +37,8 @@ ALWAYS_SERVED = "trading_halt"
 NOBODY = Caller("nobody", "")
 _READS = ("resources/", "prompts/", "completion/", "subscriptions/")
 """What shows things without a tool takes a role, too."""
+_LISTEN = "subscriptions/listen"
+_HEARS = (_LISTEN, "resources/subscribe")
 RESOURCE_TOOLSETS = {
     "artifact": "core",
     "audit": "audit",
@@ -108,6 +111,15 @@ def unobserved(tool: str, outcome: str, seconds: float) -> None:
     del tool, outcome, seconds
 
 
+Listened = Callable[[ServerRequestContext[Any, Any], CallNext], Awaitable[HandlerResult]]
+"""Passes a `subscriptions/listen` on, and has its resources watched until it ends."""
+
+
+async def unwatched(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """Watches nothing: for a gate that stands before no desk."""
+    return await call_next(ctx)
+
+
 class Gate:
     """Middleware for `MCPServer(middleware=[…])`.
 
@@ -121,6 +133,7 @@ class Gate:
         whose: Returns who is calling; asked while a message is handled.
         standing: Returns what a caller's roles open now.
         present: Called on every message: whoever sends one is still there.
+        listened: Around every stream of changes.
 
     Attributes:
         observe: Told of every call that has ended.
@@ -137,6 +150,7 @@ class Gate:
         whose: Callable[[], Caller] = lambda: NOBODY,
         standing: Standing = anybody,
         present: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
+        listened: Listened = unwatched,
     ) -> None:
         self.observe: Observe = unobserved
         self._specs = specs
@@ -148,6 +162,7 @@ class Gate:
         self._whose = whose
         self._standing = standing
         self._present = present
+        self._listened = listened
 
     def serves(self, name: str, role: Role | None = Role.TRADER) -> bool:
         """Tells whether the tool is listed and may be called here, by a caller of this role."""
@@ -170,7 +185,24 @@ class Gate:
                 raise MCPError(INVALID_REQUEST, "not_enrolled: this caller reads nothing; ask a person")
             if ctx.method == "resources/read":
                 return await self._read(ctx, call_next)
+            if ctx.method in _HEARS:
+                for uri in addresses_of(ctx):
+                    self._require_reach(uri)
+            if ctx.method == _LISTEN:
+                return await self._listened(ctx, call_next)
             return await call_next(ctx)
+
+    def _require_reach(self, uri: str) -> str:
+        """Returns the kind of a resource, where the credentials reach it.
+
+        Raises:
+            MCPError: they do not.
+        """
+        scheme = uri.partition(":")[0][:40]
+        kind, reach = f"{scheme}://", current_reach()
+        if reach.toolsets is not None and RESOURCE_TOOLSETS.get(scheme) not in reach.toolsets:
+            raise MCPError(INVALID_REQUEST, f"scope_not_enough: the token's toolsets do not reach {kind}")
+        return kind
 
     def _filter(self, result: HandlerResult, role: Role | None) -> HandlerResult:
         if isinstance(result, dict):  # inside the chain results are already in wire form
@@ -225,10 +257,7 @@ class Gate:
     async def _read(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """Passes the reading of a resource on, as bounded, measured and marked as a tool's call."""
         name = str((ctx.params or {}).get("uri"))[:200]
-        scheme = name.partition(":")[0][:40]
-        kind, reach = f"{scheme}://", current_reach()
-        if reach.toolsets is not None and RESOURCE_TOOLSETS.get(scheme) not in reach.toolsets:
-            raise MCPError(INVALID_REQUEST, f"scope_not_enough: the token's toolsets do not reach {kind}")
+        kind = self._require_reach(name)
         try:
             with anyio.fail_after(self._deadline_s), collecting() as readings:
                 async with self._measure(kind, None) as call:

@@ -138,7 +138,7 @@ async def serve_listener(
         http = web_server(app, tls)
         keeping = helping(services) if worker else running(services, ends_process=True)
         async with keeping as tasks:
-            tasks.start_soon(end_http_on_signal, http)
+            tasks.start_soon(end_http_on_signal, http, server.end_streams)
             url, mode = f"{address}/mcp", services.broker.mode
             about = {} if worker is None else {"worker": worker}
             log.info("serving", transport="http", url=url, mode=mode, home=str(home.path), **about)
@@ -158,6 +158,7 @@ async def helping(services: "Services") -> AsyncGenerator[anyio.abc.TaskGroup]:
     await services.cosigner.confirm()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(failstop.end_when_failed, services)
+        tasks.start_soon(services.watching.keep)
         yield tasks
         tasks.cancel_scope.cancel()
 

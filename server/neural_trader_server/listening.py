@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,7 @@ async def running(services: "Services", *, ends_process: bool = False) -> AsyncG
             tasks.start_soon(following.keep)
         tasks.start_soon(services.cosigner.keep_cosigned)
         tasks.start_soon(services.capture.keep_capturing)
+        tasks.start_soon(services.watching.keep)
         if services.settings.bus != "off":
             tasks.start_soon(services.publishing.keep_publishing)
         yield tasks
@@ -172,9 +173,17 @@ async def _end_stdio_on_signal(services: "Services") -> None:
     os._exit(0)
 
 
-async def end_http_on_signal(server: "uvicorn.Server") -> None:
-    """Asks a web server to end when somebody asks the process to."""
+async def end_http_on_signal(
+    server: "uvicorn.Server", end_streams: Callable[[], None] = lambda: None
+) -> None:
+    """Asks a web server to end when somebody asks the process to.
+
+    Args:
+        server: It waits for the answers under way.
+        end_streams: Ends those that would go on for ever.
+    """
     await _signal()
+    end_streams()
     server.should_exit = True
 
 

@@ -34,7 +34,8 @@ Research this idea on {symbol}: {idea}
 2. market_search {symbol}: which bars are there? strategy_get_api, then write the strategy.
 3. strategy_check it; correct what it names. Look-ahead is a defect, not a detail.
 4. backtest_start with realistic commission_bps and slippage_bps; keep the last third of the time out of it.
-5. backtest_get: read the warnings before the metrics. Each try counts: look at deflated_sharpe_ratio.
+5. backtest_get with wait_s waits for the end. Read the warnings before the metrics. Each try counts: look
+   at deflated_sharpe_ratio.
 6. Run it once on the time that was kept out. backtest_compare both, and say what luck leaves of it.
 7. memory_write what was learnt, also where the answer is no.
 

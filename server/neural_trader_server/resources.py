@@ -2,6 +2,7 @@
 
 bars://AAPL/1d?start=2012-01-01        as market_get_bars says it
 backtest://RUN_ID/report               as backtest_get says it
+orders://CLIENT_ORDER_ID                as orders_list says it of one order
 strategy://api                         how to write a strategy, all topics
 policy://active                        the Cedar policy in force, with its schema and digest
 audit://checkpoint                     the log's newest signed checkpoint (C2SP signed note)
@@ -39,6 +40,8 @@ def offer_resources(endpoint: "Endpoint", services: "Services", toolsets: Collec
         _offer_bars(endpoint, services)
     if "backtest" in toolsets:
         _offer_reports(endpoint, services)
+    if "portfolio" in toolsets:
+        _offer_orders(endpoint, services)
     if "strategy" in toolsets:
         _offer_api(endpoint, services)
     if "audit" in toolsets:
@@ -73,9 +76,30 @@ def _offer_reports(endpoint: "Endpoint", services: "Services") -> None:
     endpoint.resource(
         "backtest://{run_id}/report",
         title="Backtest report",
-        description="State, metrics, warnings and handles of a backtest, as backtest_get.",
+        description="State, metrics, warnings and handles of a backtest, as backtest_get. Subscribe to hear"
+        " of its end.",
         mime_type=_JSON,
     )(report)
+
+
+def _offer_orders(endpoint: "Endpoint", services: "Services") -> None:
+    async def order(client_order_id: str) -> str:
+        from neural_trader_tools.orders.list import OrdersResult, to_row
+
+        async def ask() -> str:
+            await services.desk.reconcile(services.calling())
+            found = to_row(await services.desk.order(client_order_id))
+            return redact(OrdersResult(mode=services.broker.mode, orders=[found]).model_dump_json())
+
+        return await _answered(ask)
+
+    endpoint.resource(
+        "orders://{client_order_id}",
+        title="Order",
+        description="State, fills and the venue's words of one order, as orders_list. Subscribe to hear of"
+        " changes.",
+        mime_type=_JSON,
+    )(order)
 
 
 def _offer_api(endpoint: "Endpoint", services: "Services") -> None:
