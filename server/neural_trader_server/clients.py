@@ -37,6 +37,14 @@ class Launch:
         env = {"NEURAL_TRADER_HOME": str(Path(home).expanduser().absolute())} if home else {}
         return cls(sys.executable, ("-m", "neural_trader_server", "serve", *options), env)
 
+    @classmethod
+    def installed(cls) -> "Launch":
+        """Returns the launch of whatever `neural-trader` the client finds: what a link for anybody can say.
+
+        It downloads nothing: a link that named a package would run whoever publishes under that name.
+        """
+        return cls(NAME, ("serve",), {})
+
     def entry(self) -> dict[str, Any]:
         """Returns the JSON object that clients call a server."""
         return {"command": self.command, "args": list(self.args)} | ({"env": self.env} if self.env else {})
@@ -84,9 +92,35 @@ def one_line(client: Client, launch: Launch) -> str:
     if client == "vscode":
         return f"code --add-mcp {shlex.quote(json.dumps({'name': NAME} | launch.entry()))}"
     if client == "cursor":
-        encoded = base64.b64encode(json.dumps(launch.entry()).encode()).decode()
-        return f"cursor://anysphere.cursor-deeplink/mcp/install?name={NAME}&config={quote(encoded)}"
+        return f"cursor://anysphere.cursor-deeplink/mcp/install?{_cursor_query(launch)}"
     return f"{NAME} install {client}"
+
+
+def web_link(client: Literal["cursor", "vscode"], launch: Launch) -> str:
+    """Returns an https address that hands the configuration to the client; GitHub keeps no other scheme.
+
+    Sources: Cursor's "MCP Install Links" names the parameters, and READMEs carry its buttons in this form;
+    the redirect of VS Code's own site leads to `vscode:mcp/install`, as in READMEs of Microsoft's servers.
+    """
+    if client == "cursor":
+        return f"https://cursor.com/en/install-mcp?{_cursor_query(launch)}"
+    config = quote(json.dumps({"type": "stdio"} | launch.entry(), separators=(",", ":")), safe="")
+    return f"https://insiders.vscode.dev/redirect/mcp/install?name={NAME}&config={config}"
+
+
+def badges() -> str:
+    """Returns the README's line of install buttons, whose pictures lie in this repository."""
+    named: tuple[tuple[Literal["cursor", "vscode"], str], ...] = (("cursor", "Cursor"), ("vscode", "VS Code"))
+    launch = Launch.installed()
+    return " ".join(
+        f"[![Install in {name}](docs/badges/{client}.svg)]({web_link(client, launch)})"
+        for client, name in named
+    )
+
+
+def _cursor_query(launch: Launch) -> str:
+    encoded = base64.b64encode(json.dumps(launch.entry()).encode()).decode()
+    return f"name={NAME}&config={quote(encoded, safe='')}"
 
 
 def write(client: Client, launch: Launch) -> tuple[Path, Path | None]:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shlex
 import sys
 import tomllib
@@ -11,8 +12,19 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from neural_trader_governance.errors import ConfigurationError
-from neural_trader_server.clients import CLIENTS, Client, Launch, config_file, configuration, one_line, write
+from neural_trader_server.clients import (
+    CLIENTS,
+    Client,
+    Launch,
+    badges,
+    config_file,
+    configuration,
+    one_line,
+    web_link,
+    write,
+)
 
+ROOT = Path(__file__).parents[2]
 LAUNCH = Launch("/opt/py thon", ("-m", "neural_trader_server", "serve"), {"NEURAL_TRADER_HOME": "/tmp/a b"})  # noqa: S108  # never opened
 
 
@@ -97,3 +109,31 @@ def test_the_current_launch_is_this_interpreter_and_names_a_chosen_home(
     assert Launch.current() == Launch(sys.executable, ("-m", "neural_trader_server", "serve"), {})
     monkeypatch.setenv("NEURAL_TRADER_HOME", "relative")
     assert Path(Launch.current().env["NEURAL_TRADER_HOME"]).is_absolute()
+
+
+@pytest.mark.parametrize("launch", [LAUNCH, Launch.installed()])
+def test_the_links_of_web_pages_say_what_the_configuration_says(launch: Launch) -> None:
+    written = json.loads(configuration("cursor", launch))["mcpServers"]["neural-trader"]
+    query = parse_qs(urlsplit(web_link("cursor", launch)).query)
+    assert json.loads(base64.b64decode(query["config"][0])) == written
+    assert query["name"] == ["neural-trader"]
+    written = json.loads(configuration("vscode", launch))["servers"]["neural-trader"]
+    query = parse_qs(urlsplit(web_link("vscode", launch)).query)
+    assert json.loads(query["config"][0]) == written
+    assert query["name"] == ["neural-trader"]
+
+
+def test_the_readme_has_these_buttons_with_pictures_of_the_repository() -> None:
+    line = badges()
+    assert line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    pictures = re.findall(r"\]\((docs/[^)]+)\)\]", line)
+    assert len(pictures) == 2
+    for picture in pictures:
+        drawn = (ROOT / picture).read_text(encoding="utf-8")
+        assert drawn.startswith("<svg ")
+        assert "http" not in drawn.replace("http://www.w3.org/2000/svg", ""), "it loads nothing"
+    links: list[str] = re.findall(r"\]\((https://[^)]+)\)", line)
+    assert len(links) == 2
+    assert Launch.installed().entry() == {"command": "neural-trader", "args": ["serve"]}, (
+        "it fetches no package"
+    )
