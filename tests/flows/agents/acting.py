@@ -1,5 +1,6 @@
 """An agent that is scripted, and what it met: it calls tools, follows what errors say, and keeps count."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -60,7 +61,8 @@ class Agent:
 
     client: Client
     tools: frozenset[str]
-    calls: int = 0
+    largest_bytes: int = 0
+    """Of the answers, in JSON."""
 
     @classmethod
     async def at(cls, client: Client) -> "Agent":
@@ -80,13 +82,14 @@ class Agent:
 
     async def once(self, call: Call) -> dict[str, Any] | str:
         """Returns a result, or the error's text."""
-        self.calls += 1
         result = await self.client.call_tool(call.tool, call.arguments)
         if result.is_error:
             (content,) = result.content
             assert isinstance(content, TextContent)
             return content.text
         assert result.structured_content is not None
+        size = len(json.dumps(result.structured_content, separators=(",", ":"), ensure_ascii=False).encode())
+        self.largest_bytes = max(self.largest_bytes, size)
         return cast("dict[str, Any]", result.structured_content)
 
     async def follow(self, call: Call) -> Ending:

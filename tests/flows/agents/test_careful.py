@@ -86,5 +86,6 @@ async def test_a_careful_agent_gets_from_a_question_to_an_approved_order_without
         assert proved["inclusion_proof"]["leaf_hash"] == sent["receipt"]["leaf_hash"]
         log = (await agent.call("audit_search", symbol=symbol))["entries"]
         assert {"order.intent", "broker.fill"} <= {entry["type"] for entry in log}
+        assert agent.largest_bytes <= 8_192, "no answer floods an agent that asked for nothing special"
     report = verify_store(home.desk_db, home.log_vkey.read_text())
     assert report.ok, report.problems

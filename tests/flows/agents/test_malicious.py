@@ -232,3 +232,6 @@ async def test_an_order_in_pieces_ends_at_the_sums_and_the_throttles(home: Home)
         assert Decimal(book["cash"]) >= 0
         assert sent <= 12
         assert len(await services.desk.orders()) == sent
+        listed = await agent.call("orders_list")
+        assert len(listed["orders"]) == sent > 10
+        assert len(json.dumps(listed)) / sent * 20 < 8_192, "a default list of orders is bounded, too"
