@@ -16,7 +16,7 @@ from neural_trader_governance.terms.clocks import SimulatedClock
 from neural_trader_governance.untrusted.readings import Source, collecting
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_tools.artifacts import Artifacts
-from neural_trader_tools.backtest import digest
+from neural_trader_tools.backtest import cancels, digest
 from neural_trader_tools.backtest.cancel import backtest_cancel
 from neural_trader_tools.backtest.get import backtest_get
 from neural_trader_tools.backtest.ledger import BacktestRecord, RunLedger
@@ -188,6 +188,53 @@ async def test_a_run_can_be_canceled(backtests: Backtests) -> None:
     canceled = await backtest_cancel(backtests, CALLER, run_id=started.run_id)
     assert canceled.state == "canceled"
     assert (await backtest_get(backtests, CALLER, run_id=started.run_id)).state == "canceled"
+
+
+async def test_a_run_is_waited_for_and_canceled_through_another_server_of_the_home(
+    backtests: Backtests, sandbox: LocalSandbox, tmp_path: Path, archive: Archive
+) -> None:
+    elsewhere = Backtests(
+        archive,
+        sandbox,
+        backtests.registry,
+        Artifacts(tmp_path / "artifacts"),
+        tmp_path / "research.db",
+        SimulatedClock(datetime(2014, 1, 1, tzinfo=UTC)),
+    )
+    async with elsewhere:
+        done = await backtest_start(backtests, CALLER, symbols=["MSFT"], source=CROSS)
+        assert (await backtest_get(elsewhere, CALLER, run_id=done.run_id, wait_s=60)).state == "completed"
+        started = await backtest_start(backtests, CALLER, symbols=["MSFT"], source="while True: pass\n")
+        waited: list[str] = []
+
+        async def wait() -> None:
+            waited.append((await backtest_get(elsewhere, CALLER, run_id=started.run_id, wait_s=60)).state)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            with pytest.raises(RiskError, match="run_not_yours"):
+                await backtest_cancel(elsewhere, Caller("desk", "another"), run_id=started.run_id)
+            assert (await backtest_cancel(elsewhere, CALLER, run_id=started.run_id)).state == "canceled"
+        assert waited == ["canceled"]
+    assert backtests.open_runs() == []
+    with sqlite3.connect(tmp_path / "research.db") as connection:
+        assert connection.execute("SELECT * FROM run_cancels").fetchall() == []
+
+
+async def test_who_does_not_answer_is_named_and_who_is_gone_is_not_waited_for(
+    backtests: Backtests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = BacktestRequest.model_validate({"symbols": ("MSFT",), "source": CROSS})
+    now = datetime(2014, 1, 1, tzinfo=UTC)
+    ledger = RunLedger(tmp_path / "research.db")
+    for name in ("bt-silent", "bt-gone"):
+        ledger.put(BacktestRecord(run_id=name, request=request, agent="tester", created_time=now, as_of=now))
+    with sqlite3.connect(tmp_path / "research.db") as connection:
+        connection.execute("UPDATE backtest_runs SET owner = '4194305:1' WHERE run_id = 'bt-gone'")
+    assert (await backtest_cancel(backtests, CALLER, run_id="bt-gone")).state == "interrupted"
+    monkeypatch.setattr(cancels, "OBEYED_WITHIN_S", 0.05)
+    with pytest.raises(InputError, match="cancel_pending"):
+        await backtest_cancel(backtests, CALLER, run_id="bt-silent")
 
 
 async def test_unverifiable_chance_is_found_by_verify(backtests: Backtests) -> None:

@@ -1,5 +1,6 @@
 """Backtests as a service: started, waited for, canceled, verified; they run behind the tools."""
 
+import functools
 import math
 import secrets
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from neural_trader_governance.errors import InputError, NeuralTraderError, Strat
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_sandbox.port import Sandbox
 from neural_trader_tools.artifacts import Artifacts
+from neural_trader_tools.backtest.cancels import Cancels, ended_elsewhere
 from neural_trader_tools.backtest.configuration import data_digest, failure_of, trial_of
 from neural_trader_tools.backtest.ledger import OPEN_STATES, BacktestRecord, Handles, RunLedger
 from neural_trader_tools.backtest.settings import BacktestRequest
@@ -98,6 +100,8 @@ class Backtests:
         self._open: dict[str, BacktestRecord] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._ended: dict[str, anyio.Event] = {}
+        self._cancels = Cancels(path, self._scopes)
+        self._obeying = anyio.CancelScope()
         self.sweeps = Sweeps(
             self.read_prices, sandbox, artifacts, path, self._ledger, clock, features, record=record_sweep
         )
@@ -108,6 +112,7 @@ class Backtests:
             _log.info("backtests_interrupted", run_ids=orphans)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
+        self._tasks.start_soon(self._obey)
         await self.sweeps.__aenter__()
         return self
 
@@ -116,6 +121,7 @@ class Backtests:
     ) -> None:
         await self.sweeps.__aexit__(kind, error, trace)
         if self._tasks is not None:
+            self._obeying.cancel()
             for scope in self._scopes.values():
                 scope.cancel()
             tasks, self._tasks = self._tasks, None
@@ -169,6 +175,7 @@ class Backtests:
         self._open[record.run_id] = record
         self._ended[record.run_id] = anyio.Event()
         self._scopes[record.run_id] = anyio.CancelScope()
+        self._cancels.begin()
         tasks.start_soon(self._run, record.run_id, prices)
         return record.run_id
 
@@ -212,13 +219,15 @@ class Backtests:
                         await ended.wait()
         if run_id in self._open:
             return self._open[run_id]
-        return await anyio.to_thread.run_sync(self._ledger.get, run_id)
+        return await ended_elsewhere(functools.partial(self._ledger.get, run_id), wait_s)
 
     async def cancel(self, run_id: str) -> BacktestRecord:
         """Cancels a run and waits until its guest is gone; a run that has ended stays as it is.
 
+        One of another process of this home is canceled there.
+
         Raises:
-            InputError: there is no such run, or it belongs to another server.
+            InputError: there is no such run, or who runs it does not answer (`cancel_pending`).
         """
         scope, ended = self._scopes.get(run_id), self._ended.get(run_id)
         if scope is not None and ended is not None:
@@ -226,7 +235,8 @@ class Backtests:
             await ended.wait()
         record = await self.get(run_id)
         if record.state in OPEN_STATES:
-            raise InputError("run_elsewhere", f"{run_id} runs in another server", "cancel it there")
+            await anyio.to_thread.run_sync(self._ledger.interrupt_orphans, self._clock.now())
+            return await self._cancels.cancel_elsewhere(run_id, functools.partial(self._ledger.get, run_id))
         return record
 
     async def verify(self, run_id: str) -> Verification:
@@ -323,6 +333,10 @@ class Backtests:
             printed=printed,
             disturbance=disturbance,
         )
+
+    async def _obey(self) -> None:
+        with self._obeying:
+            await self._cancels.obey()
 
     async def _run(self, run_id: str, prices: "list[Prices]") -> None:
         record, ran = self._open[run_id], None

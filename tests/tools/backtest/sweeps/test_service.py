@@ -164,6 +164,15 @@ async def test_choices_repeat(backtests: Backtests, method: str, lacking: Callab
     assert first["table"] == second["table"]
 
 
+async def test_a_sweep_is_canceled_through_another_server_of_the_home(
+    backtests: Backtests, sandbox: LocalSandbox, tmp_path: Path
+) -> None:
+    started = await backtest_sweep(backtests, CALLER, symbols=["MSFT"], source=HANGS, grid={"fast": "3:9"})
+    async with service(backtests.archive, sandbox, tmp_path) as elsewhere:
+        canceled = await backtest_cancel(elsewhere, CALLER, run_id=started.run_id)
+    assert canceled.state == "canceled"
+
+
 async def test_a_canceled_sweep_keeps_what_it_found_and_goes_on_under_its_id(
     backtests: Backtests, tmp_path: Path
 ) -> None:

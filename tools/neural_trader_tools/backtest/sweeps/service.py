@@ -4,6 +4,7 @@ Nothing that a sweep found is kept in memory: parts go to disk as they come (`re
 flat, and a sweep whose process was killed goes on under the same id.
 """
 
+import functools
 import os
 import secrets
 from collections.abc import Awaitable, Callable
@@ -20,6 +21,7 @@ from neural_trader_governance.errors import InputError, NeuralTraderError
 from neural_trader_governance.terms.clocks import Clock
 from neural_trader_sandbox.port import Sandbox
 from neural_trader_tools.artifacts import Artifacts
+from neural_trader_tools.backtest.cancels import Cancels, ended_elsewhere
 from neural_trader_tools.backtest.ledger import OPEN_STATES, BacktestRecord, RunLedger
 from neural_trader_tools.backtest.settings import BacktestRequest
 from neural_trader_tools.backtest.sweeps.record import (
@@ -93,6 +95,8 @@ class Sweeps:
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._ended: dict[str, anyio.Event] = {}
         self._closing = False
+        self._cancels = Cancels(path, self._scopes)
+        self._obeying = anyio.CancelScope()
 
     async def __aenter__(self) -> Self:
         orphans = await anyio.to_thread.run_sync(self._store.interrupt_orphans, self._clock.now())
@@ -100,6 +104,7 @@ class Sweeps:
             _log.info("sweeps_interrupted", run_ids=orphans)
         self._tasks = anyio.create_task_group()
         await self._tasks.__aenter__()
+        self._tasks.start_soon(self._obey)
         return self
 
     async def __aexit__(
@@ -107,6 +112,7 @@ class Sweeps:
     ) -> None:
         if self._tasks is not None:
             self._closing = True
+            self._obeying.cancel()
             for scope in self._scopes.values():
                 scope.cancel()
             tasks, self._tasks = self._tasks, None
@@ -215,7 +221,7 @@ class Sweeps:
                         await ended.wait()
         if run_id in self._open:
             return self._open[run_id]
-        return await anyio.to_thread.run_sync(self._store.get, run_id)
+        return await ended_elsewhere(functools.partial(self._store.get, run_id), wait_s)
 
     def find(self, run_id: str) -> SweepRecord:
         """Returns a sweep as it is kept.
@@ -232,8 +238,10 @@ class Sweeps:
     async def cancel(self, run_id: str) -> SweepRecord:
         """Cancels a sweep and waits until its guests are gone; what it found is kept, it can be resumed.
 
+        One of another process of this home is canceled there.
+
         Raises:
-            InputError: there is no such sweep, or it belongs to another server.
+            InputError: there is no such sweep, or who runs it does not answer (`cancel_pending`).
         """
         scope, ended = self._scopes.get(run_id), self._ended.get(run_id)
         if scope is not None and ended is not None:
@@ -241,8 +249,13 @@ class Sweeps:
             await ended.wait()
         record = await self.get(run_id)
         if record.state in OPEN_STATES:
-            raise InputError("run_elsewhere", f"{run_id} runs in another server", "cancel it there")
+            await anyio.to_thread.run_sync(self._store.interrupt_orphans, self._clock.now())
+            return await self._cancels.cancel_elsewhere(run_id, functools.partial(self._store.get, run_id))
         return record
+
+    async def _obey(self) -> None:
+        with self._obeying:
+            await self._cancels.obey()
 
     def _begin(self, record: SweepRecord, workers: int | None, backend: Backend | None) -> None:
         if self._tasks is None:
@@ -250,6 +263,7 @@ class Sweeps:
         self._open[record.run_id] = record
         self._ended[record.run_id] = anyio.Event()
         self._scopes[record.run_id] = anyio.CancelScope()
+        self._cancels.begin()
         self._tasks.start_soon(self._run, record.run_id, workers or self._workers, backend)
 
     def _scene(self, record: SweepRecord, threads: int) -> "Scene":
