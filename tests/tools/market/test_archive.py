@@ -192,7 +192,7 @@ def test_a_misspelled_symbol_is_told_the_right_one(sample: Archive) -> None:
 
 
 def test_an_interval_that_is_not_there_is_refused_with_those_that_are(sample: Archive) -> None:
-    with pytest.raises(DataError, match="use one of 1d"):
+    with pytest.raises(DataError, match="use one of: 1d"):
         sample.bars("AAPL", "1h")
     with pytest.raises(InputError, match="invalid_interval"):
         sample.bars("AAPL", "daily")
