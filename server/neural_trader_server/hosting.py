@@ -22,8 +22,9 @@ from neural_trader_server.front import Buckets, http_app, own_names, require_rea
 from neural_trader_server.home import Home
 from neural_trader_server.listening import bind, end_http_on_signal, keep_what_is_loaded, running
 from neural_trader_server.manifest import record_tools
-from neural_trader_server.monitoring import Monitor
+from neural_trader_server.monitoring import Monitor, open_tallies
 from neural_trader_server.settings import Settings
+from neural_trader_server.tallies import Tallies
 from neural_trader_server.workers import Ready, Watch
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ async def serve_http(
         ConfigurationError: the address is taken, or public without what that needs.
     """
     require_reachable(host, settings)
-    await serve_listener(home, settings, toolsets, read_only, host, bind(host, port), Buckets(settings))
+    listener, tallies = bind(host, port), open_tallies([spec.name for spec in CATALOGUE])
+    await serve_listener(home, settings, toolsets, read_only, host, listener, Buckets(settings), tallies)
 
 
 def serve_workers(
@@ -64,7 +66,7 @@ def serve_workers(
         ConfigurationError: the address is taken, or public without what that needs.
     """
     require_reachable(host, settings)
-    buckets = Buckets(settings)
+    buckets, tallies = Buckets(settings), open_tallies([spec.name for spec in CATALOGUE])
     # Holds the port while workers come and go; it does not listen, so no connection waits for it.
     held = bind(host, port, shared=True, listens=False)
     chosen = int(held.getsockname()[1])
@@ -81,6 +83,7 @@ def serve_workers(
             host,
             listener,
             buckets,
+            tallies,
             worker=number,
             ready=ready,
         )
@@ -104,6 +107,7 @@ async def serve_listener(
     host: str,
     listener: socket.socket,
     buckets: Buckets,
+    tallies: Tallies,
     *,
     worker: int | None = None,
     ready: Ready = lambda: None,
@@ -118,6 +122,7 @@ async def serve_listener(
         host: As it was given to `bind`.
         listener: The socket.
         buckets: The rates, which several such processes may share.
+        tallies: The counts of calls, which they may share too.
         worker: Which of several processes this is that serve the same address; None where it is alone.
         ready: Called when this process is about to serve.
     """
@@ -128,7 +133,7 @@ async def serve_listener(
     async with open_desk(home, settings) as services:
         server = build_server(services, toolsets=toolsets, read_only=read_only)
         await record_tools(server, services)
-        monitor = Monitor(services, [spec.name for spec in CATALOGUE], own_names(host, settings))
+        monitor = Monitor(services, tallies, own_names(host, settings))
         server.gate.observe = monitor.observe
         server.custom_route("/metrics", methods=["GET"])(monitor.metrics)
         server.custom_route("/readyz", methods=["GET"])(monitor.readyz)

@@ -7,6 +7,7 @@ Names follow Prometheus' conventions (base units, `_total` for counters); labels
 strategies or the market, only names that this software gives.
 """
 
+import itertools
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from importlib.metadata import version
@@ -14,15 +15,8 @@ from typing import TYPE_CHECKING, get_args
 
 import anyio.to_thread
 import structlog
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-)
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 from starlette.responses import JSONResponse, Response
@@ -30,6 +24,7 @@ from starlette.responses import JSONResponse, Response
 from neural_trader_governance.errors import NeuralTraderError
 from neural_trader_governance.halts import EVERYTHING, read_halts
 from neural_trader_governance.policy.activation import ClosedPolicy
+from neural_trader_server.tallies import Tallies
 from neural_trader_tools.market.feed.board import feed_standings
 from neural_trader_tools.market.providers.breaker import Circuit
 from neural_trader_tools.market.providers.standing import standings
@@ -41,6 +36,7 @@ if TYPE_CHECKING:
     from neural_trader_server.app import Services
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_UNKNOWN = "unknown"
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _FEEDS = {
     "events": "Market events that came",
@@ -53,37 +49,28 @@ _FEEDS = {
 log = structlog.get_logger(__name__)
 
 
+def open_tallies(tools: Collection[str]) -> Tallies:
+    """Returns where calls of these tools are counted; for several workers, open it before they are forked."""
+    return Tallies([*tools, _UNKNOWN], SECONDS)
+
+
 class Monitor:
     """Counts calls, and answers the two routes.
 
     Args:
         services: The desk.
-        tools: Names of the tools; calls of any other are counted under one name.
+        tallies: Where calls are counted; those of a tool that has none there count under one name.
         names: Under which names requests may come: a web page that resolves its own to us is refused.
     """
 
-    def __init__(
-        self, services: "Services", tools: Collection[str], names: "TransportSecuritySettings"
-    ) -> None:
+    def __init__(self, services: "Services", tallies: Tallies, names: "TransportSecuritySettings") -> None:
         from mcp.server.transport_security import TransportSecurityMiddleware
 
         self._services = services
-        self._tools = frozenset(tools)
+        self._tallies = tallies
         self._names = TransportSecurityMiddleware(names)
         self._registry = CollectorRegistry(auto_describe=False)
-        self._calls = Counter(
-            "neural_trader_tool_calls",
-            "Tool calls by outcome: ok, or the code of the error.",
-            ("tool", "outcome"),
-            registry=self._registry,
-        )
-        self._seconds = Histogram(
-            "neural_trader_tool_call_seconds",
-            "How long tool calls took.",
-            ("tool",),
-            buckets=SECONDS,
-            registry=self._registry,
-        )
+        self._registry.register(_CallCollector(tallies))
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -91,9 +78,8 @@ class Monitor:
 
     def observe(self, tool: str, outcome: str, seconds: float) -> None:
         """Counts one call that has ended."""
-        tool = tool if tool in self._tools else "unknown"
-        self._calls.labels(tool, outcome if _CODE.fullmatch(outcome) else "error").inc()
-        self._seconds.labels(tool).observe(seconds)
+        name = tool if self._tallies.has(tool) else _UNKNOWN
+        self._tallies.add(name, outcome if _CODE.fullmatch(outcome) else "error", seconds)
 
     async def metrics(self, request: "Request") -> Response:
         """Answers a scrape in Prometheus' text format; 503 where the desk cannot be read."""
@@ -129,6 +115,31 @@ def _missing(services: "Services") -> list[str]:
         return [error.code]
     missing = ["policy_closed"] if isinstance(judge, ClosedPolicy) else []
     return missing if services.desk.deaf() == "" else [*missing, "venue_unheard"]
+
+
+class _CallCollector(Collector):
+    """What was counted of calls, in all workers."""
+
+    def __init__(self, tallies: Tallies) -> None:
+        self._tallies = tallies
+
+    def collect(self) -> Iterator[Metric]:
+        calls = CounterMetricFamily(
+            "neural_trader_tool_calls",
+            "Tool calls by outcome: ok, or the code of the error.",
+            labels=("tool", "outcome"),
+        )
+        for (tool, outcome), count in self._tallies.outcomes().items():
+            calls.add_metric((tool, outcome), count)
+        yield calls
+        seconds = HistogramMetricFamily(
+            "neural_trader_tool_call_seconds", "How long tool calls took.", labels=("tool",)
+        )
+        bounds = [*(f"{bound:g}" for bound in self._tallies.bounds_s), "+Inf"]
+        for tool, times in self._tallies.times().items():
+            upto = list(itertools.accumulate(times.counts))
+            seconds.add_metric((tool,), list(zip(bounds, upto, strict=True)), times.sum_s)
+        yield seconds
 
 
 class _DeskCollector(Collector):
