@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
 import anyio
-from mcp.server import CacheHint, MCPServer
+from mcp.server import MCPServer
 from mcp.server._otel import OpenTelemetryMiddleware
 from mcp.server.apps import client_supports_apps
 from mcp.server.mcpserver import Context
@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse
 from neural_trader_server.apps import open_apps
 from neural_trader_server.asking import ask, waits_for_a_person
 from neural_trader_server.faults import explain, refuse, unknown_arguments
+from neural_trader_server.freshness import LISTS
 from neural_trader_server.gate import Gate
 from neural_trader_server.pipes import standard_streams
 from neural_trader_tools.chart.showing import showing
@@ -85,7 +86,7 @@ class Endpoint(MCPServer[None]):
             lifespan=lifespan,
             request_state_security=request_states,
             subscriptions=subscriptions,
-            cache_hints={"tools/list": CacheHint(ttl_ms=300_000, scope="private")},
+            cache_hints=LISTS,
         )
         self.gate = gate
         self.end_streams: Callable[[], None] = lambda: None

@@ -27,6 +27,7 @@ from neural_trader_governance.untrusted.readings import Reading, collecting
 from neural_trader_server.calling import caller_of, calling, current_reach, reach_of
 from neural_trader_server.catalogue import TOOLSETS, ToolSpec
 from neural_trader_server.faults import refuse
+from neural_trader_server.freshness import hint
 from neural_trader_server.metering import Measured, unmeasured
 from neural_trader_server.standings import Standing, anybody, lesser, opens, refuse_role
 from neural_trader_server.subscriptions import addresses_of
@@ -272,6 +273,7 @@ class Gate:
             ) from None
         except NeuralTraderError as error:
             raise MCPError(INVALID_REQUEST, redact(str(error))) from None
+        hint(name, result)
         log.info("resource_read", uri=name, agent=self._whose().agent)
         return result
 

@@ -63,6 +63,34 @@ async def test_a_resource_tells_what_the_tool_of_it_tells(home: Home) -> None:
         assert open_checkpoint(note, key).size <= told["size"]
 
 
+async def test_what_cannot_change_may_be_kept_and_what_can_is_read_anew(home: Home) -> None:
+    async with serving(home) as (services, client):
+        lists = [client.list_tools(), client.list_resources(), client.list_resource_templates()]
+        for listed in [*[await each for each in lists], await client.list_prompts()]:
+            assert (listed.ttl_ms, listed.cache_scope) == (300_000, "private")
+        assert (await client.read_resource("strategy://api")).ttl_ms == 3_600_000
+        for uri in ("policy://active", "audit://checkpoint", "bars://AAPL/1d"):
+            assert (await client.read_resource(uri)).ttl_ms == 0
+
+        started = await facts(client, "backtest_start", symbols=["AAPL"], source="while True: pass\n")
+        uri = f"backtest://{started['run_id']}/report"
+        assert (await client.read_resource(uri)).ttl_ms == 0, "it runs"
+        await facts(client, "backtest_cancel", run_id=started["run_id"])
+        ended = await client.read_resource(uri)
+        assert (ended.ttl_ms, ended.cache_scope) == (86_400_000, "private")
+        calls = services.meter.standing("agent-1").calls
+        assert (await client.read_resource(uri)).contents == ended.contents
+        assert services.meter.standing("agent-1").calls == calls, "the official client did not ask again"
+    async with (
+        open_desk(home, Settings()) as services,
+        running(services),
+        Client(build_server(services), mode="legacy") as older,
+    ):
+        assert json.loads(await read(older, uri))["state"] == "canceled", (
+            "and the older protocol reads as ever"
+        )
+
+
 async def test_a_refusal_is_the_tools_and_what_is_not_served_is_not_read(home: Home) -> None:
     async with serving(home, "core,market") as (_, client):
         with pytest.raises(MCPError, match="unknown_symbol"):

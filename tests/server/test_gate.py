@@ -136,7 +136,7 @@ async def test_a_call_that_never_ends_is_ended(mode: str) -> None:
 async def test_who_has_no_role_reads_nothing_by_another_method_either() -> None:
     roles: list[Role | None] = [Role.READER]
     gate = Gate({}, TOOLSETS, False, 5.0, standing=lambda _: roles[0])
-    async with Client(endpoint(gate)) as client:
+    async with Client(endpoint(gate), cache=None) as client:  # what it was told before, it may keep
         assert [str(one.uri) for one in (await client.list_resources()).resources] == [CHART_URI]
         assert (await client.list_prompts()).prompts == []
         roles[0] = None
