@@ -72,7 +72,7 @@ $(SCAN)/.installed: $(SCANS).in $(SCANS).constraints.txt $(PACKAGES)
 	$(BIN)/uv pip install --quiet --python $(SCAN)/bin/python -c $(SCANS).constraints.txt -r $(SCANS).in
 	@touch $@
 
-scan: setup $(SCAN)/.installed  ## a scanner of others over what agents are told, in .venv-scan
+scan: setup $(SCAN)/.installed  ## a scanner and two probes of others over our server, in .venv-scan
 	$(BIN)/pytest -n 0 -m slow tests/interop/test_scan.py
 
 format: setup  ## format the code

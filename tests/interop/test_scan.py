@@ -1,4 +1,4 @@
-"""A scanner of others over what agents are told: Cisco's, by the analyzers that ask nobody (`make scan`)."""
+"""Scanners and probes of others over our server, those that ask nobody (`make scan`)."""
 
 import json
 import os
@@ -11,7 +11,8 @@ import pytest
 from mcp import Client, StdioServerParameters
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
-SCANNER = Path(__file__).parents[2] / ".venv-scan/bin/mcp-scanner"
+TOOLS = Path(__file__).parents[2] / ".venv-scan/bin"
+SERVE = f"{sys.executable} -m neural_trader_server serve --toolsets all"
 FALSE_ALARMS = {"memory_search": "PHP's assert(), in `asserted`: how far a memory is trusted"}
 POISONED = {
     "name": "add",
@@ -21,20 +22,24 @@ POISONED = {
 }
 
 
+def run(tool: str, *words: str, home: Path | None = None) -> str:
+    """What a tool of the scanners' environment says; it must find nothing wrong."""
+    if not (TOOLS / tool).exists():
+        pytest.skip("the scanners have an environment of their own: make scan")
+    environment = os.environ | ({} if home is None else {"NEURAL_TRADER_HOME": str(home)})
+    done = subprocess.run(
+        [TOOLS / tool, *words], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout[done.stdout.index("{") :]
+
+
 def scan(folder: Path, what: str, listed: list[dict[str, Any]]) -> dict[str, bool]:
-    """Returns of each thing whether the scanner finds it safe."""
-    if not SCANNER.exists():
-        pytest.skip("the scanner has an environment of its own: make scan")
+    """Returns of each thing whether Cisco's scanner finds it safe, by patterns and schemas."""
     file = folder / f"{what}.json"
     file.write_text(json.dumps({what: listed}))
-    done = subprocess.run(
-        [SCANNER, "--analyzers", "yara,schema", "--format", "raw", "static", f"--{what}", file],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout[done.stdout.index("{") :])
+    words = ("--analyzers", "yara,schema", "--format", "raw", "static", f"--{what}", str(file))
+    document = json.loads(run("mcp-scanner", *words))
     return {one[f"{what[:-1]}_name"]: one["is_safe"] for one in document["scan_results"]}
 
 
@@ -52,3 +57,23 @@ async def test_no_tool_and_no_prompt_reads_like_an_attack_but_for_a_known_false_
     assert len(verdicts) == len(told)
     assert {name for name, is_safe in verdicts.items() if not is_safe} <= FALSE_ALARMS.keys()
     assert all(scan(tmp_path, "prompts", asked["prompts"]).values())
+
+
+def test_a_probe_that_calls_every_tool_with_made_up_arguments_finds_no_crash_and_no_wrong_answer(
+    tmp_path: Path,
+) -> None:
+    kept = ("--env", f"NEURAL_TRADER_HOME={tmp_path / 'home'}", "--format", "json")
+    every = ("--allow-destructive", "--include-optional")
+    report = json.loads(run("amagi-mcp-probe", *kept, *every, "--", *SERVE.split()))
+    (server,) = report["servers"]
+    assert len(server["tools"]) == 29
+    assert all(tool["status"] in ("pass", "warn") for tool in server["tools"])
+    said = json.dumps(server)
+    assert "internal_error" not in said
+
+
+def test_a_probe_of_the_older_protocol_finds_every_schema_and_message_as_it_should_be(tmp_path: Path) -> None:
+    report = json.loads(
+        run("mcp-conform", "server", "--command", SERVE, "--format", "json", home=tmp_path / "home")
+    )
+    assert report["passed"] == report["total"] > 80
