@@ -37,7 +37,7 @@ from neural_trader_memory.schema import DIMENSION_KEY, EMBEDDER_KEY, TABLE, migr
 FRAGMENTS_MAX = 20  # one write is one fragment; at 300 of them a query takes 60 ms instead of 4
 # Compaction rewrites every fragment below a million rows, so in larger tables it comes later.
 ROWS_A_FRAGMENT = 5_000
-UNINDEXED_SHARE = 0.1  # what no index holds is looked at row by row
+UNINDEXED_SHARE = 0.05  # what no index holds is looked at row by row
 PRUNE_AFTER = timedelta(hours=1)  # longer than any read; until then old versions can still be read
 NEVER = timedelta(days=36_500)
 _NO_REGIME = np.full(REGIME_DIMENSION, np.nan, "<f4").tobytes()

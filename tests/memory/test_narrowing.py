@@ -1,5 +1,6 @@
 """Searches of more rows than can each be scored: what narrows them, and what must not."""
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -197,9 +198,30 @@ async def test_indices_come_with_size_and_are_trained_anew_with_growth(live: Mem
     assert await made() == set()
     await fill(live, made_up(1, 10), first=300, seed=10)
     first = await made()
-    assert {"agent_idx", "symbols_idx", "text_idx", "vector_at_300"} <= first
+    assert {"agent_idx", "symbols_idx", "text_idx", "vector_parts_at_300"} <= first
     await fill(live, made_up(299, 11), first=400, seed=11)
     assert await made() == first
     await fill(live, made_up(2, 12), first=1_400, seed=12)
-    assert await made() == {*first, "vector_at_601"} - {"vector_at_300"}
+    assert await made() == {*first, "vector_parts_at_601"} - {"vector_parts_at_300"}
     assert await live.count(agent="a") == 601
+
+
+async def test_parts_stay_small_when_rows_enter_the_index(
+    live: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a query among a million looks at all of them, see `indices.ROWS_A_PART`."""
+    monkeypatch.setattr(indices, "ROWS_A_PART", 16)
+    await fill(live, made_up(900, 13), first=0, seed=13)
+    table = live._table._table  # pyright: ignore[reportPrivateUsage] - how it lies on the disk
+
+    async def parts() -> float:
+        query = table.query().nearest_to(await live.embedder.embed(["halt"])).distance_type(indices.DISTANCE)
+        plan = await query.nprobes(4).limit(3).analyze_plan()
+        return float(re.findall(r"partitions_ranked=([0-9.]+)", plan)[0])
+
+    await indices.ensure(table)
+    assert await parts() > 20
+    for step in range(3):
+        await fill(live, made_up(40, 14 + step), first=1_000 + 100 * step, seed=14 + step)
+        await table.optimize()
+    assert await parts() > 20
