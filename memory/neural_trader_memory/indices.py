@@ -16,8 +16,8 @@ ROWS_MIN: Final = 20_000
 GROWTH: Final = 2
 """The vector index is trained anew when the table has so many times the rows that it was trained on."""
 ROWS_A_PART: Final = 400
-"""Of the vector index. As the size to aim at, never as a number of parts: with that, LanceDB 0.40 goes by a
-size of its own when rows enter the index, joined 2,500 parts into 31, and a query then looked at every row."""
+"""Of the vector index. As the size to aim at, never as a number of parts: given that, LanceDB 0.40 goes by a
+size of its own when rows enter the index, joined 2,500 parts into 31, and a query looked at every row."""
 NPROBES: Final = 40
 REFINE: Final = 2
 DISTANCE: Final = "cosine"
