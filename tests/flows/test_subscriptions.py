@@ -195,19 +195,3 @@ async def test_over_stdio_and_in_a_session_over_http_changes_come_too(
                 await facts(other, "orders_cancel", client_order_id=order)
                 assert await anext(aiter(changes)) == ResourceUpdated(uri=uri)
             await heard.wait()
-
-
-@OLDER
-@pytest.mark.slow
-async def test_over_http_a_stream_brings_what_another_worker_did(home: Home, serve_http: ServeHttp) -> None:
-    with serve_http("--workers", "2", "--toolsets", "all") as address:
-        async with Client(f"{address}/mcp") as client:
-            order = await resting(client)
-            with anyio.fail_after(60):
-                async with client.listen(resource_subscriptions=[f"orders://{order}"]) as changes:
-                    async with Client(f"{address}/mcp") as other:
-                        await facts(other, "orders_cancel", client_order_id=order)
-                    assert await anext(aiter(changes)) == ResourceUpdated(uri=f"orders://{order}")
-        async with Client(f"{address}/mcp", mode="legacy") as older:
-            with pytest.raises(MCPError, match="no_session"):
-                await older.session.subscribe_resource(f"orders://{order}")  # pyright: ignore[reportDeprecated]

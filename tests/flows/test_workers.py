@@ -11,6 +11,9 @@ import anyio
 import anyio.to_thread
 import httpx
 import pytest
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+from mcp.shared.subscriptions import ResourceUpdated
 
 from neural_trader_governance.terms.clocks import WallClock
 from neural_trader_server.app import Services
@@ -125,6 +128,23 @@ async def test_workers_share_desk_previews_and_rates_and_the_dead_are_replaced(
         services.close()
     assert kinds.count("tools.manifest") == 1, "the second worker served what the first one did"
     assert kinds.count("order.intent") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:resources/")  # the newer SDK's, of how the older protocol subscribes
+async def test_a_stream_brings_what_another_worker_did(home: Home, serve_http: ServeHttp) -> None:
+    order = {"symbol": "AAPL", "side": "buy", "quantity": "1", "type": "limit", "limit_price": "300"}
+    with anyio.fail_after(120), serve_http("--workers", "2", "--toolsets", "all") as address:
+        await until(lambda: len(workers_of(address)) == 2)
+        preview = await facts(address, "orders_preview", **order, time_in_force="gtc", reason="to be watched")
+        submitted = await facts(address, "orders_submit", preview_id=preview["preview_id"])
+        uri = f"orders://{submitted['client_order_id']}"
+        async with Client(f"{address}/mcp") as client, client.listen(resource_subscriptions=[uri]) as changes:
+            await facts(address, "orders_cancel", client_order_id=submitted["client_order_id"])
+            assert await anext(aiter(changes)) == ResourceUpdated(uri=uri)
+        async with Client(f"{address}/mcp", mode="legacy") as older:
+            with pytest.raises(MCPError, match="no_session"):
+                await older.session.subscribe_resource(uri)  # pyright: ignore[reportDeprecated]
 
 
 async def test_a_server_whose_first_worker_cannot_begin_says_why_and_ends(home: Home, starter: Any) -> None:
