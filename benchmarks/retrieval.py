@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parent))
+from locomo import LocomoError, read_locomo
 from results import Case, write_results
 
 from neural_trader_memory import ranking
@@ -44,7 +45,6 @@ NOTES = HERE / "memory" / "notes.tsv"
 ALSO = HERE / "memory" / "also.tsv"
 HELD_OUT = HERE / "memory" / "heldout.txt"
 FIRST = HERE.parent / "tests" / "memory" / "notes.json"
-CATEGORIES = (1, 2, 3, 4)  # LoCoMo's fifth asks what cannot be answered
 PLAIN: Final = "vector, no glossary"
 FUSION: Final = "fusion"
 CONTEXT: Final = "fusion + context"
@@ -76,36 +76,6 @@ def read_notes(*, one: bool = False) -> Corpus:
         query, text = line.split("\t")
         answers[queries.index(query)].add(texts.index(text))
     return Corpus(texts, queries, answers, ordered=False)
-
-
-def read_locomo(path: Path) -> list[Corpus]:
-    """Returns a corpus a conversation; questions whose evidence is not in it are left out."""
-    if path.is_dir():
-        samples: list[dict[str, Any]] = [
-            json.loads(each.read_bytes()) for each in sorted(path.glob("*.json"))
-        ]
-    else:
-        samples = json.loads(path.read_bytes())
-    corpora: list[Corpus] = []
-    for sample in samples:
-        texts: list[str] = []
-        places: dict[str, int] = {}
-        conversation: dict[str, Any] = sample.get("conversation", sample)
-        sessions = [name for name in conversation if name.startswith("session_") and name[8:].isdigit()]
-        for session in sorted(sessions, key=lambda name: int(name[8:])):
-            for turn in conversation[session]:
-                places[turn["dia_id"]] = len(texts)
-                texts.append(f"{turn['speaker']}: {turn['text']}")
-        asked = [each for each in sample["qa"] if each["category"] in CATEGORIES]
-        found = [
-            (each["question"], {places[name] for name in each.get("evidence", ()) if name in places})
-            for each in asked
-        ]
-        found = [(question, answer) for question, answer in found if answer]
-        corpora.append(Corpus(texts, [each[0] for each in found], [each[1] for each in found]))
-    if not corpora:
-        sys.exit(f"{path} holds no conversation in LoCoMo's format")
-    return corpora
 
 
 def score(query: str, asked: Vectors, corpus: Corpus, vectors: Vectors) -> Mapping[str, Scores]:
@@ -170,7 +140,13 @@ def main() -> None:
     parser.add_argument("--locomo", type=Path, help="a file in LoCoMo's format, or a folder of them")
     parser.add_argument("--one", action="store_true", help="our set: one note answers each query")
     options = parser.parse_args()
-    corpora = [read_notes(one=options.one)] if options.locomo is None else read_locomo(options.locomo)
+    if options.locomo is None:
+        corpora = [read_notes(one=options.one)]
+    else:
+        try:
+            corpora = [Corpus(one.texts, one.queries, one.answers) for one in read_locomo(options.locomo)]
+        except LocomoError as error:
+            sys.exit(str(error))
     embedder = make_embedder(Settings(), HERE / "config.toml")
     ranks = rank_all(embedder, corpora)
     queries = sum(len(each.queries) for each in corpora)
