@@ -25,7 +25,7 @@ export PYTHONDONTWRITEBYTECODE :=
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers node conformance scan format lint test check bench bench-orders bench-backtest bench-archive bench-memory evaluate faults kill-orders demo lock build bundle clean snapshots
+.PHONY: help setup peers node conformance scan format lint test check bench bench-orders bench-backtest bench-archive bench-memory bench-server evaluate faults kill-orders demo lock build bundle clean snapshots
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -113,6 +113,10 @@ bench-backtest: setup peers  ## backtests, sweeps and features beside the other 
 
 bench-archive: setup peers  ## reads and scans of 10,000 symbols beside DuckDB over the same Parquet (10 minutes, 3 GB)
 	$(BIN)/python benchmarks/archive.py
+
+bench-server: setup  ## the server beside the bare SDK over stdio and HTTP, its start and its idling, then a thousand calls at once (3 minutes)
+	$(BIN)/python benchmarks/server.py
+	$(BIN)/python benchmarks/http_load.py
 
 bench-memory: setup  ## memory at 10,000, 100,000 and a million rows beside hnswlib, faiss and sqlite-vec (30 minutes, 4 GB)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PEERS) --group memory-peers
