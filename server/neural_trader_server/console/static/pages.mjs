@@ -2,6 +2,7 @@
 export const PAGES = [
   { name: "approvals", title: "Approvals", key: "a", load: () => import("./pages/approvals.mjs") },
   { name: "orders", title: "Orders", key: "o", load: () => import("./pages/orders.mjs") },
+  { name: "audit", title: "Audit log", key: "l", load: () => import("./pages/audit.mjs") },
 ];
 
 /** Whether there is a page of this name: what another page may link to. */
