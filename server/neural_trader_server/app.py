@@ -645,7 +645,6 @@ def build_server(
 
     chosen = select_toolsets(toolsets)
     provided = services.provided()
-    tools = [*(tool for _, tool in more), *(build_tool(spec, provided) for spec in CATALOGUE)]
     specs = {spec.name: spec for spec in (*CATALOGUE, *(spec for spec, _ in more))}
     deadline_s, mark = services.settings.tool_deadline_s, services.reading_marks.mark
     measure = CallMeter(services.meter, services.calling, deadline_s).measured
@@ -656,8 +655,10 @@ def build_server(
     )
     whose, listened = services.calling, heard.listened
     gate = Gate(specs, chosen, read_only, deadline_s, mark, measure, whose, standing, present, listened)
+    # What is not served is not built: its modules are imported by nobody, and a call meets the gate.
+    served = [build_tool(spec, provided) for spec in CATALOGUE if gate.serves(spec.name)]
     endpoint = Endpoint(
-        tools,
+        [*(tool for _, tool in more), *served],
         gate,
         version("neural-trader"),
         request_states=request_states(services.home),
