@@ -40,13 +40,14 @@ HEADERS = {
 
 def areas(services: "Services") -> list[Route]:
     """Returns the routes of every area, relative to `/console/api`. One line each."""
-    from neural_trader_server.console import approvals, audit, orders, standing
+    from neural_trader_server.console import approvals, audit, memory, orders, standing
 
     return [
         *standing.routes(services),
         *approvals.routes(services),
         *orders.routes(services),
         *audit.routes(services),
+        *memory.routes(services),
     ]
 
 

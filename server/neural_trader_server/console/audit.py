@@ -6,10 +6,10 @@ entry goes out as its damaged bytes, and the page finds out.
 
 import base64
 import sqlite3
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio.to_thread
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,7 +20,7 @@ from neural_trader_governance.audit.entries import EntryType, LoggedEntry
 from neural_trader_governance.errors import InputError, IntegrityError, StorageError
 from neural_trader_governance.terms.clocks import format_time, from_epoch_us, parse_time, to_epoch_us
 from neural_trader_governance.terms.term import Term
-from neural_trader_server.console.guard import answer
+from neural_trader_server.console.guard import answer, read_query
 
 if TYPE_CHECKING:
     from neural_trader_server.app import Services
@@ -32,7 +32,6 @@ BYTES_MAX = 1_000_000
 
 _Number = Annotated[int, Field(ge=0, le=2**53 - 1), BeforeValidator(int)]
 _Words = Annotated[str, Field(min_length=1, max_length=80)]
-_Query = TypeVar("_Query", bound=Term)
 
 
 class _Search(Term):
@@ -73,30 +72,19 @@ def routes(services: "Services") -> list[Route]:
             return _proven(connection, query)
 
     async def searched(request: Request) -> Response:
-        return answer(await anyio.to_thread.run_sync(search, _read(request, _Search)))
+        return answer(await anyio.to_thread.run_sync(search, read_query(request, _Search)))
 
     async def signed(request: Request) -> Response:
-        return answer(await anyio.to_thread.run_sync(head, _read(request, _Head)))
+        return answer(await anyio.to_thread.run_sync(head, read_query(request, _Head)))
 
     async def proven(request: Request) -> Response:
-        return answer(await anyio.to_thread.run_sync(proofs, _read(request, _Span)))
+        return answer(await anyio.to_thread.run_sync(proofs, read_query(request, _Span)))
 
     return [
         Route("/audit/entries", searched, methods=["GET"]),
         Route("/audit/head", signed, methods=["GET"]),
         Route("/audit/proofs", proven, methods=["GET"]),
     ]
-
-
-def _read(request: Request, kind: type[_Query]) -> _Query:
-    try:
-        return kind.model_validate(dict(request.query_params))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            "invalid_request", f"{place}: {first['msg']}", "choose what the page offers"
-        ) from None
 
 
 def _listed(connection: sqlite3.Connection, query: _Search) -> dict[str, Any]:
@@ -141,11 +129,12 @@ def _line(
         entry = LoggedEntry.decode(shelf.read(seq, bytes(leaf_hash), bytes(stored)))
     except (StorageError, IntegrityError) as error:  # one that cannot be read must not hide the others
         return line | {"summary": error.what, "problem": error.code}
+    who = entry.agent or entry.principal
     return line | {
         "type": entry.type.value,
-        "agent": entry.agent or entry.principal,
+        "agent": who,
         "symbol": entry.symbol,
-        "summary": summarize(entry).removeprefix(f"{entry.agent or entry.principal}: "),
+        "summary": summarize(entry).removeprefix(f"{who}:").strip(),
     }
 
 

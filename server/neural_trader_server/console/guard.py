@@ -169,6 +169,22 @@ async def read_body(request: Request, kind: type[_Body]) -> _Body:
         raise InputError("invalid_request", str(error), "reload the page and try again") from None
 
 
+def read_query(request: Request, kind: type[_Body]) -> _Body:
+    """Returns a request's parameters as a model.
+
+    Raises:
+        InputError: they are not what the model says.
+    """
+    try:
+        return kind.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            "invalid_request", f"{place}: {first['msg']}", "choose what the page offers"
+        ) from None
+
+
 def answer(document: object) -> JSONResponse:
     """Returns a JSON answer; a model in its JSON form."""
     plain = document.model_dump(mode="json") if isinstance(document, BaseModel) else document

@@ -81,7 +81,7 @@ def open_log(page: Page, path: str = "") -> None:
 def states(page: Page) -> dict[str, str]:
     """Returns each step that the page shows, with how it ended."""
     found = page.locator(".steps li").evaluate_all("all => all.map(e => [e.dataset.step, e.dataset.state])")
-    return {name: state for name, state in found}
+    return dict(found)
 
 
 def said(page: Page, step: str) -> str:

@@ -2,6 +2,7 @@
 export const PAGES = [
   { name: "approvals", title: "Approvals", key: "a", load: () => import("./pages/approvals.mjs") },
   { name: "orders", title: "Orders", key: "o", load: () => import("./pages/orders.mjs") },
+  { name: "memory", title: "Memory", key: "m", load: () => import("./pages/memory.mjs") },
   { name: "audit", title: "Audit log", key: "l", load: () => import("./pages/audit.mjs") },
 ];
 
