@@ -4,7 +4,7 @@
     door        who calls (authentication.py); 401
     bounds      how much, and how slowly, it may say (bounds.py); 413, 408
     rates       how often one caller may ask (rates.py); 429
-    routes      /mcp, /healthz, /readyz, /metrics, the OAuth metadata, /console
+    routes      /mcp, /artifacts/…, /healthz, /readyz, /metrics, the OAuth metadata, /console
 
 What a call may do is not decided here but at the gate (gate.py), which stdio passes too.
 """
@@ -22,6 +22,7 @@ from neural_trader_governance.errors import ConfigurationError
 from neural_trader_server.authentication import METADATA, RequireKey
 from neural_trader_server.bounds import MAX_BODY_BYTES, BoundRequests
 from neural_trader_server.console.app import Console
+from neural_trader_server.downloads import offer_downloads
 from neural_trader_server.listening import is_loopback_host
 from neural_trader_server.rates import STOPS_BURST, STOPS_PER_S, LimitRates, Rates
 
@@ -112,6 +113,7 @@ def http_app(
 
         for path in (METADATA, f"{METADATA}{MCP_PATH}"):
             server.custom_route(path, methods=["GET"])(metadata)
+    offer_downloads(server, services.artifacts)
     names = own_names(host, settings)
     app: ASGIApp = server.streamable_http_app(
         streamable_http_path=MCP_PATH,

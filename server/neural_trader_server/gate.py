@@ -8,8 +8,8 @@ Only how often somebody may ask is decided before, over HTTP (rates.py): a proce
 
 import difflib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 
 import anyio
@@ -276,6 +276,40 @@ class Gate:
         hint(name, result)
         log.info("resource_read", uri=name, agent=self._whose().agent)
         return result
+
+    @asynccontextmanager
+    async def passing(self, name: str) -> AsyncGenerator[Measured]:
+        """Around what a tool tells by another way than a call, with the same refusals, bounds, charge, log.
+
+        Args:
+            name: The tool. Who is calling is set already (`calling`).
+
+        Raises:
+            NeuralTraderError: what a call would have been refused with.
+        """
+        started, outcome = time.perf_counter(), "ok"
+        try:
+            await self._present()
+            refusal = self._refusal(name)
+            if refusal is not None:
+                raise refusal
+            with anyio.fail_after(self._deadline_s), collecting() as readings:
+                async with self._measure(name, None) as call:
+                    yield call
+                if readings:
+                    await self._marked(name, readings)
+        except TimeoutError:
+            outcome = "deadline_exceeded"
+            what = f"{name} took longer than {self._deadline_s:g} s and was stopped"
+            raise ExecutionError(outcome, what, "ask for less at once") from None
+        except NeuralTraderError as error:
+            outcome = error.code
+            raise
+        finally:
+            took_s = time.perf_counter() - started
+            self.observe(name, outcome, took_s)
+            wall_ms = round(took_s * 1e3, 1)
+            log.info("tool_passed", tool=name, agent=self._whose().agent, outcome=outcome, wall_ms=wall_ms)
 
     async def _measured(
         self, name: str, ctx: ServerRequestContext[Any, Any], call_next: CallNext

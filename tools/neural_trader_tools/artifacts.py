@@ -79,6 +79,15 @@ class Artifacts:
         """
         import polars as pl
 
+        return pl.read_ipc(BytesIO(self.content(handle)))
+
+    def content(self, handle: str) -> bytes:
+        """Returns the Arrow IPC file behind a handle, uncompressed.
+
+        Raises:
+            InputError: no such handle here.
+            IntegrityError: the file no longer holds what its name says.
+        """
         content = self._read(handle)
         if hashlib.sha256(content).hexdigest()[:16] != handle.rsplit("-", 1)[1]:
             raise IntegrityError(
@@ -86,7 +95,7 @@ class Artifacts:
                 f"the file of {handle} was changed after it was written",
                 "make the artifact again with the tool that made it",
             )
-        return pl.read_ipc(BytesIO(content))
+        return content
 
     def handles(self) -> list[str]:
         """Returns every handle kept here, sorted."""
