@@ -118,7 +118,7 @@ bench-server: setup  ## the server beside the bare SDK over stdio and HTTP, its 
 	$(BIN)/python benchmarks/server.py
 	$(BIN)/python benchmarks/http_load.py
 
-bench-memory: setup  ## memory at 10,000, 100,000 and a million rows beside hnswlib, faiss and sqlite-vec (30 minutes, 4 GB)
+bench-memory: setup  ## memory at 10,000, 100,000 and a million rows beside hnswlib, faiss and sqlite-vec (12 minutes, 4 GB)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PEERS) --group memory-peers
 	$(BIN)/python benchmarks/memory_scale.py
 
