@@ -53,6 +53,14 @@ def read(connection: sqlite3.Connection, agent: str) -> Lease | None:
     return None if row is None else _read(row)
 
 
+def read_all(connection: sqlite3.Connection) -> list[Lease]:
+    """Returns every agent's lease, by name."""
+    rows = connection.execute(
+        "SELECT agent, principal, expires_us, lost FROM leases ORDER BY agent"
+    ).fetchall()
+    return [_read(row) for row in rows]
+
+
 def is_due(lease: Lease | None, *, now: datetime, duration: timedelta) -> bool:
     """Says whether a renewal is worth a write: half of the lease is gone, or there is none."""
     return lease is None or lease.lost or not now + duration / 2 <= lease.expires_time <= now + duration

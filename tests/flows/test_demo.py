@@ -16,7 +16,7 @@ from neural_trader_governance.audit.verify import verify_store
 from neural_trader_governance.errors import HostError
 from neural_trader_sandbox.local.sandbox import LocalSandbox
 from neural_trader_server.app import PRELOAD, build_server, open_desk
-from neural_trader_server.cli.doctor import examine
+from neural_trader_server.checkup import examine
 from neural_trader_server.home import Home
 from neural_trader_server.listening import running
 from neural_trader_server.settings import Settings

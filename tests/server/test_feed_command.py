@@ -15,7 +15,7 @@ from tests.tools.market.loopback.alpaca import AlpacaLoopback
 from tests.tools.market.loopback.alpaca_stream import AlpacaStreamLoopback, minute_bar, quote, trade
 
 from neural_trader_server.app import open_desk
-from neural_trader_server.cli.doctor import feeds
+from neural_trader_server.checkup import feeds
 from neural_trader_server.home import Home
 from neural_trader_server.settings import Settings
 from neural_trader_tools.market.archive import Archive

@@ -40,7 +40,7 @@ HEADERS = {
 
 def areas(services: "Services") -> list[Route]:
     """Returns the routes of every area, relative to `/console/api`. One line each."""
-    from neural_trader_server.console import approvals, audit, memory, orders, standing
+    from neural_trader_server.console import approvals, audit, health, memory, orders, standing
 
     return [
         *standing.routes(services),
@@ -48,6 +48,7 @@ def areas(services: "Services") -> list[Route]:
         *orders.routes(services),
         *audit.routes(services),
         *memory.routes(services),
+        *health.routes(services),
     ]
 
 

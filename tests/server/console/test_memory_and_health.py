@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from tests.server.console.conftest import Desk, Seen
 
 from neural_trader_tools.memory.recording import keep
@@ -109,3 +109,42 @@ def test_one_memory_tells_its_revisions_its_origin_and_what_came_of_it(
     api = [each for each in seen.requests if "/api/memory" in each.url]
     assert api
     assert {each.method for each in api} == {"GET"}
+
+
+def test_the_desks_health_is_told_with_what_to_do_and_examined_on_request(
+    console: Page, desk: Desk, seen: Seen, shoot: Shoot
+) -> None:
+    open_page(console, "health")
+
+    def row(name: str, table: int = 0) -> Locator:
+        return console.get_by_role("table").nth(table).locator(f"tr[data-key='{name}']")
+
+    expect(row("sandbox")).to_contain_text("press Examine")
+    expect(row("broker")).to_contain_text("paper (paper)")
+    expect(row("audit log")).to_contain_text(f"{desk.services.store.head().size} entries")
+    expect(row("witness")).to_contain_text("! warning")
+    expect(row("witness")).to_contain_text("neural-trader witness --help")
+    expect(row("disk")).to_contain_text("GB are free")
+    expect(row("memory")).to_contain_text("wait to be remembered")
+    expect(row("policy")).to_contain_text("rules, signed")
+    console.get_by_role("button", name="Examine everything").click()
+    console.get_by_text("What the examination found").wait_for(timeout=30_000)
+    expect(row("audit", 1)).to_contain_text("entries verify")
+    expect(row("people", 1)).to_contain_text("✓ ok")
+    expect(row("sandbox")).not_to_contain_text("press Examine")
+    shoot(console, "c4-health")
+    assert {each.method for each in seen.requests if "/api/health" in each.url} == {"GET"}
+
+
+def test_a_policy_that_nobody_signed_is_a_failure_in_its_row(console: Page, desk: Desk, shoot: Shoot) -> None:
+    bundles = desk.home.bundles
+    hidden = bundles.with_name("elsewhere")
+    bundles.rename(hidden)
+    try:
+        open_page(console, "health")
+        policy = console.locator("tr[data-key='policy']")
+        expect(policy).to_contain_text("✗ failed")
+        expect(console.locator(".failure")).to_contain_text("1 failed")
+        shoot(console, "c4-health-failed")
+    finally:
+        hidden.rename(bundles)

@@ -25,6 +25,11 @@ class SandboxHealth:
         self._report: SandboxReport | None = None
         self._probed_s = 0.0
 
+    @property
+    def newest(self) -> tuple[SandboxReport, float] | None:
+        """The newest probe and its age in seconds; None while nobody has asked for one."""
+        return None if self._report is None else (self._report, time.monotonic() - self._probed_s)
+
     async def report(self) -> SandboxReport:
         """Returns which layers hold; probes where nobody has lately."""
         async with self._lock:

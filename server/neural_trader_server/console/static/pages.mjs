@@ -4,6 +4,7 @@ export const PAGES = [
   { name: "orders", title: "Orders", key: "o", load: () => import("./pages/orders.mjs") },
   { name: "memory", title: "Memory", key: "m", load: () => import("./pages/memory.mjs") },
   { name: "audit", title: "Audit log", key: "l", load: () => import("./pages/audit.mjs") },
+  { name: "health", title: "Health", key: "h", load: () => import("./pages/health.mjs") },
 ];
 
 /** Whether there is a page of this name: what another page may link to. */
