@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from neural_trader_governance.errors import IntegrityError, StorageError
 from neural_trader_governance.terms.clocks import parse_time
+from neural_trader_tools.market.news import archive
 from neural_trader_tools.market.news.archive import NewsArchive
 from neural_trader_tools.market.news.articles import Article, bounded
-from neural_trader_tools.market.news.manifest import NewsSource, read_manifest
+from neural_trader_tools.market.news.manifest import NewsManifest, NewsSource, read_manifest
 
 from .conftest import Import, MakeArticle
 
@@ -274,3 +275,32 @@ def test_imports_at_once_lose_nothing_and_readers_are_never_in_the_way(tmp_path:
         thread.join()
     assert failures == []
     assert NewsArchive(tmp_path).read()[1] == 12
+
+
+def test_a_reader_begins_anew_as_often_as_imports_take_its_files_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, news = parse_time(NOON), NewsArchive(tmp_path)
+    source = NewsSource(name="s", kind="file", address="s", licence="", received_time=now)
+    imports = iter(range(13))
+
+    def put() -> bool:
+        number = next(imports, None)
+        if number is not None:
+            news.write([bounded(Article(str(number), "words", ""))], source, "", now)
+        return number is not None
+
+    put()
+    begun: list[int] = []
+
+    def overtaken(root: Path) -> NewsManifest:
+        """Two imports follow each reading of the manifest: the second sweeps what the first replaced."""
+        found = read_manifest(root)
+        with monkeypatch.context() as patch:
+            patch.setattr(archive, "read_manifest", read_manifest)
+            begun.append(put() + put())
+        return found
+
+    monkeypatch.setattr(archive, "read_manifest", overtaken)
+    assert news.read()[1] == 13
+    assert begun == [2, 2, 2, 2, 2, 2, 0]

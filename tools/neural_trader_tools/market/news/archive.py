@@ -11,6 +11,7 @@ a source changes is a later row of the same article.
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 from pydantic import Field
@@ -31,7 +32,9 @@ from neural_trader_tools.market.news.manifest import (
 from neural_trader_tools.market.news.versions import Version, row_of, version_of
 
 FOLDER = "news"
-ATTEMPTS = 3
+READINGS_MAX: Final = 1_000
+"""How often a reader begins anew because imports took away what it was about to read."""
+
 _ORDER = ("event_time", "known_time", "article_id")
 
 
@@ -152,9 +155,13 @@ class NewsArchive:
         return NewsWritten(**counts)
 
     def _scanned(self, query: Callable[[pl.LazyFrame], tuple[pl.DataFrame, int]]) -> tuple[pl.DataFrame, int]:
+        read: NewsManifest | None = None
         missing = ""
-        for _ in range(ATTEMPTS):
-            files = [str(self.root / part.file) for part in read_manifest(self.root).parts.values()]
+        for _ in range(READINGS_MAX):
+            before, read = read, read_manifest(self.root)
+            if read == before:  # nobody swept what it names
+                break
+            files = [str(self.root / part.file) for part in read.parts.values()]
             if not files:
                 return pl.DataFrame(schema=SCHEMA), 0
             try:
