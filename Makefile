@@ -98,7 +98,7 @@ kill-orders: setup  ## SIGKILL a desk 1,000 times while it trades at our exchang
 	$(BIN)/python -m tests.flows.killing --kills 200 --wrong recorded-late --until lost; test $$? -eq 3
 	$(BIN)/python -m tests.flows.killing --kills 200 --wrong named-anew --until doubled; test $$? -eq 3
 
-snapshots: setup  ## write anew what agents are told about the tools; review the diffs of tests/server/tools.txt and tests/interop/mcp-contract.json
+snapshots: setup  ## write anew what agents are told about the tools; review the diffs of tests/server/tools.txt, tests/interop/mcp-contract.json and server/typescript/src/tools.ts
 	NEURAL_TRADER_SNAPSHOTS=renew $(BIN)/python -m pytest -n 0 -q tests/server/test_snapshot.py tests/interop/test_contract.py
 
 bench: setup  ## benchmarks beside peers; writes benchmarks/results/*.json

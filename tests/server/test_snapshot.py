@@ -1,6 +1,6 @@
-"""What agents are told about the tools, line by line: a change of it is reviewed as a diff of `tools.txt`.
+"""What agents and the TypeScript compiler are told about the tools: a change of it is reviewed as a diff.
 
-`make snapshots` writes the file anew.
+`make snapshots` writes the files anew.
 """
 
 import difflib
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from mcp.types import Tool
+from release.typescript import SOURCE, typescript
 
 from neural_trader_governance.terms.clocks import WallClock
 from neural_trader_server.app import Services, build_server
@@ -39,16 +40,30 @@ def compact(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-@pytest.mark.anyio
-async def test_the_tools_say_what_was_reviewed(home: Home) -> None:
+@pytest.fixture
+async def tools(home: Home) -> list[Tool]:
     services = Services(home, Settings(), WallClock())
     try:
-        tools = await build_server(services, toolsets="all").list_tools()
+        return await build_server(services, toolsets="all").list_tools()
     finally:
         await services.aclose()
-    now = [line for tool in sorted(tools, key=lambda tool: tool.name) for line in lines_of(tool)]
+
+
+def same(place: Path, now: str, otherwise: str) -> None:
+    """Compares a reviewed file with what it would be now, which `make snapshots` writes."""
     if os.environ.get("NEURAL_TRADER_SNAPSHOTS") == "renew":
-        SNAPSHOT.write_text("".join(now))
-    reviewed = SNAPSHOT.read_text().splitlines(keepends=True)
-    diff = "".join(difflib.unified_diff(reviewed, now, "reviewed", "now", n=1))
-    assert not diff, f"agents would be told something else; review it, then `make snapshots`:\n{diff}"
+        place.write_text(now)
+    lines = place.read_text().splitlines(keepends=True), now.splitlines(keepends=True)
+    diff = "".join(difflib.unified_diff(*lines, "reviewed", "now", n=1))
+    assert not diff, f"{otherwise}; review it, then `make snapshots`:\n{diff}"
+
+
+@pytest.mark.anyio
+async def test_the_tools_say_what_was_reviewed(tools: list[Tool]) -> None:
+    now = [line for tool in sorted(tools, key=lambda tool: tool.name) for line in lines_of(tool)]
+    same(SNAPSHOT, "".join(now), "agents would be told something else")
+
+
+@pytest.mark.anyio
+async def test_the_typescript_client_has_the_types_of_the_tools(tools: list[Tool]) -> None:
+    same(SOURCE, typescript(tools), "programs in TypeScript would be compiled against something else")
