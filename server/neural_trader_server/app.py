@@ -411,7 +411,7 @@ class Services:
             if self.serving:  # a command is over before a sweep would be
                 await self.backtests.sweeps.resume_interrupted()
 
-    async def call(self, name: str, **arguments: object) -> dict[str, Any]:
+    async def call(self, name: str, /, **arguments: object) -> dict[str, Any]:
         """Calls a tool in this process and returns its result, as an agent would see it.
 
         Args:

@@ -40,13 +40,26 @@ HEADERS = {
 
 def areas(services: "Services") -> list[Route]:
     """Returns the routes of every area, relative to `/console/api`. One line each."""
-    from neural_trader_server.console import approvals, audit, health, memory, orders, standing
+    from neural_trader_server.console import (
+        approvals,
+        audit,
+        backtests,
+        health,
+        memory,
+        orders,
+        overview,
+        standing,
+        strategies,
+    )
 
     return [
         *standing.routes(services),
+        *overview.routes(services),
         *approvals.routes(services),
         *orders.routes(services),
         *audit.routes(services),
+        *strategies.routes(services),
+        *backtests.routes(services),
         *memory.routes(services),
         *health.routes(services),
     ]

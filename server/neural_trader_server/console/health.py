@@ -190,10 +190,18 @@ def _ago(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s ago"
 
 
+def _policy(services: "Services") -> list[_Row]:
+    return [_found(checkup.policy(services))]
+
+
+def _alerts(services: "Services") -> list[_Row]:
+    return [_found(checkup.alerts(services))]
+
+
 _READINGS = (
     ("server", _server),
     ("broker", _venue),
-    ("policy", lambda services: [_found(checkup.policy(services))]),
+    ("policy", _policy),
     ("sandbox", _sandbox),
     ("feed", _feeds),
     ("bus", _bus),
@@ -201,6 +209,6 @@ _READINGS = (
     ("witness", _witness),
     ("memory", _memory),
     ("lease", _leases),
-    ("alerts", lambda services: [_found(checkup.alerts(services))]),
+    ("alerts", _alerts),
     ("disk", _disk),
 )

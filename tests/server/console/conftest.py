@@ -50,7 +50,7 @@ class Desk:
         """Runs something in the server's loop."""
         return self.portal.call(work)
 
-    def call(self, tool: str, **arguments: Any) -> dict[str, Any]:
+    def call(self, tool: str, /, **arguments: Any) -> dict[str, Any]:
         """Calls a tool as this desk's agent."""
         return self.do(lambda: self.services.call(tool, **arguments))
 

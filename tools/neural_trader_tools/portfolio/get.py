@@ -67,6 +67,15 @@ async def portfolio_get(
 ) -> PortfolioResult:
     """Show what an account holds, is worth, and may lose in a day."""
     await desk.reconcile(caller)
+    return await describe(desk, account)
+
+
+async def describe(desk: Desk, account: str) -> PortfolioResult:
+    """Returns an account as the desk knows it, without asking the venue first.
+
+    Raises:
+        InputError: `unknown_account`.
+    """
     portfolio = await desk.portfolio(account)
     risk = await desk.risk(portfolio)
     gross = sum((abs(position.market_value or Decimal(0)) for position in portfolio.positions), Decimal(0))

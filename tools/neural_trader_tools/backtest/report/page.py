@@ -29,7 +29,7 @@ _STYLE: Final = """\
 --gain:#3fb950;--loss:#f85149;--page:#0d1117;--gain-rgb:63,185,80;--loss-rgb:248,81,73}}
 body{font:15px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:62rem;
 margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem;margin-bottom:.2rem}h2{font-size:1.1rem;margin:1.8rem 0 .4rem}
+h1{font-size:1.5rem;margin-bottom:.2rem;overflow-wrap:anywhere}h2{font-size:1.1rem;margin:1.8rem 0 .4rem}
 svg{width:100%;height:auto;display:block}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.85rem}
 th,td{padding:.2rem .55rem;text-align:right;border-bottom:1px solid var(--grid)}
@@ -39,7 +39,7 @@ th:first-child,td:first-child{text-align:left}th{font-weight:600}
 .trust b{display:block;font-size:1.25rem}.trust small,.muted{color:var(--muted)}
 .verdict{font-size:1.1rem;border-left:.3rem solid var(--loss);padding:.2rem .8rem}
 .verdict.sure{border-color:var(--gain)}.wide{overflow-x:auto}
-.facts{columns:2;column-gap:2rem}.facts table{width:100%;break-inside:auto}
+.facts{columns:2 20rem;column-gap:2rem}.facts table{width:100%;break-inside:auto}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;border:1px solid var(--grid);padding:.6rem}
 .up{background:rgba(var(--gain-rgb),var(--a))}.down{background:rgba(var(--loss-rgb),var(--a))}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
@@ -53,7 +53,7 @@ def render_page(sheet: Sheet) -> str:
     """Returns the whole page; equal sheets give equal pages."""
     charts = draw_svgs(sheet)
     record, request = sheet.record, sheet.record.request
-    name = request.strategy_id or "a strategy"
+    name = _name(request.strategy_id)
     period = f"{_day(int(sheet.times[0]))} to {_day(int(sheet.times[-1]))}"
     title = f"{name} on {_names(request.symbols)}"
     parts = [
@@ -87,7 +87,7 @@ def render_page(sheet: Sheet) -> str:
 def headline(sheet: Sheet) -> str:
     """Returns the run in a few lines of plain text, the honest figures first."""
     record, metrics = sheet.record, sheet.record.metrics or {}
-    name = record.request.strategy_id or "a strategy"
+    name = _name(record.request.strategy_id)
     lines = [
         f"{visible(name)} on {visible(_names(record.request.symbols))}, {_day(int(sheet.times[0]))} to "
         f"{_day(int(sheet.times[-1]))}   ({record.run_id})",
@@ -100,6 +100,11 @@ def headline(sheet: Sheet) -> str:
         f"{_of(metrics, 'max_drawdown')}   closed trades {metrics.get('trade_count')}",
     ]
     return "\n".join(lines)
+
+
+def _name(strategy_id: str | None) -> str:
+    """Returns a strategy in a title: as many digits of its digest as `StrategyRegistry.get` needs."""
+    return f"strategy {strategy_id[:12]}" if strategy_id else "a strategy"
 
 
 def verdict(sheet: Sheet) -> str:
