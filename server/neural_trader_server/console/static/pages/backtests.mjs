@@ -56,7 +56,7 @@ async function list(root, api) {
     fill(rows,
       runTable(shown, {
         caption: `${shown.length} ${shown.length === 1 ? "run" : "runs"}, newest first`,
-        empty: found.runs.length ? "No run fits." : ["No backtest yet. An agent starts one with backtest_start; a person with ", h("code", {}, "neural-trader backtest run FILE --symbols AAPL"), "."],
+        empty: found.runs.length ? "No run fits." : ["No backtest yet. An agent starts one with backtest_start; a person with ", h("code", {}, "neural-trader backtest run FILE --symbol AAPL"), "."],
       }),
       found.runs.length >= found.limit && found.limit ? h("p", { class: "note" }, `The newest ${found.limit} are shown.`) : null);
   }
