@@ -18,7 +18,7 @@ from neural_trader_server.app import Services, build_server, open_desk
 from neural_trader_server.front import own_names
 from neural_trader_server.home import Home
 from neural_trader_server.listening import running
-from neural_trader_server.monitoring import Monitor
+from neural_trader_server.monitoring import Monitor, open_tallies
 from neural_trader_server.settings import Settings
 from neural_trader_tools.orders.history import disagreements, replay
 
@@ -128,7 +128,7 @@ async def test_the_whole_way_over_alpacas_api(home: Home, starter: Any, command:
 async def test_a_desk_that_does_not_hear_its_venue_is_not_ready(home: Home) -> None:
     there = {"url": "http://127.0.0.1:1", "key_id": "k", "secret_key": "s"}
     async with open_desk(home, at_the_exchange(there)) as services:
-        app = Starlette(routes=[Route("/readyz", Monitor(services, (), own_names("127.0.0.1")).readyz)])
+        app = Starlette(routes=[Route("/readyz", Monitor(services, open_tallies(()), own_names("127.0.0.1")).readyz)])
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8765") as client:
             said = await client.get("/readyz")

@@ -79,7 +79,7 @@ async def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest
 
 @with_torch
 async def test_a_tiny_model_of_the_real_package_is_loaded_from_its_folder(tmp_path: Path) -> None:
-    models = importlib.import_module("sentence_transformers.models")
+    models = importlib.import_module("sentence_transformers.sentence_transformer.modules")
     package = importlib.import_module("sentence_transformers")
     words = models.BoW(vocab=["stop", "gap"])
     package.SentenceTransformer(modules=[words, models.Dense(2, 4)]).save(str(tmp_path / "tiny"))
