@@ -128,7 +128,9 @@ async def test_the_whole_way_over_alpacas_api(home: Home, starter: Any, command:
 async def test_a_desk_that_does_not_hear_its_venue_is_not_ready(home: Home) -> None:
     there = {"url": "http://127.0.0.1:1", "key_id": "k", "secret_key": "s"}
     async with open_desk(home, at_the_exchange(there)) as services:
-        app = Starlette(routes=[Route("/readyz", Monitor(services, open_tallies(()), own_names("127.0.0.1")).readyz)])
+        app = Starlette(
+            routes=[Route("/readyz", Monitor(services, open_tallies(()), own_names("127.0.0.1")).readyz)]
+        )
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8765") as client:
             said = await client.get("/readyz")
