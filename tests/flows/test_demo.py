@@ -86,6 +86,7 @@ def test_where_the_sandbox_cannot_start_the_demo_does_everything_else_and_exits_
     assert "namespaces" in refusal["what"]
 
 
+@pytest.mark.slow  # the demo above lacks a layer, too; that a switch denies each is tests/sandbox/local's
 @pytest.mark.anyio
 async def test_a_host_that_lacks_a_layer_is_named_and_everything_else_works(home: Home) -> None:
     async with open_desk(home, Settings()) as services:

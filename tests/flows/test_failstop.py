@@ -59,11 +59,12 @@ def check(home: Home, process: subprocess.Popen[str], said: str, acknowledged: i
     assert report.size >= acknowledged
 
 
-FAULTS = ["fdatasync:error=EIO", "pwrite64:error=ENOSPC"]
+LOST, FULL = "fdatasync:error=EIO", "pwrite64:error=ENOSPC"
+LONGER = pytest.mark.slow  # CI has each fault once, and each transport
 HALT = {"reason": "fault test"}  # the plainest call that commits an entry
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [LOST, pytest.param(FULL, marks=LONGER)])
 async def test_a_failed_disk_ends_a_server_on_stdio_with_an_exit_code(home: Home, fault: str) -> None:
     with failing_server(home, fault) as process:
         assert process.stdin is not None
@@ -96,7 +97,7 @@ async def test_a_failed_disk_ends_a_server_on_stdio_with_an_exit_code(home: Home
         check(home, process, process.stderr.read(), acknowledged)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [FULL, pytest.param(LOST, marks=LONGER)])
 async def test_a_failed_disk_ends_a_server_on_http_with_an_exit_code(home: Home, fault: str) -> None:
     with failing_server(home, fault, "--transport", "http", "--port", "0") as process:
         assert process.stderr is not None
