@@ -69,6 +69,26 @@ def test_machine_code_gives_what_python_gives_and_nan_where_a_feature_is_nan(
     ]
     assert np.array_equal(targets, plain, equal_nan=True)
     assert cross.machine(2.0, 1.0, 2, 4, short, size) == cross.function(2.0, 1.0, size=size)
+    left, right = np.array(one), np.array(other)
+    right.flags.writeable = False  # as a feature is; the memory is nobody else's
+    placed = cross.targets([left, right], params, overwrite=True)
+    assert np.array_equal(placed, plain, equal_nan=True)
+    assert np.shares_memory(placed, left)
+
+
+@pytest.mark.parametrize(
+    "features", ['"close", "open"', '"close", "sma(2)"', '"sma(2)", "close"', '"sma(2)"']
+)
+def test_a_run_leaves_the_bars_as_they_are(features: str) -> None:
+    """The targets take the place of a feature: never of a column of the frame."""
+    names = "a, b" if "," in features else "b"
+    rule = found(f"FEATURES = ({features},)\ndef rule({names}):\n    return b / 1000\n")
+    close = 100 * np.exp(np.cumsum(np.random.default_rng(4).normal(0, 0.001, 50_000)))
+    bars = frame(close)
+    before = {name: bars[name].to_numpy().copy() for name in bars.columns}
+    first = guest.call_rule(rule, bars, {}, catalogue.evaluate).copy()
+    assert np.array_equal(first, guest.call_rule(rule, bars, {}, catalogue.evaluate), equal_nan=True)
+    assert all(np.array_equal(bars[name].to_numpy(), was) for name, was in before.items())
 
 
 def test_a_run_gives_the_signals_of_the_same_strategy_written_with_polars() -> None:

@@ -251,7 +251,7 @@ def call_rule(rule: Rule, frame: pl.DataFrame, params: Mapping[str, Any], evalua
         StrategyFault: a wrong parameter or feature, a rule that cannot be compiled, a value out of range.
     """
     features = [feature_values(evaluate, expression, frame) for expression in rule.expressions(params)]
-    return rule.targets(features, params)
+    return rule.targets(features, params, overwrite=True)
 
 
 def warm_up() -> None:

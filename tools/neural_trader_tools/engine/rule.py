@@ -78,12 +78,16 @@ class Rule:
         named = dict(zip(self.parameters, self.values(params), strict=True))
         return [expression.format(**named) for expression in self.features]
 
-    def targets(self, features: Sequence[Floats], params: Mapping[str, Any]) -> Floats:
+    def targets(
+        self, features: Sequence[Floats], params: Mapping[str, Any], *, overwrite: bool = False
+    ) -> Floats:
         """Returns the target exposure of every bar.
 
         Args:
             features: The values of `expressions(params)`, one array each, all of one length.
             params: The parameters that differ from their defaults.
+            overwrite: Whether the targets may take the place of a feature that nobody else will read: memory
+                that is in the cache already is quicker than more of it.
 
         Raises:
             StrategyFault: `target_out_of_range`, `rule_not_compiled`, or as in `values`.
@@ -91,7 +95,8 @@ class Rule:
         columns = [np.ascontiguousarray(values, dtype=np.float64) for values in features]
         if len(columns) != len(self.features) or len({len(values) for values in columns}) > 1:
             raise ValueError(f"give {len(self.features)} arrays of one length")
-        targets = ARENA.floats(len(columns[0]))
+        spare = _writeable(columns) if overwrite else None
+        targets = ARENA.floats(len(columns[0])) if spare is None else spare
         bad = self._loop(*columns, *self.values(params), targets)
         if bad >= 0:
             fault = StrategyFault(
@@ -154,6 +159,18 @@ class Rule:
         scope: dict[str, Any] = {"machine": self.machine, "nan": math.nan}
         exec(compile(text, "<loop of the rule>", "exec"), scope)  # noqa: S102  # names and numbers of ours
         return _compile(scope["loop"])
+
+
+def _writeable(columns: Sequence[Floats]) -> Floats | None:
+    """Returns the memory of the first column that is not another's, such as a frame's; None where all are."""
+    for column in columns:
+        memory = column.view()
+        try:
+            memory.flags.writeable = True
+        except ValueError:
+            continue
+        return memory
+    return None
 
 
 _LOOP: Final = """\
